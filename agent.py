@@ -1,0 +1,149 @@
+"""Acting and learning: one temporal-difference loss for every network (Hausknecht & Stone 2015, sections 2 and 4)."""
+
+import backends  # first: it imports the backend quietly
+import keras
+import numpy as np
+from keras import ops
+
+import models
+
+OPTIMIZERS = {  # name -> constructor, its settings, their source; the loss is a mean over the batch and its time steps
+    # Mnih et al. 2015, as DeepMind's dqn_zoo runs it on a mean loss: the paper's minimum squared gradient .01 belongs to a summed one.
+    "rmsprop": (keras.optimizers.RMSprop, dict(learning_rate=2.5e-4, rho=0.95, centered=True, epsilon=0.01 / 32**2)),
+    # Hausknecht & Stone 2015; rho is their momentum, epsilon that of Caffe.
+    "adadelta": (keras.optimizers.Adadelta, dict(learning_rate=0.1, rho=0.95, epsilon=1e-8)),
+    # CleanRL and Stable-Baselines3 (dqn_atari); epsilon is PyTorch's.
+    "adam": (keras.optimizers.Adam, dict(learning_rate=1e-4, epsilon=1e-8)),
+    # Rainbow (Hessel et al. 2018) and Dopamine.
+    "adam_rainbow": (keras.optimizers.Adam, dict(learning_rate=6.25e-5, epsilon=1.5e-4)),
+}
+
+
+def td_loss(online_network, target_network, window, state, error_loss):
+    """Return the one-step Q-learning loss of a window, and what the update knows besides.
+
+    ```
+    frames    f0 f1 f2 f3      T = 3, H = 1
+    online    [q_tm1  ]        sees f0 f1 f2
+    target       [q_t    ]     sees f1 f2 f3, its state already advanced over f0
+    ```
+    Args:
+        window: replay.Window with T+H frames.
+        state: of the online network before the window, list of float32[B, units].
+        error_loss: `huber` (Mnih et al. 2015: errors clipped to 1), or `mse`, half the square.
+
+    Returns:
+        loss: float32 scalar, the mean over unmasked transitions.
+        aux: scalars `mean_q`, and `td_error` float32[B, T], `next_state` of the online network after T steps.
+    """
+    # Paper: the target network starts at the second frame from a zero state. Here: it has seen the first frame too,
+    # because the online and the target network must share their context.
+    q_tm1, next_state = online_network(window.frames[:, :-1], state)  # [B, T, A]
+    context = target_network.advance(window.frames[:, :online_network.history], state)
+    q_t, _ = target_network(window.frames[:, 1:], context)  # [B, T, A]
+    y = ops.stop_gradient(window.reward + window.discount * ops.max(q_t, axis=-1))  # [B, T]; discount is 0 where terminated
+    q_a_tm1 = ops.sum(q_tm1 * ops.one_hot(window.action, q_tm1.shape[-1]), axis=-1)  # [B, T]
+    assert y.shape == q_a_tm1.shape, f"targets {y.shape} and predictions {q_a_tm1.shape} would broadcast"
+    td_error = y - q_a_tm1
+    size = ops.abs(td_error)
+    errors = 0.5 * td_error**2 if error_loss == "mse" else ops.where(size <= 1, 0.5 * td_error**2, size - 0.5)
+    transitions = ops.sum(window.mask)
+    loss = ops.sum(window.mask * errors) / transitions
+    mean_q = ops.sum(window.mask * ops.max(q_tm1, axis=-1)) / transitions
+    return loss, dict(mean_q=mean_q, td_error=td_error, next_state=next_state)
+
+
+class Agent:
+    """A Q-network that acts epsilon-greedily, its target network, and the optimizer that moves it.
+
+    Args:
+        network, frame_shape, num_actions, history, units, precision: of models.QNetwork.
+        optimizer: name of OPTIMIZERS; learning_rate: None for the one named there; clip_norm: global L2 norm of gradients, 0 for none.
+        loss: `huber` or `mse`.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
+                 optimizer="rmsprop", learning_rate=None, clip_norm=10.0, loss="huber", seed=0):
+        keras.utils.set_random_seed(seed)
+        build = lambda: models.QNetwork(network, frame_shape, num_actions, history, units, precision)
+        self.online_network, self.target_network, self.num_actions = build(), build(), num_actions
+        make, settings = OPTIMIZERS[optimizer]
+        settings = settings | ({"learning_rate": learning_rate} if learning_rate else {})
+        self.optimizer = make(**settings, global_clipnorm=clip_norm or None)
+        self.optimizer.build(self.online_network.trainable_variables)
+        self.target_network.set_weights(self.online_network.get_weights())
+        self._steps = backends.compile_steps(
+            lambda frames, state, first: self._last_q(frames, _zero_where(first, state)),
+            lambda window, state: td_loss(self.online_network, self.target_network, window, _zero_where(window.first, state), loss),
+            self.online_network, self.target_network, self.optimizer)
+        self.traces, self.sync_target = self._steps.traces, self._steps.sync_target
+        self._window_state = None  # of the online network after the last window; windows drawn at random start from zero
+
+    def _last_q(self, frames, state):
+        q_values, state = self.online_network(frames, state)  # T = 1
+        return q_values[:, -1], state
+
+    def initial_state(self, num_envs):
+        return self.online_network.initial_state(num_envs)
+
+    def q_values(self, frames, state, first):
+        """Return float32[N, A] and the next state, for frames [N, H, ...]; the state is zeroed where `first` bool[N]."""
+        q_values, state = self._steps.act(frames, state, first)
+        return ops.convert_to_numpy(q_values), state
+
+    def act(self, frames, state, first, epsilon, rng):
+        """Choose epsilon-greedy actions int64[N]; the state advances over every frame, whether its action is random or not."""
+        q_values, state = self.q_values(frames, state, first)
+        explore, actions = rng.random(len(q_values)) < epsilon, rng.integers(self.num_actions, size=len(q_values))
+        return np.where(explore, actions, q_values.argmax(axis=-1)), state
+
+    def learn(self, window):
+        """Make one update; return its scalars, still on the device: loss, mean_q, gradient_norm."""
+        if self._window_state is None:
+            self._window_state = self.initial_state(len(window.first))
+        aux = self._steps.learn(window, self._window_state)
+        self._window_state = aux["next_state"]
+        return {name: aux[name] for name in ("loss", "mean_q", "gradient_norm")}
+
+    def _variables(self):
+        owners = dict(online=self.online_network, target=self.target_network, optimizer=self.optimizer)
+        return {f"{owner}/{i}": variable for owner, part in owners.items() for i, variable in enumerate(part.variables)}
+
+    def get_state(self):
+        """Return everything that learning changes, as {name: array}."""
+        self._steps.pull()
+        window_state = {f"window_state/{i}": ops.convert_to_numpy(s) for i, s in enumerate(self._window_state or [])}
+        return {name: ops.convert_to_numpy(variable) for name, variable in self._variables().items()} | window_state
+
+    def set_state(self, arrays):
+        """Restore what `get_state` returned.
+
+        Raises:
+            ValueError: names or shapes are not those of this agent.
+        """
+        arrays = dict(arrays)
+        window_state = [arrays.pop(name) for name in sorted(arrays) if name.startswith("window_state/")]
+        variables = self._variables()
+        if arrays.keys() != variables.keys():
+            raise ValueError(f"the checkpoint's variables differ from this agent's: {sorted(arrays.keys() ^ variables.keys())[:4]}")
+        for name, variable in variables.items():
+            if arrays[name].shape != tuple(variable.shape):
+                raise ValueError(f"the checkpoint's {name} has shape {arrays[name].shape}; expected {tuple(variable.shape)}")
+            variable.assign(arrays[name])
+        self._window_state = [ops.convert_to_tensor(s) for s in window_state] or None
+        self._steps.push()
+
+    def save_weights(self, path):
+        """Write the online network's weights as Keras does, readable by either backend."""
+        self._steps.pull()
+        self.online_network.save_weights(path)
+
+    def load_weights(self, path):
+        """Read what `save_weights` wrote into the online network."""
+        self.online_network.load_weights(path)
+        self._steps.push()
+
+
+def _zero_where(first, state):
+    return [ops.where(first[:, None], 0.0, s) for s in state]

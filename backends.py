@@ -1,0 +1,121 @@
+"""The update and the acting step, compiled once per backend: the only file that imports TensorFlow or JAX."""
+
+import collections
+import contextlib
+import functools
+import os
+
+Compiled = collections.namedtuple("Compiled", "act learn sync_target pull push traces")
+Compiled.__doc__ = """The compiled steps of one agent, and the names of the functions traced so far.
+
+act(frames, state, first) -> q_values float32[N, A], state
+learn(window, state) -> aux: a dict of scalars and `next_state`
+sync_target(): copy the online network's weights into the target network
+pull(), push(): bring the weights from the device into the Keras variables (before they are read), and back (after they were assigned)
+"""
+
+
+@contextlib.contextmanager
+def _silence():
+    """Keep TensorFlow's C++ greetings, which no setting reaches, off standard error."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as devnull:
+        os.dup2(devnull.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+with _silence():
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # Looks for a GPU now, in silence.
+
+
+def compile_steps(q_step, td_loss, online_network, target_network, optimizer):
+    """Compile acting and learning for the Keras backend in use.
+
+    Args:
+        q_step: (frames, state, first) -> q_values, state; reads `online_network`.
+        td_loss: (window, state) -> loss, aux; reads both networks.
+        optimizer: a built Keras optimizer.
+
+    Raises:
+        ValueError: Keras runs on a backend other than TensorFlow and JAX.
+    """
+    compilers = dict(tensorflow=_tensorflow, jax=_jax)
+    if keras.backend.backend() not in compilers:
+        raise ValueError(f"KERAS_BACKEND={keras.backend.backend()} was given; expected tensorflow or jax")
+    return compilers[keras.backend.backend()](q_step, td_loss, online_network, target_network, optimizer)
+
+
+def _tensorflow(q_step, td_loss, online_network, target_network, optimizer):
+    traces, trainable = [], online_network.trainable_variables
+
+    @functools.partial(tf.function, reduce_retracing=True)
+    def act(frames, state, first):
+        traces.append("act")  # Runs while tracing only.
+        return q_step(frames, state, first)
+
+    @tf.function
+    def learn(window, state):
+        traces.append("learn")
+        with tf.GradientTape() as tape:
+            loss, aux = td_loss(window, state)
+        gradients = tape.gradient(loss, trainable)
+        optimizer.apply(gradients, trainable)
+        return aux | dict(loss=loss, gradient_norm=tf.linalg.global_norm(gradients))
+
+    def sync_target():
+        for target, online in zip(target_network.variables, online_network.variables):
+            target.assign(online)
+
+    return Compiled(act, learn, sync_target, lambda: None, lambda: None, traces)
+
+
+def _jax(q_step, td_loss, online_network, target_network, optimizer):
+    traces, variables = [], (online_network.trainable_variables, target_network.variables, optimizer.variables)
+    values = [None, None, None]  # The same on the device: functional, and donated to each update.
+
+    @jax.jit
+    def q_values(online, frames, state, first):
+        traces.append("act")
+        with keras.StatelessScope(list(zip(variables[0], online))):
+            return q_step(frames, state, first)
+
+    def loss_of(online, target, window, state):
+        with keras.StatelessScope([*zip(variables[0], online), *zip(variables[1], target)]):
+            return td_loss(window, state)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 2))
+    def update(online, target, optimizer_values, window, state):
+        traces.append("learn")
+        (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(online, target, window, state)
+        norm = keras.ops.sqrt(sum(keras.ops.sum(g * g) for g in gradients))
+        online, optimizer_values = optimizer.stateless_apply(optimizer_values, gradients, online)
+        return online, optimizer_values, aux | dict(loss=loss, gradient_norm=norm)
+
+    def learn(window, state):
+        values[0], values[2], aux = update(*values, window, state)
+        return aux
+
+    def sync_target():
+        values[1] = [value.copy() for value in values[0]]  # A copy: the online values are donated.
+
+    def pull():
+        for variable, value in zip(sum(variables, []), sum(values, [])):
+            variable.assign(value.copy())
+
+    def push():
+        values[:] = [[variable.value.copy() for variable in group] for group in variables]
+
+    push()
+    return Compiled(lambda *inputs: q_values(values[0], *inputs), learn, sync_target, pull, push, traces)

@@ -1,0 +1,121 @@
+"""Q-networks: torso -> core -> head, one table of names (Hausknecht & Stone 2015, section 4 and figure 2)."""
+
+import collections
+
+import keras
+from keras import layers, ops
+
+
+def nature_torso(frame_shape, dtype):
+    """Return the convolutions of Mnih et al. 2015 for images, a small MLP for vectors: [B*T, ...] -> [B*T, features]."""
+    if len(frame_shape) == 1:
+        return keras.Sequential([layers.Dense(128, "relu", dtype=dtype)], name="torso")
+    return keras.Sequential([
+        layers.Rescaling(1 / 255, dtype=dtype),  # The one place where pixels are scaled.
+        layers.Conv2D(32, 8, 4, activation="relu", dtype=dtype),  # [B*T, 20, 20, 32]
+        layers.Conv2D(64, 4, 2, activation="relu", dtype=dtype),  # [B*T, 9, 9, 64]
+        layers.Conv2D(64, 3, 1, activation="relu", dtype=dtype),  # [B*T, 7, 7, 64]
+        layers.Flatten(dtype=dtype)], name="torso")  # [B*T, 3136]
+
+
+class DenseCore(layers.Dense):
+    """A dense layer with ReLU, which has no state."""
+
+    state_sizes = ()
+
+    def __init__(self, units, dtype):
+        super().__init__(units, "relu", dtype=dtype, name="core")
+
+    def call(self, features, state, num_steps):
+        return super().call(features), []
+
+
+class LSTMCore(layers.Layer):
+    """keras.layers.LSTM with the input projection hoisted out of the recurrence; no activation follows it.
+
+    Keras' own layer re-reads the 3136 x 2048 input kernel at every step of the recurrence. Here one product serves all steps, and only
+    the units x 4 units recurrent kernel is walked through; weights, initialisation and gates (i, f, c, o) are those of Keras.
+    The state (h, c), the gates and the bias stay float32 under mixed precision.
+    """
+
+    def __init__(self, units, dtype):
+        super().__init__(dtype=dtype, autocast=False, name="core")
+        self.units, self.state_sizes = units, (units, units)
+
+    def build(self, features_shape):
+        self.kernel = self.add_weight((features_shape[-1], 4 * self.units), "glorot_uniform", name="kernel")
+        self.recurrent_kernel = self.add_weight((self.units, 4 * self.units), "orthogonal", name="recurrent_kernel")
+        self.bias = self.add_weight((4 * self.units,), "zeros", autocast=False, name="bias")
+        forget = ops.arange(4 * self.units) // self.units == 1
+        self.bias.assign(ops.cast(forget, self.bias.dtype))  # 1, so that an untrained cell remembers (Gers et al. 2000)
+
+    def call(self, features, state, num_steps):
+        product = lambda a, b: ops.cast(ops.matmul(ops.cast(a, self.compute_dtype), ops.cast(b, self.compute_dtype)), "float32")
+        h, c = state  # [B, U] each
+        projected = product(features, self.kernel) + self.bias  # [B*T, 4U]
+        projected = ops.reshape(projected, (-1, num_steps, 4 * self.units))
+        outputs = []
+        for t in range(num_steps):
+            i, f, g, o = ops.split(projected[:, t] + product(h, self.recurrent_kernel), 4, axis=-1)  # [B, U] each
+            c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+            h = ops.sigmoid(o) * ops.tanh(c)
+            outputs.append(h)
+        return ops.reshape(ops.stack(outputs, axis=1), (-1, self.units)), [h, c]  # [B*T, U]
+
+
+Network = collections.namedtuple("Network", "torso core history unroll sample")
+NETWORKS = {  # name -> torso, core, and the defaults of --history, --unroll and --sample
+    "DQN": Network(nature_torso, DenseCore, history=4, unroll=1, sample="timestep"),  # Mnih et al. 2015
+    "DRQN": Network(nature_torso, LSTMCore, history=1, unroll=10, sample="episode"),  # Hausknecht & Stone 2015
+}
+
+
+class QNetwork(keras.Model):
+    """Q-values of every action after each of T observations, each a stack of the last `history` frames.
+
+    Args:
+        name: of NETWORKS.
+        frame_shape: (84, 84) for uint8 images, (D,) for float32 vectors.
+        num_actions: A.
+        history: H, frames per observation.
+        units: of the core.
+        precision: `float32` or `mixed_bfloat16`; Q-values are float32 with either.
+    """
+
+    def __init__(self, name, frame_shape, num_actions, history, units, precision="float32"):
+        super().__init__(name=name.lower())
+        network = NETWORKS[name]
+        self.frame_shape, self.history = tuple(frame_shape), history
+        self.torso, self.core = network.torso(frame_shape, precision), network.core(units, precision)
+        self.head = layers.Dense(num_actions, dtype="float32", name="head")
+        self(ops.zeros((1, history, *frame_shape), "uint8" if len(frame_shape) == 2 else "float32"), self.initial_state(1))
+
+    def initial_state(self, batch_size):
+        """Return the state before an episode: a list of float32[B, units], empty for a core without memory."""
+        return [ops.zeros((batch_size, size)) for size in self.core.state_sizes]
+
+    def call(self, frames, state):
+        """Return q_values float32[B, T, A] and the state after the last step.
+
+        Args:
+            frames: uint8[B, T+H-1, 84, 84] or float32[B, T+H-1, D], oldest first.
+            state: as from `initial_state` or an earlier call.
+        """
+        num_steps = frames.shape[1] - self.history + 1  # T
+        outputs, state = self._core(frames, state, num_steps)
+        q_values = self.head(outputs)  # [B*T, A]
+        return ops.reshape(q_values, (-1, num_steps, q_values.shape[-1])), state
+
+    def advance(self, frames, state):
+        """Return the state that `call` would, without Q-values; free for a core without memory."""
+        return self._core(frames, state, frames.shape[1] - self.history + 1)[1] if state else []
+
+    def _core(self, frames, state, num_steps):
+        stacks = [frames[:, h:h + num_steps] for h in range(self.history)]
+        if len(self.frame_shape) == 2:
+            stacks = ops.stack(stacks, axis=-1)  # [B, T, 84, 84, H]
+        else:
+            stacks = ops.concatenate(stacks, axis=-1)  # [B, T, H*D]
+        # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is unknown to a traced graph.
+        features = self.torso(ops.reshape(stacks, (-1, *stacks.shape[2:])))
+        return self.core(features, state, num_steps=num_steps)

@@ -1,0 +1,158 @@
+"""Episodic replay: a ring of timesteps, and the windows drawn from it (Hausknecht & Stone 2015, section 4.2)."""
+
+import collections
+
+import numpy as np
+
+Window = collections.namedtuple("Window", "frames action reward discount mask first")
+Window.__doc__ = """T transitions from each of B episodes, as T+1 observations with their history.
+
+```
+row             s-2 s-1 s  s+1 s+2 s+3          H = 3, T = 3; s: the window's first row
+frames           |   |  |   |   |   |           T+H frames; zero before the episode's first row and after its last
+q_tm1 sees       [------]
+                     [------]
+                        [-------]               T observations; q_t sees those one row later
+action, reward, discount of s+1 s+2 s+3         a row holds the action that LED to it
+mask                        1   1   0           0: the episode had ended, padding
+```
+frames uint8[B, T+H, 84, 84] or float32[B, T+H, D]; action int32[B, T]; reward, discount, mask float32[B, T]; first bool[B]: whether
+the recurrent state starts from zero, in windows drawn at random always.
+"""
+
+
+class Replay:
+    """A ring of rows, one per vector step, with a column per environment.
+
+    A row holds a frame, the action that led to it, its reward and discount (0 where the episode terminated), and whether it is the
+    first of an episode; a first row's action, reward and discount are never read. Transition k is the frame of row k with the action,
+    reward and discount of row k+1, so an episode of L transitions takes L+1 rows, the final observation among them. An episode ends
+    where the next row is first, or at the newest row. Rows never change once written; each knows the row its episode started at.
+
+    Args:
+        capacity: timesteps in all; `capacity // num_envs` rows.
+        num_envs: N.
+        frame_shape, frame_dtype: of one frame.
+        history: H, frames that the network stacks into an observation.
+        unroll: T, transitions per window.
+        sample: `timestep` draws uniformly over transitions; `episode` over episodes, finished or not, then a start in [0, max(0, L-T)].
+        seed: of the sampling generator.
+    """
+
+    def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed):
+        self.num_rows, self.num_envs = capacity // num_envs, num_envs
+        if self.num_rows < history + 1:
+            raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} environments; "
+                             f"a history of {history} needs at least {history + 1}")
+        self.history, self.unroll, self.draw = history, unroll, {"timestep": self._draw_timesteps, "episode": self._draw_episodes}[sample]
+        rows = (self.num_rows, num_envs)
+        self.columns = dict(frame=np.zeros((*rows, *frame_shape), frame_dtype), action=np.zeros(rows, np.int32),
+                            reward=np.zeros(rows, np.float32), discount=np.zeros(rows, np.float32), start=np.zeros(rows, np.int64))
+        self.end = 0  # rows ever written; row r lies at r % num_rows
+        # Per environment, a queue of the rows at which its stored episodes start: places [head, tail) of a ring.
+        self._starts, self._head, self._tail = np.zeros(rows, np.int64), np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
+        self.rng = np.random.default_rng(seed)
+
+    @staticmethod
+    def nbytes(capacity, num_envs, frame_shape, frame_dtype):
+        """Return the bytes that a replay of `capacity` timesteps takes."""
+        return capacity // num_envs * num_envs * (int(np.prod(frame_shape)) * np.dtype(frame_dtype).itemsize + 4 + 4 + 4 + 8 + 8)
+
+    def __len__(self):
+        return min(self.end, self.num_rows) * self.num_envs
+
+    @property
+    def oldest(self):
+        return max(0, self.end - self.num_rows)
+
+    def append(self, frame, action, reward, discount, first):
+        """Write one vector step, each argument [N, ...]."""
+        at, newest = self.end % self.num_rows, self.end
+        start = np.where(first, newest, self.columns["start"][at - 1])
+        for name, value in dict(frame=frame, action=action, reward=reward, discount=discount, start=start).items():
+            self.columns[name][at] = value
+        self.end += 1
+        self._enqueue(first, start)
+        # An episode is gone once the one after it starts at or before the oldest row; at most one goes per row.
+        follower = self._starts[(self._head + 1) % self.num_rows, range(self.num_envs)]
+        self._head += (self._tail - self._head > 1) & (follower <= self.oldest)
+
+    def _enqueue(self, first, row):
+        """Note that an episode starts at `row` int64[N] of the environments where `first`."""
+        self._starts[self._tail[first] % self.num_rows, np.flatnonzero(first)] = row[first]
+        self._tail += first
+
+    def restore(self, rows, end):
+        """Fill the ring again.
+
+        Args:
+            rows: an iterable of (row number, columns), the columns [rows, N, ...], covering the newest `num_rows` rows in order.
+            end: rows ever written.
+        """
+        for row, columns in rows:
+            for name, values in columns.items():
+                self.columns[name][np.arange(row, row + len(values)) % self.num_rows] = values
+        self.end = end
+        self._head[:] = self._tail[:] = 0
+        starts = self.columns["start"][np.arange(self.oldest, end) % self.num_rows]
+        self._enqueue(np.ones(self.num_envs, bool), starts[0])
+        for before, now in zip(starts, starts[1:]):
+            self._enqueue(now != before, now)
+
+    def sample(self, batch_size):
+        """Draw a Window of `batch_size` rows."""
+        start, env = self.draw(batch_size)
+        return self.windows(start, env)
+
+    def windows(self, start, env):
+        """Cut the windows whose first transitions are rows `start` int64[B] of environments `env` int64[B]."""
+        H, T = self.history, self.unroll
+        rows = start[:, None] + np.arange(1 - H, T + 1)  # [B, T+H]
+        at, env = rows % self.num_rows, env[:, None]
+        begin = self.columns["start"][start[:, None] % self.num_rows, env]
+        valid = (rows >= begin) & (rows < self.end)
+        valid &= self.columns["start"][at, env] == begin
+        frames = self.columns["frame"][at, env]
+        frames[~valid] = 0
+        at, mask = at[:, H:], valid[:, H:]
+        action, reward, discount = (np.where(mask, self.columns[name][at, env], 0) for name in ("action", "reward", "discount"))
+        return Window(frames, action.astype(np.int32), reward, discount, mask.astype(np.float32), np.ones(len(start), bool))
+
+    def _usable(self, begin):
+        """First rows from which an episode that began at `begin` can be read with a real history."""
+        return np.where(begin >= self.oldest, begin, self.oldest + self.history - 1)
+
+    def _draw_timesteps(self, batch_size):
+        """Uniform over stored transitions, by rejection of the few rows that start none."""
+        def propose(size):
+            row, env = self.rng.integers(self.oldest, self.end - 1, size), self.rng.integers(0, self.num_envs, size)
+            begin = self.columns["start"][row % self.num_rows, env]
+            follows = self.columns["start"][(row + 1) % self.num_rows, env] == begin
+            return row, env, follows & (row >= self._usable(begin))
+        return self._accept(propose, batch_size)
+
+    def _draw_episodes(self, batch_size):
+        """Uniform over episodes of at least one usable transition, then a start uniform in [0, max(0, L-T)]."""
+        stored = np.cumsum(self._tail - self._head)
+
+        def propose(size):
+            drawn = self.rng.integers(0, stored[-1], size)
+            env = np.searchsorted(stored, drawn, side="right")
+            place = self._tail[env] - (stored[env] - drawn)
+            begin = self._starts[place % self.num_rows, env]
+            newest = place + 1 == self._tail[env]
+            end = np.where(newest, self.end, self._starts[(place + 1) % self.num_rows, env])
+            usable = self._usable(begin)
+            length = end - 1 - usable  # L transitions
+            start = usable + self.rng.integers(0, np.maximum(length - self.unroll, 0) + 1)
+            return start, env, length >= 1
+        return self._accept(propose, batch_size)
+
+    def _accept(self, propose, batch_size):
+        start, env = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        for _ in range(1000):
+            rows, envs, usable = propose(batch_size - len(start))
+            start, env = np.append(start, rows[usable]), np.append(env, envs[usable])
+            if len(start) == batch_size:
+                return start, env
+        raise RuntimeError(f"replay.sample was called with {len(self)} timesteps stored, none of which starts a transition")

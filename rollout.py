@@ -1,0 +1,165 @@
+"""Stepping environments with an agent: one vector step for training, whole episodes for evaluation."""
+
+import numpy as np
+
+# An emulator's state is its seed and the actions since. All environments start anew, with seeds of their own, every so many vector
+# steps (250,000 agent steps at 8 environments), so that a resumed run has few actions to step again.
+RESEED_PERIOD = 31_250
+TRAINING, EVALUATION, EXPLORATION, REPLAY = 1, 2, 3, 4  # streams of random numbers within a run's seed
+
+
+def derive_seeds(*key, size):
+    """Return int64[size] in [0, 2**31), a function of the integers of `key`."""
+    return (np.random.SeedSequence(key).generate_state(size) >> 1).astype(np.int64)
+
+
+def push_frame(frames, frame, first):
+    """Return the last H frames [N, H, ...] with `frame` [N, ...] as the newest; what came before a first frame is zero.
+
+    ```
+    frames   f1 f2 f3 f4      push f5: f2 f3 f4 f5      push f6, first: 0 0 0 f6
+    ```
+    """
+    frames = np.concatenate([frames[:, 1:], frame[:, None]], axis=1)
+    frames[first, :-1] = 0
+    return frames
+
+
+def _blank(envs, history):
+    return np.zeros((envs.num_envs, history, *envs.frame_shape), envs.frame_dtype)
+
+
+class Rollout:
+    """N training environments, and all that acting in them needs.
+
+    Args:
+        envs: wrappers.Flicker.
+        agent: what acts.
+        history: H.
+        gamma: discount of a transition that does not terminate.
+        life_loss: `none`; `terminal`: a lost life sets the discount to 0; `penalty`: it sets the reward to -1. The episode goes on.
+        seed: of the run.
+    """
+
+    def __init__(self, envs, agent, history, gamma, life_loss, seed):
+        self.envs, self.agent, self.gamma, self.life_loss, self.seed = envs, agent, gamma, life_loss, seed
+        N = envs.num_envs
+        self.count = 0  # reseeds so far
+        self.actions = np.zeros((RESEED_PERIOD, N), np.int16)  # since the last reseed
+        self.num_steps = 0  # vector steps since the last reseed
+        self.frames, self.state = _blank(envs, history), agent.initial_state(N)
+        self.first, self.last = np.zeros(N, bool), np.ones(N, bool)
+        self.lives = np.zeros(N, np.int64)
+        self.episode_return, self.training_reward, self.length = np.zeros(N), np.zeros(N), np.zeros(N, np.int64)
+
+    @property
+    def reseed_due(self):
+        return self.num_steps == RESEED_PERIOD or self.count == 0
+
+    def reseed(self):
+        """Reset every environment with new seeds; return the row of first frames, and the episodes that this cut."""
+        cut = self._episodes(~self.last & (self.length > 0), cut=1)
+        self.count += 1
+        frame, info = self._reset()
+        everywhere, zeros = np.ones(len(self.last), bool), np.zeros(len(self.last))
+        self._begin(everywhere, frame, info)
+        self.last = ~everywhere
+        return dict(frame=frame, action=zeros, reward=zeros, discount=zeros, first=everywhere), cut
+
+    def cut_short(self):
+        """Make the next vector step reset every environment, as at the end of a reseed period."""
+        self.num_steps = RESEED_PERIOD
+
+    def _reset(self):
+        self.num_steps = 0
+        return self.envs.reset(seed=derive_seeds(self.seed, TRAINING, self.count, size=self.envs.num_envs))
+
+    def _begin(self, first, frame, info):
+        self.frames, self.first = push_frame(self.frames, frame, first), first
+        self.lives = np.asarray(info.get("lives", self.lives))
+        for total in (self.episode_return, self.training_reward, self.length):
+            total[first] = 0
+
+    def act(self, epsilon, rng):
+        """Choose the next actions int64[N]; the acting state advances."""
+        actions, self.state = self.agent.act(self.frames, self.state, self.first, epsilon, rng)
+        return actions
+
+    def step(self, actions):
+        """Step every environment; one that ended in the last step resets instead, whatever its action.
+
+        Returns:
+            row: frame, action, reward, discount, first, as replay.append takes them.
+            episodes: a dict for each that ended.
+        """
+        self.actions[self.num_steps] = actions
+        self.num_steps += 1
+        first, lives = self.last, self.lives
+        frame, raw_reward, terminated, truncated, info = self.envs.step(actions)
+        self._begin(first, frame, info)
+        # Mnih et al. 2015: rewards are clipped on Atari, where scores differ by orders of magnitude between games; raw elsewhere.
+        reward = np.sign(raw_reward) if self.envs.is_atari else raw_reward
+        discount = np.where(terminated, 0.0, self.gamma)
+        lost = (self.lives < lives) & ~first
+        if self.life_loss == "terminal":
+            discount = np.where(lost, 0.0, discount)
+        elif self.life_loss == "penalty":
+            reward = np.where(lost, -1.0, reward)
+        self.episode_return += np.where(first, 0, raw_reward)
+        self.training_reward += np.where(first, 0, reward)
+        self.length += ~first
+        self.last = terminated | truncated
+        return dict(frame=frame, action=actions, reward=reward, discount=discount, first=first), self._episodes(self.last, cut=0)
+
+    def _episodes(self, ended, cut):
+        return [dict(episode_return=float(self.episode_return[i]), length=int(self.length[i]),
+                     training_reward=float(self.training_reward[i]), environment=int(i), cut=cut) for i in np.flatnonzero(ended)]
+
+    _KEPT = "frames first last lives episode_return training_reward length".split()
+
+    def get_state(self):
+        """Return what a checkpoint keeps, as {name: array}: no emulator's state, but the actions that lead to it."""
+        return {name: getattr(self, name) for name in self._KEPT} | dict(
+            count=np.array(self.count), actions=self.actions[:self.num_steps], unobscured=self.envs.unobscured,
+            **{f"state/{i}": np.asarray(s) for i, s in enumerate(self.state)})
+
+    def set_state(self, arrays):
+        """Restore what `get_state` returned by stepping the environments again.
+
+        Returns:
+            Whether the environments came out where they were. If not, they are no function of seed and actions: reseed.
+        """
+        self.count = int(arrays["count"])
+        self._reset()
+        for actions in arrays["actions"]:
+            self.envs.step(actions.astype(np.int64))
+        self.num_steps = len(arrays["actions"])
+        self.actions[:self.num_steps] = arrays["actions"]
+        for name in self._KEPT:
+            setattr(self, name, arrays[name].copy())
+        self.state = [arrays[f"state/{i}"] for i in range(len(self.state))]
+        return np.array_equal(self.envs.unobscured, arrays["unobscured"])
+
+
+def evaluate(agent, envs, history, epsilon, seed, evaluation):
+    """Play exactly one episode in each environment, so that short episodes are not over-represented.
+
+    Args:
+        seed, evaluation: integers; the result is a function of them and of the weights, flicker and epsilon included.
+
+    Returns:
+        A dict(episode_return, length) per environment, in their order.
+    """
+    N, rng = envs.num_envs, np.random.default_rng((seed, EVALUATION, evaluation, EXPLORATION))
+    episode_return, length, playing = np.zeros(N), np.zeros(N, np.int64), np.ones(N, bool)
+    frame, _ = envs.reset(seed=derive_seeds(seed, EVALUATION, evaluation, size=N))
+    frames, state, first = _blank(envs, history), agent.initial_state(N), np.ones(N, bool)
+    while playing.any():
+        frames = push_frame(frames, frame, first)
+        actions, state = agent.act(frames, state, first, epsilon, rng)
+        frame, reward, terminated, truncated, _ = envs.step(actions)
+        episode_return += np.where(playing, reward, 0)
+        length += playing
+        first = ~playing  # Those that have ended play on unseen.
+        playing &= ~(terminated | truncated)
+    return [dict(episode_return=float(r), length=int(n)) for r, n in zip(episode_return, length)]

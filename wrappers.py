@@ -1,0 +1,207 @@
+"""Environments: one factory for Atari and every other Gymnasium id, with flickering screens (Hausknecht & Stone 2015, section 5)."""
+
+import difflib
+import os
+
+import ale_py
+import cv2
+import gymnasium
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+gymnasium.register_envs(ale_py)
+NO_CAP = 2**31 - 1  # frames; ALE counts in int32
+NOOP, FIRE = 0, 1
+
+
+def atari_games():
+    """Return {rom name without underscores: PascalCase name} of every single-player ALE game."""
+    ids = (spec_id for spec_id in gymnasium.registry if spec_id.startswith("ALE/"))
+    return {name.lower(): name for name in (i.removeprefix("ALE/").removesuffix("-v5") for i in ids)}
+
+
+def describe(env):
+    """Return the full name of an environment, and its own settings: the defaults of the environment flags that apply to it.
+
+    Args:
+        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`) or a registered Gymnasium id.
+
+    Raises:
+        ValueError: the name is unknown; the three nearest are named.
+
+    Reference: the defaults of a bare game are those of Mnih et al. 2015, without a loss of lives as an end.
+    """
+    games = atari_games()
+    game = games.get(env.lower().replace("_", ""))
+    if game:
+        return game, dict(frame_skip=4, sticky=0.0, full_actions=False, noops=30, max_episode_frames=108_000, life_loss="none")
+    try:
+        spec = gymnasium.spec(env)
+    except (gymnasium.error.Error, ImportError) as error:
+        known = {name.lower(): name for name in [*games.values(), *gymnasium.registry]}
+        # The whole name first; then the part before the version, so that a wrong version finds its neighbours too.
+        near = difflib.get_close_matches(env.lower().replace("_", ""), known, n=3, cutoff=0) + [""]
+        raise ValueError(f"--env={env} is neither an ALE game nor a registered Gymnasium id ({_sentence(error)}); "
+                         f"the nearest names are {', '.join(known[name] for name in near if name)}") from error
+    if not _is_atari(spec):
+        return spec.id, dict(frame_skip=1, max_episode_frames=spec.max_episode_steps or 0)
+    settings = spec.kwargs
+    frame_skip = settings["frameskip"] if isinstance(settings["frameskip"], int) else None  # None: random, (2, 5)
+    return spec.id, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
+                         full_actions=settings["full_action_space"], noops=30,
+                         max_episode_frames=settings["max_num_frames_per_episode"], life_loss="none")
+
+
+def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0, render_mode=None):
+    """Build `num_envs` environments that step together, as one `Flicker` over a Gymnasium vector environment.
+
+    Args:
+        env: a name that `describe` returned.
+        num_envs: environments.
+        frame_skip: frames per agent step; an ALE screen is the maximum over the last two of them.
+        max_episode_frames: frames until truncation; 0 for no cap.
+        flicker: probability that a whole frame is zeroed.
+        sticky: probability that ALE repeats the previous action (Machado et al. 2018).
+        full_actions: all 18 actions of ALE instead of the game's own.
+        noops: most no-ops at an ALE episode's start.
+        render_mode: of Gymnasium, for films of environments other than ALE's.
+
+    Raises:
+        ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
+    """
+    name = env.removeprefix("ALE/").removesuffix("-v5")
+    atari = atari_games().get(name.lower()) or (_is_atari(gymnasium.spec(env)) and env)
+    if atari:
+        rom = gymnasium.spec(env if "-v" in env else f"ALE/{atari}-v5").kwargs["game"]
+        envs = AtariVectorEnv(  # Screens pixel-identical to gymnasium.wrappers.AtariPreprocessing; its clipping, lives and FIRE stay off.
+            rom, num_envs, num_threads=min(num_envs, len(os.sched_getaffinity(0))), stack_num=1, reward_clipping=False,
+            use_fire_reset=False, episodic_life=False, life_loss_info=False, autoreset_mode=AutoresetMode.NEXT_STEP,
+            max_num_frames_per_episode=max_episode_frames or NO_CAP, repeat_action_probability=sticky,
+            full_action_space=full_actions, frameskip=frame_skip, noop_max=noops)
+        names = [action.name for action in envs.ale.get_action_set()]
+    else:
+        spec = gymnasium.spec(env)
+        # A TimeLimit counts the environment's own steps, below any frame skip; -1 is Gymnasium's word for none.
+        limit = max_episode_frames or -1
+        try:
+            envs = gymnasium.make_vec(spec.id, num_envs, vectorization_mode="sync",
+                                      vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP),
+                                      wrappers=[lambda e: _as_frames(_skip(_limit(e, limit), frame_skip), env)],
+                                      **({"render_mode": render_mode} if render_mode else {}))
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise ValueError(f"--env={env} needs a package that is not installed: {_sentence(error)}") from error
+        names = [str(i) for i in range(envs.single_action_space.n)]
+    return Flicker(envs, flicker, names, is_atari=bool(atari))
+
+
+class Flicker(gymnasium.vector.VectorWrapper):
+    """Frames of N environments, each zeroed whole with probability `flicker`: reset rows too.
+
+    ```
+    screens   s0 s1 s2 s3 s4        a fresh draw per environment and row
+    frames    s0  0 s2  0  0        what the agent sees is what replay stores
+    ```
+    Everything that follows a seeded `reset` is a function of its seeds and of the actions since: emulators and flicker alike.
+
+    Attributes:
+        frame_shape: (84, 84) for images, (D,) for vectors.
+        action_names: one per action.
+        unobscured: the last frames before flicker, uint8[N, 84, 84] or float32[N, D].
+        is_atari: whether ALE is underneath: rewards are clipped in training, lives are known.
+    """
+
+    def __init__(self, envs, flicker, action_names, is_atari):
+        super().__init__(envs)
+        assert envs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP, "replay relies on one reset row after each end"
+        self.flicker, self.action_names, self.is_atari = flicker, action_names, is_atari
+        # ALE stacks along the first axis of an observation, and we ask for a stack of one.
+        self.frame_shape = envs.single_observation_space.shape[1:] if is_atari else envs.single_observation_space.shape
+        self.frame_dtype = envs.single_observation_space.dtype
+
+    def reset(self, *, seed, options=None):
+        """Reset every environment with its own seed, and the flicker with all of them.
+
+        Args:
+            seed: int64[N] in [0, 2**31).
+
+        Returns:
+            frames uint8[N, 84, 84] or float32[N, D], info.
+        """
+        self._rng = np.random.default_rng(seed)
+        observations, info = self.env.reset(seed=np.asarray(seed) if self.is_atari else [int(s) for s in seed], options=options)
+        return self._obscure(observations), info
+
+    def step(self, actions):
+        observations, reward, terminated, truncated, info = self.env.step(np.asarray(actions))
+        return self._obscure(observations), reward, terminated, truncated, info
+
+    def _obscure(self, observations):
+        self.unobscured = observations[:, 0] if self.is_atari else observations
+        if not self.flicker:
+            return self.unobscured
+        frames = self.unobscured.copy()
+        frames[self._rng.random(len(frames)) < self.flicker] = 0  # For vectors such as CartPole's, zero is also a legal observation.
+        return frames
+
+
+class FrameSkip(gymnasium.Wrapper):
+    """Repeat each action `frame_skip` times and sum the rewards; the frame is the last one (off Atari there is no sprite flicker to max away)."""
+
+    def __init__(self, env, frame_skip):
+        super().__init__(env)
+        self.frame_skip = frame_skip
+
+    def step(self, action):
+        total = 0.0
+        for _ in range(self.frame_skip):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+
+def _limit(env, max_episode_steps):
+    """Put `max_episode_steps` in place of the id's own TimeLimit."""
+    if isinstance(env, gymnasium.wrappers.TimeLimit):
+        env = env.env
+    return gymnasium.wrappers.TimeLimit(env, max_episode_steps) if max_episode_steps > 0 else env
+
+
+def _skip(env, frame_skip):
+    return FrameSkip(env, frame_skip) if frame_skip > 1 else env
+
+
+def _as_frames(env, name):
+    """Turn images of any size and colour into uint8[84, 84], other boxes into float32[D]; refuse what a Q-network cannot take."""
+    actions, box = env.action_space, env.observation_space
+    if not isinstance(actions, spaces.Discrete):
+        raise ValueError(f"--env={name} has the action space {actions}; Q-learning here expects Discrete actions")
+    if not isinstance(box, spaces.Box):
+        raise ValueError(f"--env={name} has the observation space {box}; expected a Box: an image or a vector")
+    if actions.start:
+        env = gymnasium.wrappers.TransformAction(env, lambda a: a + actions.start, spaces.Discrete(int(actions.n)))
+    if box.dtype == np.uint8 and len(box.shape) in (2, 3):
+        return gymnasium.wrappers.TransformObservation(env, _gray84, spaces.Box(0, 255, (84, 84), np.uint8))
+    size = int(np.prod(box.shape))
+    return gymnasium.wrappers.TransformObservation(
+        env, lambda o: np.asarray(o, np.float32).reshape(size), spaces.Box(-np.inf, np.inf, (size,), np.float32))
+
+
+def _gray84(image):
+    """uint8 image [height, width], [height, width, 1, 3 or 4] or [3, height, width] -> uint8[84, 84]."""
+    if image.ndim == 3 and image.shape[-1] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
+        image = np.moveaxis(image, 0, -1)
+    if image.ndim == 3:
+        image = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY) if image.shape[-1] >= 3 else image[..., 0]
+    return cv2.resize(np.ascontiguousarray(image), (84, 84), interpolation=cv2.INTER_AREA)
+
+
+def _is_atari(spec):
+    return str(spec.entry_point).startswith("ale_py")
+
+
+def _sentence(error):
+    return " ".join(str(error).split()).rstrip(".")
