@@ -7,11 +7,12 @@ from keras import layers, ops
 
 
 def nature_torso(frame_shape, dtype):
-    """Return the convolutions of Mnih et al. 2015 for images, a small MLP for vectors: [B*T, ...] -> [B*T, features]."""
+    """Return the convolutions of Mnih et al. 2015 for images, a small MLP for vectors: [B*T, H, 84, 84] or [B*T, H, D] -> [B*T, features]."""
     if len(frame_shape) == 1:
-        return keras.Sequential([layers.Dense(128, "relu", dtype=dtype)], name="torso")
+        return keras.Sequential([layers.Flatten(dtype=dtype), layers.Dense(128, "relu", dtype=dtype)], name="torso")
     return keras.Sequential([
         layers.Rescaling(1 / 255, dtype=dtype),  # The one place where pixels are scaled.
+        layers.Permute((2, 3, 1), dtype=dtype),  # [B*T, 84, 84, H]
         layers.Conv2D(32, 8, 4, activation="relu", dtype=dtype),  # [B*T, 20, 20, 32]
         layers.Conv2D(64, 4, 2, activation="relu", dtype=dtype),  # [B*T, 9, 9, 64]
         layers.Conv2D(64, 3, 1, activation="relu", dtype=dtype),  # [B*T, 7, 7, 64]
@@ -111,11 +112,7 @@ class QNetwork(keras.Model):
         return self._core(frames, state, frames.shape[1] - self.history + 1)[1] if state else []
 
     def _core(self, frames, state, num_steps):
-        stacks = [frames[:, h:h + num_steps] for h in range(self.history)]
-        if len(self.frame_shape) == 2:
-            stacks = ops.stack(stacks, axis=-1)  # [B, T, 84, 84, H]
-        else:
-            stacks = ops.concatenate(stacks, axis=-1)  # [B, T, H*D]
+        stacks = ops.stack([frames[:, h:h + num_steps] for h in range(self.history)], axis=2)  # [B, T, H, ...]
         # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is unknown to a traced graph.
         features = self.torso(ops.reshape(stacks, (-1, *stacks.shape[2:])))
         return self.core(features, state, num_steps=num_steps)
