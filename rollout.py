@@ -1,11 +1,26 @@
 """Stepping environments with an agent: one vector step for training, whole episodes for evaluation."""
 
+import agent as agents
 import numpy as np
+
+import wrappers
 
 # An emulator's state is its seed and the actions since. All environments start anew, with seeds of their own, every so many vector
 # steps (250,000 agent steps at 8 environments), so that a resumed run has few actions to step again.
 RESEED_PERIOD = 31_250
 TRAINING, EVALUATION, EXPLORATION, REPLAY = 1, 2, 3, 4  # streams of random numbers within a run's seed
+
+
+def make_envs(settings, num_envs, **options):
+    """Build `num_envs` environments from the settings of config.json; `options` of wrappers.make_envs win."""
+    names = "env frame_skip max_episode_frames flicker sticky full_actions noops".split()
+    return wrappers.make_envs(num_envs=num_envs, **{name: settings[name] for name in names if settings[name] is not None} | options)
+
+
+def make_agent(settings, envs):
+    """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
+    names = "network history units precision optimizer learning_rate clip_norm loss seed".split()
+    return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names), **{name: settings[name] for name in names})
 
 
 def derive_seeds(*key, size):

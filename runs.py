@@ -77,9 +77,10 @@ class Run:
         self._files[name].write(",".join(_cell(values[column]) for column in COLUMNS[name]) + "\n")
 
     def scalars(self, agent_step, **values):
-        """Write TensorBoard scalars, `group__name` as group/name."""
+        """Write TensorBoard scalars, `group__name` as group/name; what is not known yet (NaN) is left out."""
         for name, value in values.items():
-            self._board.add_scalar(name.replace("__", "/"), value, agent_step)
+            if value == value:
+                self._board.add_scalar(name.replace("__", "/"), value, agent_step)
 
     def close(self):
         for file in self._files.values():

@@ -172,24 +172,12 @@ def available_memory():
     return min(free)
 
 
-def build_envs(settings, num_envs):
-    """Build the environments that `settings` describe."""
-    names = "env frame_skip max_episode_frames flicker sticky full_actions noops".split()
-    return wrappers.make_envs(num_envs=num_envs, **{name: settings[name] for name in names if settings[name] is not None})
-
-
-def build_agent(settings, envs):
-    """Build the agent that `settings` describe, for the frames and actions of `envs`."""
-    names = "network history units precision optimizer learning_rate clip_norm loss seed".split()
-    return agent.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names), **{name: settings[name] for name in names})
-
-
 class Trainer:
     """The parts of a run, and the loop over them."""
 
     def __init__(self, config):
         self.settings = s = config["settings"]
-        self.envs = build_envs(s, s["num_envs"])
+        self.envs = rollout.make_envs(s, s["num_envs"])
         shape = self.envs.frame_shape, self.envs.frame_dtype
         needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape), available_memory()
         if needed > free:
@@ -197,9 +185,9 @@ class Trainer:
                              f"expected at most --bufflen={int(s['bufflen'] * free / needed * 0.9)}")
         self.replay = replay.Replay(s["bufflen"], s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
                                     (s["seed"], rollout.REPLAY))
-        self.agent = build_agent(s, self.envs)
+        self.agent = rollout.make_agent(s, self.envs)
         self.rollout = rollout.Rollout(self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"])
-        self.eval_envs = build_envs(s, s["eval_episodes"])
+        self.eval_envs = rollout.make_envs(s, s["eval_episodes"])
         self.epsilon = epsilon_schedule(s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
         self.rng = np.random.default_rng((s["seed"], rollout.EXPLORATION))  # of exploration
         self.agent_step = self.updates = self.evaluations = self.episodes = self.cut_episodes = 0
