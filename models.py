@@ -7,7 +7,7 @@ from keras import layers, ops
 
 
 def nature_torso(frame_shape, dtype):
-    """Return the convolutions of Mnih et al. 2015 for images, a small MLP for vectors: [B*T, H, 84, 84] or [B*T, H, D] -> [B*T, features]."""
+    """Return the convolutions of Mnih et al. 2015 for images [B*T, H, 84, 84], a small MLP for vectors [B*T, H, D]; -> [B*T, features]."""
     if len(frame_shape) == 1:
         return keras.Sequential([layers.Flatten(dtype=dtype), layers.Dense(128, "relu", dtype=dtype)], name="torso")
     return keras.Sequential([

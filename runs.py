@@ -65,7 +65,7 @@ class Run:
         self._board = SummaryWriter(str(self.directory), purge_step=self.checkpoint["agent_step"] if self.checkpoint else None)
 
     def _open_csv(self, name, size):
-        file = open(self.directory / f"{name}.csv", "a", buffering=1)
+        file = open(self.directory / f"{name}.csv", "a", buffering=1)  # noqa: SIM115 - open as long as the run
         file.truncate(size)  # Rows after the checkpoint will be written again.
         if not size:
             file.write(",".join(COLUMNS[name]) + "\n")

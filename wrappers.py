@@ -147,7 +147,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
 
 
 class FrameSkip(gymnasium.Wrapper):
-    """Repeat each action `frame_skip` times and sum the rewards; the frame is the last one (off Atari there is no sprite flicker to max away)."""
+    """Repeat each action `frame_skip` times and sum the rewards; the frame is the last one, as no sprites flicker off Atari."""
 
     def __init__(self, env, frame_skip):
         super().__init__(env)
