@@ -189,6 +189,20 @@ def read_config(directory):
         raise ValueError(f"{path} is not the configuration of a run of this suite ({error!r})") from error
 
 
+def find_weights(directory, which):
+    """Return the path of a run's `best` or `last` weights.
+
+    Raises:
+        ValueError: it has none yet.
+    """
+    directory = pathlib.Path(directory)
+    paths = [directory / "best.weights.h5"] if which == "best" else sorted(directory.glob("checkpoints/[0-9]*/online.weights.h5"))
+    if not paths or not paths[-1].exists():
+        remedy = "wait for its first evaluation, or ask for the last ones" if which == "best" else "wait for its first checkpoint"
+        raise ValueError(f"{directory} has no {which} weights yet; {remedy}")
+    return paths[-1]
+
+
 def refuse_other_settings(directory, before, now):
     """Raise ValueError naming each setting in which a run differs from what is asked for now."""
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name) and name not in FREE)

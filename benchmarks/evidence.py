@@ -1,0 +1,97 @@
+"""Learning results of this suite, from the commands a user would type: trains, evaluates and writes results/*.csv and *.md.
+
+    python benchmarks/evidence.py                 everything (an hour or two on 2 cores; runs that are finished are not trained again)
+    python benchmarks/evidence.py --only=cartpole --seeds=1
+"""
+
+import argparse
+import concurrent.futures
+import csv
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import stats  # noqa: E402
+
+EPISODES = 100  # fresh, at epsilon 0
+EXPERIMENTS = {  # name -> number of seeds, {agent: flags}
+    "cartpole": (3, {"DQN, 4 frames": ["--network=DQN"], "DRQN, 1 frame": ["--network=DRQN"]}),
+    "flickering_cartpole": (5, {
+        "DRQN, 1 frame": ["--network=DRQN", "--flicker=0.5"],
+        "DQN, 1 frame": ["--network=DQN", "--history=1", "--flicker=0.5"],
+        "DQN, 4 frames": ["--network=DQN", "--flicker=0.5"],
+        "DQN, 10 frames": ["--network=DQN", "--history=10", "--flicker=0.5"],
+    }),
+}
+
+
+def call(script, *arguments):
+    """Run a script of the suite on one core, so that two of them share a small machine fairly."""
+    one_core = dict(OMP_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
+    done = subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=ROOT, env=os.environ | one_core,
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{script} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(experiment, agent, flags, seed):
+    """Train one seed and evaluate its best and last weights; return a row of the table."""
+    directory = pathlib.Path("runs/evidence") / experiment / agent.replace(", ", "-").replace(" ", "") / f"s{seed}"
+    call("train.py", "--flagfile=presets/cartpole.flags", *flags, f"--seed={seed}", f"--run_dir={directory}")
+    means = {}
+    for checkpoint in ("best", "last"):
+        call("evaluate.py", f"--run_dir={directory}", f"--checkpoint={checkpoint}", f"--episodes={EPISODES}", "--epsilon=0")
+        returns = [float(row["episode_return"]) for row in read(ROOT / directory / f"episodes-{checkpoint}.csv")]
+        means[checkpoint] = sum(returns) / len(returns)
+    seconds = float(read(ROOT / directory / "learn.csv")[-1]["seconds"])
+    print(f"{experiment}: {agent}, seed {seed}: best {means['best']:.1f}, last {means['last']:.1f}, {seconds:.0f} s", flush=True)
+    return dict(agent=agent, seed=seed, best=means["best"], last=means["last"], train_seconds=round(seconds))
+
+
+def table(experiment, rows):
+    """Return Markdown: per agent the mean over seeds of the mean over episodes, with its 95% interval."""
+    lines = ["| agent | seeds | best checkpoint, mean [95% interval] | of each seed | last weights, mean | training, s |",
+             "|---|---|---|---|---|---|"]
+    for agent in EXPERIMENTS[experiment][1]:
+        own = [row for row in rows if row["agent"] == agent]
+        if own:
+            mean, low, high = stats.mean_interval([row["best"] for row in own])
+            each = ", ".join(f"{row['best']:.0f}" for row in own)
+            last = sum(row["last"] for row in own) / len(own)
+            longest = max(row["train_seconds"] for row in own)
+            lines.append(f"| {agent} | {len(own)} | {mean:.0f} [{low:.0f}, {high:.0f}] | {each} | {last:.0f} | at most {longest} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=EXPERIMENTS, help="one experiment")
+    parser.add_argument("--seeds", type=int, help="seeds 1 to this, instead of the experiment's number")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs side by side, a core each")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "results", help="folder of the tables")
+    options = parser.parse_args()
+    for experiment, (seeds, agents) in EXPERIMENTS.items():
+        if options.only in (None, experiment):
+            jobs = [(experiment, agent, flags, seed) for seed in range(1, (options.seeds or seeds) + 1) for agent, flags in agents.items()]
+            with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+                rows = list(pool.map(lambda job: run(*job), jobs))
+            options.out.mkdir(parents=True, exist_ok=True)
+            with open(options.out / f"{experiment}.csv", "w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+            (options.out / f"{experiment}.md").write_text(table(experiment, rows))
+            print(table(experiment, rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,453 @@
+"""Acting and learning: the temporal-difference loss by hand, the agent's state, its optimizers. Holds on every backend."""
+
+import functools
+
+import agent as agents
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import models
+from replay import Window
+
+A = 4
+
+
+@functools.cache
+def build(network, **settings):
+    agent = agents.Agent(network, **dict(frame_shape=(3,), num_actions=A, history=models.NETWORKS[network].history, units=8) | settings)
+    return agent, agent.get_state()
+
+
+def make_agent(network="DRQN", seed=0, **settings):
+    """Return an agent as new. Compiling takes seconds, so there is one for all tests of the same settings, put back to its start."""
+    agent, start = build(network, seed=seed, **settings)
+    agent.set_state(start)
+    return agent
+
+
+@pytest.fixture
+def sgd(monkeypatch):
+    """An optimizer that moves the weights by just the gradient."""
+    monkeypatch.setitem(agents.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
+
+
+@pytest.fixture
+def frozen(monkeypatch):
+    """An optimizer that leaves the weights where they are."""
+    monkeypatch.setitem(agents.OPTIMIZERS, "frozen", (keras.optimizers.SGD, dict(learning_rate=0.0)))
+
+
+def make_window(batch_size=4, unroll=3, history=1, seed=0, **fields):
+    """A Window of random numbers, nothing masked, first everywhere, unless `fields` say otherwise."""
+    rng, shape = np.random.default_rng(seed), (batch_size, unroll)
+    return Window(**dict(
+        frames=rng.normal(size=(batch_size, unroll + history, 3)).astype(np.float32), action=rng.integers(A, size=shape, dtype=np.int32),
+        reward=rng.normal(size=shape).astype(np.float32), discount=np.full(shape, 0.9, np.float32),
+        mask=np.ones(shape, np.float32), first=np.ones(batch_size, bool)) | fields)
+
+
+def slice_window(window, start, stop, history, first):
+    """Cut transitions [start, stop) out of a window."""
+    cut = {name: getattr(window, name)[:, start:stop] for name in ("action", "reward", "discount", "mask")}
+    return Window(frames=window.frames[:, start:stop + history], first=np.full(len(window.first), first), **cut)
+
+
+def weights(agent, owner="online"):
+    return {name: value for name, value in agent.get_state().items() if name.startswith(owner)}
+
+
+def assert_same(one, other, tolerance=0.0):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def differ(one, other):
+    return any((one[name] != other[name]).any() for name in one)
+
+
+def numpy_of(tensors):
+    return {str(i): ops.convert_to_numpy(tensor) for i, tensor in enumerate(tensors)}
+
+
+# The loss.
+
+class TableNetwork:
+    """Looks up the Q-values of the number that fills a frame."""
+
+    history = 1
+
+    def __init__(self, table):
+        self.table = ops.convert_to_tensor(np.array(table, np.float32))
+
+    def __call__(self, frames, state):
+        return ops.take(self.table, ops.cast(frames[..., 0], "int32"), axis=0), state
+
+    def advance(self, frames, state):
+        return state
+
+
+#         frame     0       1        2         3         4       5       6     7     the window's rows: frames 0-3 and 4-7
+ONLINE_TABLE = [[1, 2], [3, 4], [5, 6], [90, 91], [0, 1], [92, 93], [94, 95], [96, 97]]
+TARGET_TABLE = [[80, 81], [2, 0.5], [3, 4], [100, 99], [82, 83], [1, 3], [84, 85], [86, 87]]
+
+
+def counting_window(**fields):
+    return make_window(
+        2, 3, frames=np.arange(8, dtype=np.float32).reshape(2, 4, 1), action=np.array([[0, 1, 0], [1, 0, 0]], np.int32),
+        reward=np.array([[1, -1, 0.5], [0, 0, 0]], np.float32), discount=np.array([[0.5, 0.5, 0], [0.5, 0.5, 0.5]], np.float32),
+        **dict(mask=np.array([[1, 1, 1], [1, 0, 0]], np.float32)) | fields)
+
+
+# y = 1 + .5*2, -1 + .5*4, .5 (terminated: the 100 is not looked at); 0 + .5*3       = 2, 1, .5; 1.5
+# q_tm1[a_tm1]                                                                       = 1, 4, 5; 1         so td_error = 1, -3, -4.5; .5
+# huber errors .5, 2.5, 4, .125; half squares .5, 4.5, 10.125, .125; max q_tm1 2, 4, 6; 1
+@pytest.mark.parametrize("error_loss, mask, loss, mean_q", [
+    ("huber", [[1, 1, 1], [1, 0, 0]], 7.125 / 4, 13 / 4),
+    ("mse", [[1, 1, 1], [1, 0, 0]], 15.25 / 4, 13 / 4),
+    ("huber", [[1, 1, 0], [1, 0, 0]], 3.125 / 3, 7 / 3),  # the mean over all transitions, not one of each row's mean
+    ("mse", [[1, 1, 0], [1, 0, 0]], 5.125 / 3, 7 / 3)])
+def test_the_loss_equals_one_computed_by_hand(error_loss, mask, loss, mean_q):
+    window = counting_window(mask=np.array(mask, np.float32))
+    actual, aux = agents.td_loss(TableNetwork(ONLINE_TABLE), TableNetwork(TARGET_TABLE), window, [], error_loss)
+    assert float(actual) == pytest.approx(loss)
+    assert float(aux["mean_q"]) == pytest.approx(mean_q)
+    td_error = ops.convert_to_numpy(aux["td_error"])
+    np.testing.assert_allclose(td_error[0], [1, -3, -4.5])
+    assert td_error[1, 0] == 0.5
+
+
+def test_the_target_network_sees_the_first_observation_before_it_judges_the_second():
+    class Spy:
+        history = 2
+
+        def __call__(self, frames, state):
+            self.called = frames, state
+            return np.zeros((4, 3, A), np.float32), "next state of the online network"
+
+        def advance(self, frames, state):
+            self.advanced = frames, state
+            return "target's context"
+
+    online, target, window = Spy(), Spy(), make_window(history=2)
+    _, aux = agents.td_loss(online, target, window, "state", "huber")
+    for (frames, state), expected, expected_state in [
+            (online.called, window.frames[:, :4], "state"), (target.advanced, window.frames[:, :2], "state"),
+            (target.called, window.frames[:, 1:], "target's context")]:
+        np.testing.assert_array_equal(frames, expected)
+        assert state == expected_state
+    assert aux["next_state"] == "next state of the online network"
+
+
+@pytest.mark.parametrize("unroll, field, shape", [
+    (1, "reward", (4,)), (1, "discount", (4,)), (1, "action", (4,)), (1, "mask", (4,)),
+    (3, "reward", (4, 1)), (3, "discount", (4, 1)), (3, "action", (4, 1)), (3, "mask", (4, 1)),
+    (3, "reward", (3,)), (3, "mask", (1, 3)), (3, "action", (1, 3))])
+def test_shapes_that_would_broadcast_are_refused(unroll, field, shape):
+    network = lambda frames, state: (np.zeros((4, unroll, A), np.float32), state)
+    network.history, network.advance = 1, lambda frames, state: state
+    window = make_window(4, unroll)
+    agents.td_loss(network, network, window, [], "huber")
+    with pytest.raises(AssertionError):
+        agents.td_loss(network, network, window._replace(**{field: np.ones(shape, getattr(window, field).dtype)}), [], "huber")
+
+
+def test_a_window_of_one_transition_is_textbook_dqn():
+    online, target = (make_agent("DQN", seed=seed).online_network for seed in (0, 7))
+    window = make_window(6, 1, history=4, discount=np.array([[0.9], [0], [0.9], [0.9], [0], [0.9]], np.float32))
+    loss, _ = agents.td_loss(online, target, window, [], "mse")
+    q_values = lambda network, frames: ops.convert_to_numpy(network(frames, [])[0])[:, 0]
+    q, q_next = q_values(online, window.frames[:, 0:4]), q_values(target, window.frames[:, 1:5])
+    expected = 0.0
+    for b in range(6):
+        bootstrap = 0.9 * max(q_next[b]) if b not in (1, 4) else 0.0
+        expected += (window.reward[b, 0] + bootstrap - q[b, window.action[b, 0]]) ** 2 / 2 / 6
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("history", [1, 3])
+def test_a_window_split_in_two_equals_one_long_unroll(history):
+    online, target = make_agent(history=history).online_network, make_agent(history=history, seed=7).online_network
+    window = make_window(4, 6, history, discount=np.zeros((4, 6), np.float32), reward=np.zeros((4, 6), np.float32))
+    run = lambda window, state: agents.td_loss(online, target, window, state, "huber")[1]
+    long = run(window, online.initial_state(4))
+    before = run(slice_window(window, 0, 2, history, True), online.initial_state(4))
+    after = run(slice_window(window, 2, 6, history, False), before["next_state"])
+    q_tm1 = np.concatenate([-ops.convert_to_numpy(part["td_error"]) for part in (before, after)], axis=1)  # Targets are 0 here.
+    np.testing.assert_allclose(q_tm1, -ops.convert_to_numpy(long["td_error"]), rtol=1e-5, atol=1e-6)
+    assert_same(numpy_of(after["next_state"]), numpy_of(long["next_state"]), 1e-5)
+
+
+# Learning.
+
+def test_learning_carries_the_state_over_rows_that_are_not_first(frozen):
+    agent, window = make_agent(optimizer="frozen", loss="mse"), make_window(unroll=6)
+    _, aux = agents.td_loss(agent.online_network, agent.target_network, window, agent.initial_state(4), "mse")
+    errors = ops.convert_to_numpy(aux["td_error"])  # of one long unroll
+    before, after = (float(agent.learn(slice_window(window, start, start + 3, 1, first))["loss"]) for start, first in ((0, True), (3, False)))
+    assert before == pytest.approx((errors[:, :3] ** 2).mean() / 2, rel=1e-5)
+    assert after == pytest.approx((errors[:, 3:] ** 2).mean() / 2, rel=1e-5)
+
+
+def test_learning_forgets_the_state_of_rows_that_are_first(frozen):
+    one, two = make_window(seed=1), make_window(seed=2)
+    agent = make_agent(optimizer="frozen", loss="mse")
+    fresh, _, again = (float(agent.learn(window)["loss"]) for window in (two, one, two))
+    assert again == fresh
+    carried = float(agent.learn(two._replace(first=np.zeros(4, bool)))["loss"])
+    assert carried != fresh
+
+
+@pytest.mark.parametrize("network, history", [("DRQN", 3), ("DQN", 4)])
+def test_masked_content_never_reaches_a_gradient(sgd, network, history):
+    mask = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 0]], np.float32)
+    window, other = make_window(history=history, mask=mask), make_window(history=history, seed=1)
+    after = np.concatenate([np.ones((4, history)), mask], axis=1)[..., None]  # A masked transition leads to a frame that is none.
+    changed = window._replace(frames=np.where(after, window.frames, 1000 * other.frames), **{
+        name: np.where(mask, getattr(window, name), getattr(other, name)) for name in ("action", "reward", "discount")})
+
+    def learn(window):
+        agent = make_agent(network, history=history, optimizer="sgd", clip_norm=0)
+        return {name: np.array(float(value)) for name, value in agent.learn(window).items()} | weights(agent)
+
+    assert_same(learn(changed), learn(window))
+    assert differ(learn(changed._replace(mask=np.ones_like(mask))), learn(window))
+
+
+def test_every_frame_of_a_window_reaches_the_recurrent_gradient(sgd):
+    outcomes = set()
+    for t in range(6):
+        window, agent = make_window(history=3), make_agent(history=3, optimizer="sgd", clip_norm=0)
+        window.frames[:, t] += 1
+        agent.learn(window)
+        outcomes.add(weights(agent)["online/3"].tobytes())  # the recurrent kernel
+    assert len(outcomes) == 6
+
+
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_learning_moves_every_weight_matrix_and_no_target(network):
+    agent = make_agent(network)
+    online, target = weights(agent), weights(agent, "target")
+    scalars = agent.learn(make_window(history=agent.online_network.history))
+    assert scalars.keys() == {"loss", "mean_q", "gradient_norm"}
+    now = weights(agent)
+    assert all((now[name] != online[name]).any() for name in online)
+    assert_same(weights(agent, "target"), target)
+
+
+def test_the_target_network_starts_equal_to_the_online_one_and_moves_by_sync_alone():
+    agent = make_agent()
+    start = list(weights(agent).values())
+    assert all((a == b).all() for a, b in zip(start, weights(agent, "target").values(), strict=True))
+    for seed in range(3):
+        agent.learn(make_window(seed=seed))
+    assert all((a == b).all() for a, b in zip(start, weights(agent, "target").values(), strict=True))
+    agent.sync_target()
+    learned = list(weights(agent).values())
+    assert all((a == b).all() for a, b in zip(learned, weights(agent, "target").values(), strict=True))
+    agent.learn(make_window())
+    assert all((a == b).all() for a, b in zip(learned, weights(agent, "target").values(), strict=True))
+
+
+def test_learning_bootstraps_from_the_target_network(frozen):
+    agent, window = make_agent(optimizer="frozen", loss="mse"), make_window()
+    before = float(agent.learn(window)["loss"])
+    state = agent.get_state()
+    agent.set_state({name: value + (name.startswith("target")) for name, value in state.items()})
+    assert float(agent.learn(window)["loss"]) != pytest.approx(before, rel=0.01)
+    terminated = window._replace(discount=np.zeros((4, 3), np.float32))
+    judged = float(agent.learn(terminated)["loss"])
+    agent.set_state(state)
+    assert float(agent.learn(terminated)["loss"]) == judged
+
+
+@pytest.mark.parametrize("optimizer", agents.OPTIMIZERS)
+def test_every_optimizer_lowers_the_loss_of_a_fixed_window(optimizer):
+    agent, window = make_agent("DQN", optimizer=optimizer), make_window(history=4)
+    losses = [float(agent.learn(window)["loss"]) for _ in range(40)]
+    assert losses[-1] < 0.99 * losses[0]
+    assert np.isfinite(losses).all()
+
+
+def test_settings_of_an_optimizer_are_those_of_its_table_unless_given():
+    deepmind, ours = make_agent("DQN", optimizer="rmsprop").optimizer, make_agent("DQN", optimizer="rmsprop", learning_rate=0.01).optimizer
+    assert float(deepmind.learning_rate) == pytest.approx(2.5e-4)
+    assert float(ours.learning_rate) == pytest.approx(0.01)
+    for optimizer in (deepmind, ours):
+        assert (optimizer.rho, optimizer.momentum, optimizer.centered, optimizer.epsilon) == (0.95, 0, True, 0.01 / 1024)
+
+
+def test_gradients_are_clipped_to_a_global_norm_and_reported_before_that(sgd):
+    moves, norms = [], []
+    for clip_norm in (0, 0.01):
+        agent = make_agent("DQN", history=4, optimizer="sgd", clip_norm=clip_norm)
+        before = weights(agent)
+        norms.append(float(agent.learn(make_window(history=4))["gradient_norm"]))
+        after = weights(agent)
+        moves.append(sum(((after[name] - before[name]) ** 2).sum() for name in before) ** 0.5)
+    assert norms[0] > 0.1
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+    assert moves == pytest.approx([norms[0], 0.01], rel=1e-3)
+    assert make_agent().optimizer.global_clipnorm == 10
+
+
+# Acting.
+
+def act_arguments(agent, num_envs=5, history=1, seed=0):
+    rng = np.random.default_rng(seed)
+    state = [rng.uniform(-1, 1, s.shape).astype(np.float32) for s in agent.initial_state(num_envs)]
+    return dict(frames=rng.normal(size=(num_envs, history, 3)).astype(np.float32), state=state, first=np.zeros(num_envs, bool))
+
+
+def test_without_exploration_the_agent_is_greedy():
+    agent = make_agent()
+    arguments = act_arguments(agent, num_envs=50)
+    actions, _ = agent.act(**arguments, epsilon=0, rng=np.random.default_rng(0))
+    q_values, _ = agent.online_network(arguments["frames"], arguments["state"])
+    np.testing.assert_array_equal(actions, ops.convert_to_numpy(q_values)[:, 0].argmax(axis=-1))
+    assert len(set(actions)) > 1
+
+
+def test_the_state_advances_over_random_actions_as_over_greedy_ones():
+    agent = make_agent()
+    arguments = act_arguments(agent)
+    _, greedy = agent.act(**arguments, epsilon=0, rng=np.random.default_rng(0))
+    _, random = agent.act(**arguments, epsilon=1, rng=np.random.default_rng(0))
+    assert_same(numpy_of(random), numpy_of(greedy))
+    assert differ(numpy_of(random), numpy_of(arguments["state"]))
+
+
+def test_epsilon_is_the_share_of_uniformly_random_actions():
+    agent = make_agent("DQN", history=1)
+    arguments = act_arguments(agent, num_envs=1)
+    arguments = dict(frames=np.repeat(arguments["frames"], 8000, axis=0), state=[], first=np.zeros(8000, bool))
+    greedy, *_ = agent.act(**arguments, epsilon=0, rng=np.random.default_rng(0))[0]
+    for epsilon in (0.4, 1.0):
+        actions, _ = agent.act(**arguments, epsilon=epsilon, rng=np.random.default_rng(0))
+        shares = np.bincount(actions, minlength=A) / 8000
+        np.testing.assert_allclose(shares, np.where(np.arange(A) == greedy, 1 - 0.75 * epsilon, epsilon / 4), atol=0.03)
+
+
+def test_acting_forgets_the_state_where_an_episode_starts():
+    agent = make_agent()
+    arguments = act_arguments(agent)
+    first = np.array([True, False, True, False, False])
+    fresh_q, fresh = agent.q_values(arguments["frames"], agent.initial_state(5), np.zeros(5, bool))
+    carried_q, carried = agent.q_values(**arguments)
+    mixed_q, mixed = agent.q_values(**arguments | dict(first=first))
+    for now, new, old in zip([mixed_q, *mixed], [fresh_q, *fresh], [carried_q, *carried]):
+        np.testing.assert_array_equal(now, np.where(first[:, None], new, old))
+
+
+def test_stepwise_acting_equals_the_unroll():
+    agent = make_agent(history=3)
+    frames, state = make_window(5, 6, history=3).frames, agent.initial_state(5)
+    unrolled, _ = agent.online_network(frames, state)
+    for t in range(7):
+        q_values, state = agent.q_values(frames[:, t:t + 3], state, np.full(5, t == 0))
+        np.testing.assert_allclose(q_values, ops.convert_to_numpy(unrolled)[:, t], rtol=1e-5, atol=1e-6)
+
+
+def test_the_agent_acts_with_what_it_has_learned():
+    agent = make_agent()
+    arguments = act_arguments(agent)
+    before, _ = agent.q_values(**arguments)
+    agent.learn(make_window())
+    after, _ = agent.q_values(**arguments)
+    expected, _ = make_copy(agent).q_values(**arguments)
+    assert (before != after).any()
+    np.testing.assert_array_equal(after, expected)
+
+
+# State and weights.
+
+def make_copy(agent, network="DRQN"):
+    copy = make_agent(network, seed=7)
+    copy.set_state(agent.get_state())
+    return copy
+
+
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_a_restored_agent_goes_on_as_the_original(network):
+    agent = make_agent(network)
+    history = agent.online_network.history
+    for seed in range(3):
+        agent.learn(make_window(history=history, seed=seed))
+    agent.sync_target()
+    agent.learn(make_window(history=history, seed=3))
+    copy = make_copy(agent, network)
+    assert_same(copy.get_state(), agent.get_state())
+    for seed in range(4, 6):
+        window = make_window(history=history, seed=seed, first=np.array([False, False, True, False]))
+        assert {name: float(value) for name, value in copy.learn(window).items()} == {
+            name: float(value) for name, value in agent.learn(window).items()}
+    assert_same(copy.get_state(), agent.get_state())
+    arguments = act_arguments(agent, history=history)
+    for one, other in zip(agent.act(**arguments, epsilon=0.5, rng=np.random.default_rng(0)),
+                          copy.act(**arguments, epsilon=0.5, rng=np.random.default_rng(0))):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_state_is_a_snapshot_that_later_updates_leave_alone():
+    agent = make_agent()
+    agent.learn(make_window())
+    state = agent.get_state()
+    before = {name: value.copy() for name, value in state.items()}
+    agent.learn(make_window())
+    agent.sync_target()
+    assert differ(agent.get_state(), before)
+    assert_same(state, before)
+
+
+@pytest.mark.parametrize("foreign", [
+    lambda state: make_agent("DQN").get_state(),
+    lambda state: {name: value for name, value in state.items() if name != "optimizer/3"},
+    lambda state: state | {"online/99": np.zeros(3)},
+    lambda state: state | {"online/0": np.zeros((1, 1))},
+    lambda state: state | {"target/4": np.zeros(1)},
+], ids=["another network", "one missing", "one too many", "another shape", "a shape that would broadcast"])
+def test_a_foreign_state_is_refused_and_leaves_the_agent_alone(foreign):
+    agent = make_agent()
+    state = agent.get_state()
+    agent.learn(make_window())
+    before = agent.get_state()
+    with pytest.raises(ValueError, match="the checkpoint's"):
+        agent.set_state(foreign(state))
+    assert_same(agent.get_state(), before)
+
+
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_saved_weights_are_loaded_into_the_online_network_alone(network, tmp_path):
+    agent, other = make_agent(network), make_agent(network, seed=7)
+    window = make_window(history=agent.online_network.history)
+    agent.learn(window)
+    agent.save_weights(tmp_path / "online.weights.h5")
+    other.learn(window)
+    other.sync_target()
+    other.learn(window)
+    before = {owner: weights(other, owner) for owner in ("target", "optimizer")}
+    other.load_weights(tmp_path / "online.weights.h5")
+    assert_same(weights(other), weights(agent))
+    for owner, values in before.items():
+        assert_same(weights(other, owner), values)
+    arguments = act_arguments(agent, history=agent.online_network.history)
+    np.testing.assert_array_equal(other.q_values(**arguments)[0], agent.q_values(**arguments)[0])
+
+
+def test_loading_weights_keeps_what_was_learned_elsewhere(tmp_path):
+    """On JAX the weights live on the device: loading must not bring back the target network of before."""
+    agent = make_agent()
+    agent.save_weights(tmp_path / "online.weights.h5")
+    agent.learn(make_window())
+    agent.sync_target()
+    agent.load_weights(tmp_path / "online.weights.h5")
+    online, target = weights(agent), weights(agent, "target")
+    assert all((a != b).any() for a, b in zip(online.values(), target.values(), strict=True))
+
+
+def test_the_same_seed_gives_the_same_agent():
+    states = [agents.Agent("DRQN", (3,), A, history=1, units=8, seed=seed).get_state() for seed in (0, 0, 1)]
+    assert_same(states[0], states[1])
+    assert differ(states[0], states[2])

@@ -1,0 +1,213 @@
+"""Q-networks: sizes, time, history, state, precision."""
+
+import backends  # noqa: F401 - first: it imports the backend quietly
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import models
+
+CORES = pytest.mark.parametrize("name", ["DQN", "DRQN"])
+FRAMES = pytest.mark.parametrize("frame_shape", [(3,), (36, 36)], ids=["vectors", "images"])  # 36: the smallest that the torso takes
+A, UNITS = 4, 8
+
+
+def make_network(name="DRQN", frame_shape=(3,), history=1, precision="float32", seed=0):
+    keras.utils.set_random_seed(seed)
+    return models.QNetwork(name, frame_shape, A, history, UNITS, precision)
+
+
+def make_frames(frame_shape, batch_size, num_frames, seed=0):
+    rng, shape = np.random.default_rng(seed), (batch_size, num_frames, *frame_shape)
+    return rng.integers(256, size=shape, dtype=np.uint8) if len(frame_shape) == 2 else rng.normal(size=shape).astype(np.float32)
+
+
+def make_state(network, batch_size, seed=0):
+    rng = np.random.default_rng(seed)
+    return [ops.convert_to_tensor(rng.uniform(-1, 1, s.shape).astype(np.float32)) for s in network.initial_state(batch_size)]
+
+
+def first_layer(network):
+    """Return the torso's first layer with weights."""
+    return next(layer for layer in network.torso.layers if layer.weights)
+
+
+def spy_on_input(network, monkeypatch):
+    """Return a list that receives what the torso's first layer with weights is called with."""
+    layer, seen = first_layer(network), []
+    call = layer.call
+    monkeypatch.setattr(layer, "call", lambda inputs: seen.append(inputs) or call(inputs))
+    return seen
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(e), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name, history, num_parameters", [("DRQN", 1, 7_554_226), ("DQN", 4, 1_693_362), ("DQN", 10, 1_705_650)])
+def test_number_of_trainable_parameters_at_18_actions(name, history, num_parameters):
+    network = models.QNetwork(name, (84, 84), 18, history, units=512)
+    assert sum(int(np.prod(w.shape)) for w in network.trainable_variables) == num_parameters
+    assert len(network.trainable_variables) == len(network.variables)
+
+
+def test_the_table_holds_the_published_histories_and_unrolls():
+    dqn, drqn = models.NETWORKS["DQN"], models.NETWORKS["DRQN"]
+    assert (dqn.history, dqn.unroll, dqn.sample) == (4, 1, "timestep")
+    assert (drqn.history, drqn.unroll, drqn.sample) == (1, 10, "episode")
+
+
+def test_the_lstm_core_equals_that_of_keras():
+    rng = np.random.default_rng(0)
+    features, h, c = (rng.normal(size=shape).astype(np.float32) for shape in [(2, 5, 6), (2, UNITS), (2, UNITS)])
+    theirs, ours = keras.layers.LSTM(UNITS, return_sequences=True, return_state=True), models.LSTMCore(UNITS, "float32")
+    theirs.build((2, 5, 6))
+    ours.build((10, 6))
+    weights = [rng.normal(size=w.shape) for w in theirs.get_weights()]
+    theirs.set_weights(weights)
+    ours.set_weights(weights)
+    expected = theirs(features, initial_state=[h, c])
+    outputs, state = ours(features.reshape(10, 6), [h, c], num_steps=5)
+    assert_close([ops.reshape(outputs, (2, 5, UNITS)), *state], expected)
+
+
+def test_the_lstm_core_is_initialised_as_that_of_keras():
+    theirs, ours = keras.layers.LSTM(UNITS), models.LSTMCore(UNITS, "float32")
+    theirs.build((None, 1, 200))
+    ours.build((None, 200))
+    kernel, recurrent_kernel, bias = ours.get_weights()
+    np.testing.assert_array_equal(bias, [0] * 8 + [1] * 8 + [0] * 16)  # gates i f c o
+    np.testing.assert_array_equal(bias, theirs.get_weights()[2])
+    np.testing.assert_allclose(recurrent_kernel @ recurrent_kernel.T, np.eye(8), atol=1e-5)
+    limit = (6 / 232) ** 0.5  # Glorot: 200 inputs, 32 outputs, uniform
+    for uniform in (kernel, theirs.get_weights()[0]):
+        assert 0.99 * limit < np.abs(uniform).max() <= limit
+        assert uniform.std() == pytest.approx(limit / 3**0.5, rel=0.03)
+
+
+@CORES
+@FRAMES
+@pytest.mark.parametrize("history", [1, 3])
+def test_stepwise_calls_equal_the_unroll(name, frame_shape, history):
+    network = make_network(name, frame_shape, history)
+    frames, state = make_frames(frame_shape, 2, 5 + history - 1), make_state(network, 2)
+    unrolled, last_state = network(frames, state)
+    steps = []
+    for t in range(5):
+        q_values, state = network(frames[:, t:t + history], state)
+        steps.append(q_values)
+    assert unrolled.shape == (2, 5, A)
+    assert_close([ops.concatenate(steps, axis=1), *state], [unrolled, *last_state])
+
+
+@pytest.mark.parametrize("history", [1, 3])
+def test_two_carried_windows_equal_one_long_unroll(history):
+    network = make_network(history=history)
+    frames, state = make_frames((3,), 2, 6 + history - 1), make_state(network, 2)
+    unrolled, last_state = network(frames, state)
+    before, state = network(frames[:, :4 + history - 1], state)
+    after, state = network(frames[:, 4:], state)
+    assert_close([ops.concatenate([before, after], axis=1), *state], [unrolled, *last_state])
+
+
+@pytest.mark.parametrize("history", [1, 3])
+def test_advance_returns_the_state_of_call(history):
+    network = make_network(history=history)
+    frames, state = make_frames((3,), 2, 4 + history - 1), make_state(network, 2)
+    advanced = network.advance(frames, state)
+    assert_close(advanced, network(frames, state)[1], tolerance=0)
+    assert np.abs(ops.convert_to_numpy(advanced[0]) - ops.convert_to_numpy(state[0])).min() > 0
+
+
+def test_a_dense_core_has_no_state():
+    network = make_network("DQN")
+    assert network.initial_state(2) == []
+    assert network.advance(make_frames((3,), 2, 1), []) == []
+    assert network(make_frames((3,), 2, 1), [])[1] == []
+
+
+def test_the_state_before_an_episode_is_zero():
+    h, c = make_network().initial_state(3)
+    np.testing.assert_array_equal(np.stack([ops.convert_to_numpy(h), ops.convert_to_numpy(c)]), np.zeros((2, 3, UNITS)))
+
+
+def test_the_recurrent_state_matters():
+    network = make_network()
+    frames = make_frames((3,), 2, 1)
+    q_values, other = (ops.convert_to_numpy(network(frames, make_state(network, 2, seed))[0]) for seed in (0, 1))
+    assert (q_values != other).all()
+
+
+@CORES
+@FRAMES
+def test_a_history_is_stacked_per_timestep(name, frame_shape):
+    """T + 2 frames through history 3 equal T stacks of 3 that the caller cut, each alone."""
+    network = make_network(name, frame_shape, history=3)
+    frames, state = make_frames(frame_shape, 2, 6), make_state(network, 2)
+    q_values, _ = network(frames, state)
+    f = [frames[:, t] for t in range(6)]
+    for t, stack in enumerate([(f[0], f[1], f[2]), (f[1], f[2], f[3]), (f[2], f[3], f[4]), (f[3], f[4], f[5])]):
+        alone, state = network(np.stack(stack, axis=1), state)
+        assert_close([alone[:, 0]], [q_values[:, t]])
+
+
+@FRAMES
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_newest_frame_of_a_history_is_last(frame_shape, place):
+    """Only the input weights of one place are left: Q-values depend on that frame alone."""
+    network = make_network("DQN", frame_shape, history=3)
+    kernel, bias = (w.copy() for w in first_layer(network).get_weights())  # vectors: [H*D, 128]; images: [8, 8, H, 32]
+    by_frame = kernel.reshape(3, 3, 128) if len(frame_shape) == 1 else kernel.transpose(2, 0, 1, 3)  # a view
+    by_frame[[i for i in range(3) if i != place]] = 0
+    first_layer(network).set_weights([kernel, bias])
+    frames = make_frames(frame_shape, 1, 3)
+    q_values = ops.convert_to_numpy(network(frames, [])[0])
+    for changed in range(3):
+        other = frames.copy()
+        other[:, changed] = make_frames(frame_shape, 1, 1, seed=1)[:, 0]
+        assert (ops.convert_to_numpy(network(other, [])[0]) == q_values).all() == (changed != place)
+
+
+def test_pixels_are_scaled_to_one_once(monkeypatch):
+    network = make_network("DQN", (36, 36), history=2)
+    seen = spy_on_input(network, monkeypatch)
+    network(np.stack([np.full((1, 36, 36), 51, np.uint8), np.full((1, 36, 36), 255, np.uint8)], axis=1), [])
+    pixels = ops.convert_to_numpy(seen[0])
+    np.testing.assert_allclose(pixels[..., 0], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(pixels[..., 1], 1.0, rtol=1e-6)
+
+
+def test_vectors_reach_the_torso_unscaled(monkeypatch):
+    network = make_network("DQN", (3,), history=2)
+    seen = spy_on_input(network, monkeypatch)
+    network(np.array([[[1, 2, 3], [-40, 50, 255]]], np.float32), [])
+    np.testing.assert_array_equal(ops.convert_to_numpy(seen[0]), [[1, 2, 3, -40, 50, 255]])
+
+
+@CORES
+@FRAMES
+def test_mixed_precision_keeps_q_values_state_and_variables_float32(name, frame_shape):
+    exact, mixed = (make_network(name, frame_shape, history=2, precision=precision) for precision in ("float32", "mixed_bfloat16"))
+    mixed.set_weights(exact.get_weights())
+    frames, state = make_frames(frame_shape, 2, 5), make_state(exact, 2)
+    expected, (q_values, new_state) = exact(frames, state), mixed(frames, state)
+    kinds = {keras.backend.standardize_dtype(tensor.dtype) for tensor in [q_values, *new_state, *mixed.variables]}
+    assert kinds == {"float32"}
+    assert (ops.convert_to_numpy(q_values) != ops.convert_to_numpy(expected[0])).any()  # it was computed in bfloat16
+    assert_close([q_values, *new_state], [expected[0], *expected[1]], tolerance=0.02)
+
+
+@CORES
+@FRAMES
+def test_no_layer_is_time_distributed(name, frame_shape):
+    kinds = {type(layer).__name__ for layer in make_network(name, frame_shape)._flatten_layers()}
+    assert "Dense" in kinds
+    assert "TimeDistributed" not in kinds
+
+
+def test_the_same_seed_gives_the_same_weights():
+    same, again, other = (make_network(seed=seed).get_weights() for seed in (0, 0, 1))
+    assert_close(same, again, tolerance=0)
+    assert (same[0] != other[0]).any()

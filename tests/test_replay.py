@@ -1,0 +1,257 @@
+"""Windows drawn from the replay, against a naive list of episodes."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from replay import Replay, Window
+
+HISTORY_UNROLL = [(4, 1), (1, 10), (10, 1), (3, 5)]
+N, NUM_ROWS = 3, 40  # environments, rows of the ring
+GARBAGE = 99  # in what a first row holds besides its frame, which must never be read
+NUM_DRAWS = 20_000
+
+Row = collections.namedtuple("Row", "row number episode action reward discount mask")
+BLANK = Row(None, 0, 0, 0, 0, 0, 0)
+
+
+def make_replay(history=1, unroll=1, sample="timestep", num_rows=NUM_ROWS, num_envs=N, frame_shape=(2,), frame_dtype=np.float32, seed=0):
+    return Replay(num_rows * num_envs, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed)
+
+
+def append_frames(replay, frames, firsts, discounts=None):
+    """Write rows of one environment: frames, and where an episode starts; action 10 times the frame, reward half of it."""
+    for frame, first, discount in zip(frames, firsts, discounts or [0.9] * len(frames)):
+        values = (GARBAGE, GARBAGE, GARBAGE) if first else (10 * frame, frame / 2, discount)
+        replay.append(np.full((1, 2), frame), *(np.array([value]) for value in values), np.array([bool(first)]))
+
+
+class Tape:
+    """Replays fed with the same rows, and beside them every environment's episodes as plain lists of rows.
+
+    A frame holds its own number, of which none is zero and none occurs twice, and that of its episode. Episodes are of 0 to 12
+    transitions or longer than the ring, terminated or truncated; some rows reset all environments at once.
+    """
+
+    def __init__(self, *replays, seed=0):
+        self.replays, self.rng = replays, np.random.default_rng(seed)
+        self.episodes, self.left, self.end = [[] for _ in range(N)], [-1] * N, 0
+
+    def write(self, num_rows):
+        for _ in range(num_rows):
+            cut = self.end % 50 == 30
+            rows = [self._row(env, cut) for env in range(N)]
+            values = {name: np.array([getattr(row, name) for row in rows]) for name in ("action", "reward", "discount")}
+            for replay in self.replays:
+                replay.append(np.array([[row.number, row.episode] for row in rows]), first=values["action"] == GARBAGE, **values)
+            self.end += 1
+
+    def _row(self, env, cut):
+        first = cut or self.left[env] < 0
+        if first:
+            self.episodes[env].append([])
+            self.left[env] = self.rng.choice([*range(13), 60])
+        number, action, reward = self.end * N + env + 1, self.rng.integers(90), self.rng.normal()
+        discount = 0.0 if self.left[env] == 0 and self.rng.random() < 0.5 else 0.99
+        self.left[env] -= 1
+        values = (GARBAGE, GARBAGE, GARBAGE) if first else (action, np.float32(reward), np.float32(discount))
+        row = Row(self.end, number, len(self.episodes[env]) * N + env, *values, mask=1)
+        self.episodes[env][-1].append(row)
+        return row
+
+    def transitions(self, history):
+        """Return, per episode that can be drawn, its list of (environment, episode, position): those with all their history stored."""
+        stored = lambda row: row.row >= self.end - NUM_ROWS
+        found = [[(env, episode, k) for k in range(len(episode) - 1) if stored(episode[max(0, k + 1 - history)])]
+                 for env, episodes in enumerate(self.episodes) for episode in episodes]
+        return [transitions for transitions in found if transitions]
+
+
+def naive_window(episode, k, history, unroll):
+    at = lambda i: episode[i] if 0 <= i < len(episode) else BLANK
+    frames = [(at(i).number, at(i).episode) for i in range(k + 1 - history, k + 1 + unroll)]
+    after = [at(i) for i in range(k + 1, k + 1 + unroll)]
+    return Window(frames, *([getattr(row, name) for row in after] for name in ("action", "reward", "discount", "mask")), True)
+
+
+def naive_windows(transitions, history, unroll):
+    return Window(*map(np.array, zip(*(naive_window(episode, k, history, unroll) for _, episode, k in transitions))))
+
+
+def assert_windows_equal(window, expected):
+    for name in Window._fields:
+        np.testing.assert_array_equal(getattr(window, name), getattr(expected, name), err_msg=name)
+
+
+def probabilities(tape, history, unroll, sample):
+    """Return {number of the first frame: probability}, as the replay's docstring has it."""
+    episodes = tape.transitions(history)
+    if sample == "timestep":
+        return {episode[k].number: 1 / sum(map(len, episodes)) for transitions in episodes for _, episode, k in transitions}
+    starts = [transitions[:max(0, len(transitions) - unroll) + 1] for transitions in episodes]
+    return {episode[k].number: 1 / len(starts) / len(some) for some in starts for _, episode, k in some}
+
+
+@pytest.mark.parametrize("num_rows", [25, 40, 41, 157])
+@pytest.mark.parametrize("history, unroll", HISTORY_UNROLL)
+def test_every_window_equals_one_cut_from_a_list_of_episodes(history, unroll, num_rows):
+    replay = make_replay(history, unroll)
+    tape = Tape(replay)
+    tape.write(num_rows)
+    transitions = sum(tape.transitions(history), [])
+    starts, envs = np.array([(episode[k].row, env) for env, episode, k in transitions]).T
+    assert_windows_equal(replay.windows(starts, envs), naive_windows(transitions, history, unroll))
+
+
+@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("num_rows", [25, 157])
+@pytest.mark.parametrize("history, unroll", HISTORY_UNROLL)
+def test_draws_are_windows_of_the_list_and_uniform(history, unroll, num_rows, sample):
+    replay = make_replay(history, unroll, sample)
+    tape = Tape(replay, seed=num_rows)
+    tape.write(num_rows)
+    window = replay.sample(NUM_DRAWS)
+    transitions = sum(tape.transitions(history), [])
+    index = {episode[k].number: i for i, (_, episode, k) in enumerate(transitions)}
+    numbers = window.frames[:, history - 1, 0].astype(int)
+    rows = np.array([index[number] for number in numbers])  # a KeyError: drew what is no transition, or lacks its history
+    assert_windows_equal(window, Window(*(values[rows] for values in naive_windows(transitions, history, unroll))))
+
+    expected = probabilities(tape, history, unroll, sample)
+    counts = np.bincount(numbers, minlength=max(index) + 1)
+    assert set(numbers) == set(expected)
+    chi_square = sum((counts[number] - NUM_DRAWS * p) ** 2 / (NUM_DRAWS * p) for number, p in expected.items())
+    freedom = len(expected) - 1
+    assert abs(chi_square - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("history, unroll", HISTORY_UNROLL)
+def test_no_window_crosses_an_episode(history, unroll, sample):
+    replay = make_replay(history, unroll, sample)
+    Tape(replay).write(157)
+    episodes = replay.sample(500).frames[:, :, 1]
+    assert all(len(set(row) - {0}) == 1 for row in episodes)
+
+
+def test_a_short_episode_is_padded_at_its_end_and_has_zeros_before_its_first_row():
+    replay = make_replay(history=3, unroll=3, num_envs=1)
+    append_frames(replay, frames=[1, 2, 3, 4, 5], firsts=[1, 0, 0, 1, 0], discounts=[None, 0.9, 0.0, None, 0.9])
+    window = replay.windows(np.array([1]), np.array([0]))
+    np.testing.assert_array_equal(window.frames[0, :, 0], [0, 1, 2, 3, 0, 0])
+    np.testing.assert_array_equal(window.action, [[30, 0, 0]])
+    np.testing.assert_array_equal(window.reward, [[1.5, 0, 0]])
+    np.testing.assert_array_equal(window.discount, [[0, 0, 0]])
+    np.testing.assert_array_equal(window.mask, [[1, 0, 0]])
+    np.testing.assert_array_equal(window.first, [True])
+
+
+def test_a_truncated_episode_keeps_its_final_observation_and_discount():
+    replay = make_replay(num_envs=1)
+    append_frames(replay, frames=[1, 2, 3, 4], firsts=[1, 0, 0, 1], discounts=[None, 0.9, 0.9, None])
+    window = replay.windows(np.array([1]), np.array([0]))
+    np.testing.assert_array_equal(window.frames[0, :, 0], [2, 3])
+    assert (window.discount, window.mask) == (np.float32(0.9), 1)
+
+
+@pytest.mark.parametrize("sample", ["timestep", "episode"])
+def test_a_reset_row_is_no_transition(sample):
+    replay = make_replay(sample=sample, num_envs=1)
+    append_frames(replay, frames=[1, 2, 3, 4, 5, 6], firsts=[1, 0, 1, 1, 0, 1])
+    window = replay.sample(200)
+    assert {tuple(pair) for pair in window.frames[:, :, 0]} == {(1, 2), (4, 5)}
+    assert set(window.action[:, 0]) == {20, 50}
+
+
+@pytest.mark.parametrize("sample", ["timestep", "episode"])
+def test_an_episode_whose_head_was_overwritten_starts_at_its_history_th_stored_row(sample):
+    replay = make_replay(history=3, sample=sample, num_rows=5, num_envs=1)
+    append_frames(replay, frames=[1, 2, 3, 4, 5, 6, 7, 8], firsts=[1, 0, 0, 0, 0, 0, 0, 0])  # 4 to 8 are still there
+    assert {tuple(frames) for frames in replay.sample(200).frames[:, :, 0]} == {(4, 5, 6, 7), (5, 6, 7, 8)}
+
+
+def test_unfinished_episodes_are_drawn_as_often_as_finished_ones():
+    replay = make_replay(sample="episode", num_envs=1)
+    append_frames(replay, frames=range(1, 13), firsts=[1] + [0] * 9 + [1, 0])  # 9 transitions, and one so far
+    assert 0.45 < (replay.sample(2000).frames[:, 0, 0] == 11).mean() < 0.55
+
+
+def test_windows_have_the_types_and_shapes_of_their_docstring():
+    replay = make_replay(history=4, unroll=2, num_envs=1, frame_shape=(84, 84), frame_dtype=np.uint8)
+    for number in range(9):
+        replay.append(np.full((1, 84, 84), number + 1), np.ones(1), np.ones(1), np.ones(1), np.array([number == 0]))
+    window = replay.windows(np.array([0, 6]), np.array([0, 0]))
+    assert [(values.dtype.name, values.shape) for values in window] == [
+        ("uint8", (2, 6, 84, 84)), ("int32", (2, 2)), ("float32", (2, 2)), ("float32", (2, 2)), ("float32", (2, 2)), ("bool", (2,))]
+    np.testing.assert_array_equal(window.frames.min(axis=(2, 3)), [[0, 0, 0, 1, 2, 3], [4, 5, 6, 7, 8, 9]])
+    np.testing.assert_array_equal(window.frames.max(axis=(2, 3)), [[0, 0, 0, 1, 2, 3], [4, 5, 6, 7, 8, 9]])
+
+
+@pytest.mark.parametrize("num_rows", [1, 25, 40, 157])
+@pytest.mark.parametrize("history, unroll, sample", [(4, 1, "timestep"), (3, 5, "timestep"), (1, 10, "episode"), (3, 5, "episode")])
+def test_a_replay_restored_from_segments_goes_on_as_the_original(history, unroll, sample, num_rows):
+    original, restored = make_replay(history, unroll, sample), make_replay(history, unroll, sample, seed=1)
+    tape, segments = Tape(original), []
+    for start in range(0, num_rows, 7):
+        tape.write(min(7, num_rows - start))
+        at = np.arange(start, original.end) % NUM_ROWS
+        segments.append((start, {name: column[at] for name, column in original.columns.items()}))
+    if original.end > 1:
+        original.sample(5)
+    restored.restore((segment for segment in segments if segment[0] + 7 > original.oldest), original.end)
+    restored.rng.bit_generator.state = original.rng.bit_generator.state
+
+    tape.replays = original, restored
+    assert len(restored) == len(original)
+    for _ in range(60):
+        if original.end > 1:
+            assert_windows_equal(restored.sample(8), original.sample(8))
+        tape.write(1)
+
+
+def test_draws_depend_on_the_seed_alone():
+    replays = [make_replay(seed=seed) for seed in (0, 0, 1)]
+    Tape(*replays).write(60)
+    same, again, other = (replay.sample(32) for replay in replays)
+    assert_windows_equal(again, same)
+    assert (other.frames != same.frames).any()
+
+
+def test_its_length_counts_stored_timesteps():
+    replay = make_replay()
+    tape = Tape(replay)
+    lengths = []
+    for _ in range(3):
+        tape.write(25)
+        lengths.append(len(replay))
+    assert lengths == [25 * N, 40 * N, 40 * N]
+
+
+def test_a_timestep_of_atari_takes_at_most_7100_bytes():
+    capacity = 8000
+    replay = Replay(capacity, 8, (84, 84), np.uint8, 1, 10, "episode", 0)
+    arrays = [*replay.columns.values(), *(value for value in vars(replay).values() if isinstance(value, np.ndarray))]
+    taken = sum(array.nbytes for array in arrays)
+    assert taken <= 7100 * capacity
+    announced = Replay.nbytes(capacity, 8, (84, 84), np.uint8)
+    assert announced <= taken < 1.0001 * announced
+
+
+@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("history", [1, 4])
+def test_the_smallest_replay_holds_one_transition_and_a_smaller_one_is_refused(history, sample):
+    replay = make_replay(history, unroll=10, sample=sample, num_rows=history + 1, num_envs=1)
+    append_frames(replay, frames=range(1, 21), firsts=[1] + [0] * 19)
+    assert set(replay.sample(20).frames[:, history - 1, 0]) == {19}
+    with pytest.raises(ValueError, match=f"--bufflen={N * (history + 1) - 1} .* {history + 1}"):
+        Replay(N * (history + 1) - 1, N, (2,), np.float32, history, 10, sample, 0)
+
+
+@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("num_rows", [0, 1, 2])
+def test_sampling_from_a_replay_without_transitions_is_an_error(num_rows, sample):
+    replay = make_replay(sample=sample, num_envs=1)
+    append_frames(replay, frames=[1, 2][:num_rows], firsts=[1, 1])
+    with pytest.raises(RuntimeError, match="timesteps stored"):
+        replay.sample(4)

@@ -1,0 +1,330 @@
+"""Stepping: which action led to which frame, where episodes begin and end, what a lost life does, and starting anew."""
+
+import counting
+import numpy as np
+import pytest
+
+import rollout
+import wrappers
+
+GAMMA = 0.9
+
+
+class Recorder:
+    """An agent that acts at random, remembers what it saw, and whose state counts the frames since an episode's first."""
+
+    def __init__(self, num_actions=3):
+        self.num_actions, self.seen = num_actions, []
+
+    def initial_state(self, num_envs):
+        return [np.zeros((num_envs, 1), np.float32)]
+
+    def act(self, frames, state, first, epsilon, rng):
+        state = np.where(first[:, None], 0, state[0]) + 1
+        self.seen.append(dict(frames=frames.copy(), state=state.copy(), first=first.copy()))
+        return rng.integers(self.num_actions, size=len(frames)), [state]
+
+
+def make(num_envs=3, history=2, life_loss="none", seed=1, flicker=0.0, **counting_settings):
+    envs = wrappers.make_envs(counting.register(**counting_settings), num_envs, frame_skip=1, max_episode_frames=0, flicker=flicker)
+    return rollout.Rollout(envs, Recorder(), history, GAMMA, life_loss, seed)
+
+
+def make_atari(env, num_envs=2, life_loss="none", **settings):
+    settings = dict(frame_skip=4, max_episode_frames=0, noops=0) | settings
+    envs = wrappers.make_envs(env, num_envs, **settings)
+    return rollout.Rollout(envs, Recorder(len(envs.action_names)), 1, GAMMA, life_loss, 1)
+
+
+def go(stepper, num_steps, rng=None):
+    """Make vector steps as the training loop does; return their rows, copied, and the episodes that ended."""
+    rng = rng or np.random.default_rng(0)
+    rows, episodes = [], []
+    for _ in range(num_steps):
+        row, ended = stepper.reseed() if stepper.reseed_due else stepper.step(stepper.act(1.0, rng))
+        rows.append({name: np.array(value) for name, value in row.items()})
+        episodes += ended
+    return rows, episodes
+
+
+def column(rows, name, env=0):
+    """Return a column of rows as a list; of the frames their first number, which is t."""
+    return [row[name][env].flat[0].item() for row in rows]
+
+
+# Rows
+
+
+@pytest.mark.parametrize("shape", [(3,), (10, 12, 3)])
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+def test_a_row_holds_the_action_that_led_to_its_frame(end, shape):
+    rows, _ = go(make(length=(1, 6), end=end, shape=shape), 60)
+    for env in range(3):
+        t, action, reward, first = (column(rows, name, env) for name in "frame action reward first".split())
+        assert first[0] and sum(first) > 5
+        for k in range(1, len(rows)):
+            assert t[k] == (1 if first[k] else t[k - 1] + 1)  # The observation advances every step.
+            if not first[k]:
+                assert reward[k] == 10 * t[k] + action[k]
+
+
+def test_an_episode_of_n_steps_is_a_first_row_and_n_more_its_final_observation_among_them():
+    rows, episodes = go(make(length=3), 9)
+    assert column(rows, "frame") == [1, 2, 3, 4, 1, 2, 3, 4, 1]
+    assert column(rows, "first") == [True, False, False, False] * 2 + [True]
+    assert [episode["length"] for episode in episodes if episode["environment"] == 0] == [3, 3]
+
+
+@pytest.mark.parametrize("end, last", [("terminated", 0.0), ("truncated", GAMMA)])
+def test_termination_gives_discount_zero_and_truncation_keeps_gamma(end, last):
+    rows, _ = go(make(length=3, end=end), 8)
+    assert column(rows, "discount")[1:4] == column(rows, "discount")[5:8] == [GAMMA, GAMMA, last]
+
+
+def test_a_time_limit_keeps_gamma_and_the_final_observation():
+    stepper = rollout.Rollout(wrappers.make_envs(counting.register(length=50), 2, frame_skip=1, max_episode_frames=3),
+                              Recorder(), 1, GAMMA, "none", 1)
+    rows, _ = go(stepper, 5)
+    assert column(rows, "frame") == [1, 2, 3, 4, 1]
+    assert column(rows, "discount")[1:4] == [GAMMA] * 3
+
+
+def test_episodes_report_raw_returns_lengths_and_their_environment():
+    stepper = make(length=(2, 5))
+    rows, episodes = go(stepper, 50)
+    for env in range(3):
+        ends = [k for k in range(1, 50) if rows[k]["first"][env]] + [50] * int(stepper.last[env])
+        begins = [0, *ends]
+        expected = [sum(column(rows, "reward", env)[a + 1:b]) for a, b in zip(begins, ends)]
+        reported = [episode for episode in episodes if episode["environment"] == env]
+        assert [episode["episode_return"] for episode in reported] == expected and len(expected) > 5
+        assert [episode["training_reward"] for episode in reported] == expected
+        assert [episode["length"] for episode in reported] == [b - a - 1 for a, b in zip(begins, ends)]
+        assert not any(episode["cut"] for episode in reported)
+
+
+# What the agent sees
+
+
+def test_the_tape_of_push_frame():
+    frames = np.array([[1, 2, 3, 4], [1, 2, 3, 4]])[..., None]
+    frames = rollout.push_frame(frames, np.array([[5], [5]]), np.array([False, False]))
+    assert frames[..., 0].tolist() == [[2, 3, 4, 5], [2, 3, 4, 5]]
+    frames = rollout.push_frame(frames, np.array([[6], [6]]), np.array([True, False]))
+    assert frames[..., 0].tolist() == [[0, 0, 0, 6], [3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize("history", [1, 3])
+def test_the_agent_sees_the_newest_frames_of_the_running_episode_only(history):
+    stepper = make(history=history, length=(1, 4))
+    rows, _ = go(stepper, 30)
+    for k, seen in enumerate(stepper.agent.seen):  # before row k+1
+        for env in range(3):
+            t = column(rows, "frame", env)[k]
+            assert seen["frames"][env, :, 0].tolist() == [max(0, n) for n in np.arange(t - history + 1, t + 1)]
+
+
+def test_the_state_starts_anew_at_an_episodes_first_frame_and_advances_on_every_action():
+    stepper = make(length=(1, 6))
+    rows, _ = go(stepper, 40)  # Every action is random.
+    for k, seen in enumerate(stepper.agent.seen):
+        assert seen["state"][:, 0].tolist() == [column(rows, "frame", env)[k] for env in range(3)]
+        assert seen["first"].tolist() == rows[k]["first"].tolist()
+
+
+# Lives and clipping
+
+
+@pytest.mark.parametrize("life_loss, discounts, penalised", [
+    ("none", [0.9, 0.9, 0.9, 0.9, 0.0], False), ("terminal", [0.0, 0.9, 0.0, 0.9, 0.0], False), ("penalty", [0.9, 0.9, 0.9, 0.9, 0.0], True)])
+def test_a_lost_life_is_no_end(life_loss, discounts, penalised):
+    stepper = make(life_loss=life_loss, length=5, lives=4, life_length=2)  # Lives go at frames 2, 4 and 6.
+    rows, episodes = go(stepper, 12)
+    assert column(rows, "frame") == [1, 2, 3, 4, 5, 6] * 2
+    assert column(rows, "first") == [True, False, False, False, False, False] * 2
+    raw = [10 * t + a for t, a in zip(column(rows, "frame"), column(rows, "action"))]
+    for episode, k in zip(episodes[::3], (1, 7)):
+        assert column(rows, "discount")[k:k + 5] == discounts
+        expected = [-1, raw[k + 1], -1, raw[k + 3], -1] if penalised else raw[k:k + 5]
+        assert column(rows, "reward")[k:k + 5] == expected
+        assert episode["environment"] == 0 and episode["length"] == 5
+        assert episode["episode_return"] == sum(raw[k:k + 5])  # Raw, and over all lives.
+        assert episode["training_reward"] == sum(expected)
+    states = [seen["state"][0, 0] for seen in stepper.agent.seen]
+    assert states == [1, 2, 3, 4, 5, 6] * 2 or states == ([1, 2, 3, 4, 5, 6] * 2)[:len(states)]  # Memory goes on too.
+
+
+def test_lives_that_come_back_with_a_new_episode_are_not_lost_ones():
+    stepper = make(life_loss="terminal", length=1, end="truncated", lives=1, life_length=2)  # 1 life, 0 at the end, 1 again.
+    rows, _ = go(stepper, 8)
+    assert column(rows, "discount")[1::2] == [0.0] * 4
+    stepper = make(life_loss="terminal", length=3, end="truncated", lives=3, life_length=100)
+    rows, _ = go(stepper, 12)
+    assert set(column(rows, "discount")[1:4] + column(rows, "discount")[5:8]) == {GAMMA}
+
+
+@pytest.mark.parametrize("game, signs", [("Skiing", {-1}), ("Carnival", {0, 1})])  # 7 lost per agent step; 20 and more won at times.
+def test_on_atari_training_rewards_are_signs_and_episode_returns_raw(game, signs):
+    stepper = make_atari(game)
+    rows, _ = go(stepper, 24)
+    rewards = np.array([row["reward"] for row in rows])[1:]
+    assert set(np.unique(rewards)) == signs
+    assert (stepper.training_reward == rewards.sum(axis=0)).all()
+    assert (abs(stepper.episode_return) > 5 * abs(stepper.training_reward)).all()
+
+
+def test_off_atari_training_rewards_are_raw():
+    rows, _ = go(make(length=9), 5)
+    assert min(column(rows, "reward")[1:]) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("life_loss", ["none", "terminal", "penalty"])
+def test_lost_lives_of_a_real_game(life_loss):
+    stepper = make_atari("Breakout", 4, life_loss)
+    rng, lives, rows = np.random.default_rng(0), [], []
+    for _ in range(400):
+        row, _ = stepper.reseed() if stepper.reseed_due else stepper.step(stepper.act(1.0, rng))
+        rows.append(row)
+        lives.append(stepper.lives.copy())
+    first = np.array([row["first"] for row in rows])[1:]
+    lost = (np.diff(lives, axis=0) < 0) & ~first
+    over = np.array(lives)[1:] == 0
+    assert lost.sum() > 8 and first.sum() > 0
+    discount, reward = (np.array([row[name] for row in rows])[1:] for name in ("discount", "reward"))
+    assert (discount[lost & ~over] == (0 if life_loss == "terminal" else GAMMA)).all()
+    assert (discount[~lost & ~first] == GAMMA).all() and (discount[lost & over] == 0).all()
+    assert (reward[lost] == (-1 if life_loss == "penalty" else 0)).all()
+
+
+# Reseeding
+
+
+@pytest.mark.parametrize("length, running", [(5, 1), (4, 0), (3, 0)])  # In step 4; ended with it; a reset row after the end.
+def test_reseeding_cuts_running_episodes_only_and_marks_them(monkeypatch, length, running):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 4)
+    stepper = make(length=length)
+    rows, episodes = go(stepper, 5)
+    assert not any(episode["cut"] for episode in episodes)
+    (row,), cut = go(stepper, 1)
+    assert row["first"].all() and column([row], "frame") == [1]
+    assert [episode["environment"] for episode in cut] == [0, 1, 2] * running
+    for episode in cut:
+        assert episode["cut"] == 1 and episode["length"] == 4
+        assert episode["episode_return"] == sum(column(rows, "reward", episode["environment"])[1:])
+    assert column(rows, "discount")[-1] == (0.0 if length == 4 else GAMMA)  # A cut bootstraps like a truncation.
+
+
+def test_after_a_reseed_episodes_sums_states_and_histories_start_anew(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 4)
+    stepper = make(length=100, history=3)
+    _, episodes = go(stepper, 16)  # A reseed, 4 steps, and so on.
+    assert [episode["length"] for episode in episodes] == [4] * 9
+    assert len({round(episode["episode_return"] // 10) for episode in episodes}) == 1
+    assert [seen["state"][0, 0] for seen in stepper.agent.seen] == [1, 2, 3, 4] * 3
+    assert stepper.agent.seen[4]["frames"][0, :, 0].tolist() == [0, 0, 1]
+
+
+def test_each_reseed_has_its_own_seeds_and_so_has_each_run(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 1)
+    seeds = []
+    for seed in (1, 2, 1):
+        stepper = make(seed=seed)
+        monkeypatch.setattr(stepper.envs, "reset", lambda *, seed, reset=stepper.envs.reset: seeds.append(seed.tolist()) or reset(seed=seed))
+        go(stepper, 4)  # Two reseeds.
+    assert seeds[:2] == seeds[4:]
+    different = sum(seeds[:4], [])
+    assert len(set(different)) == len(different) == 12
+    assert all(0 <= seed < 2**31 for seed in different)
+
+
+def test_evaluations_and_training_never_share_seeds():
+    keys = [(1, stream, count) for stream in (rollout.TRAINING, rollout.EVALUATION) for count in range(50)]
+    seeds = np.concatenate([rollout.derive_seeds(*key, size=10) for key in keys])
+    assert len(np.unique(seeds)) == 1000
+
+
+# Going on
+
+
+def compare_after_restoring(build, num_steps, monkeypatch):
+    """Step, restore into fresh parts (twice in a row), and compare what follows."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
+    one = build()
+    go(one, num_steps)
+    kept = {name: np.array(value) for name, value in one.get_state().items()}
+    again = build()
+    assert again.set_state(kept)
+    two = build()
+    assert two.set_state({name: np.array(value) for name, value in again.get_state().items()})
+    rows, episodes = go(one, 40)
+    same_rows, same_episodes = go(two, 40)
+    assert episodes == same_episodes and episodes
+    for row, same in zip(rows, same_rows):
+        for name in row:
+            np.testing.assert_array_equal(row[name], same[name], err_msg=name)
+    for seen, same in zip(one.agent.seen[-30:], two.agent.seen[-30:]):
+        for name in seen:
+            np.testing.assert_array_equal(seen[name], same[name], err_msg=name)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 14, 16, 17, 25])
+def test_a_restored_rollout_goes_on_as_if_nothing_had_happened(monkeypatch, num_steps):
+    compare_after_restoring(lambda: make(length=(1, 9), flicker=0.3, lives=3, life_loss="terminal", history=3), num_steps, monkeypatch)
+
+
+@pytest.mark.parametrize("settings", [dict(sticky=0.25, noops=30, flicker=0.5)])
+def test_a_restored_game_goes_on_as_if_nothing_had_happened(monkeypatch, settings):
+    compare_after_restoring(lambda: make_atari("Pong", max_episode_frames=60, **settings), 25, monkeypatch)
+
+
+def test_an_environment_that_is_no_function_of_seed_and_actions_is_told():
+    one = make(length=5, lawless=True)
+    go(one, 8)
+    kept = {name: np.array(value) for name, value in one.get_state().items()}
+    two = make(length=5, lawless=True)
+    assert not two.set_state(kept)
+    two.cut_short()
+    (row,), cut = go(two, 1)
+    assert row["first"].all()
+    assert [(episode["cut"], episode["length"]) for episode in cut] == [(1, 1)] * 3
+
+
+# Evaluation
+
+
+def evaluate(envs, seed=1, evaluation=1, epsilon=0.1, history=2, agent=None):
+    return rollout.evaluate(agent or Recorder(len(envs.action_names)), envs, history, epsilon, seed, evaluation)
+
+
+def test_evaluation_takes_exactly_one_episode_from_each_environment():
+    agent, envs = Recorder(), make(num_envs=6, length=(2, 9)).envs
+    episodes = evaluate(envs, agent=agent)
+    lengths = [episode["length"] for episode in episodes]
+    assert len(episodes) == 6 and len(set(lengths)) > 2
+    assert len(agent.seen) == max(lengths)  # And stops when the longest has ended.
+    for episode in episodes:  # The sum of 10 t + action over t = 2 .. length + 1.
+        base = 10 * sum(range(2, episode["length"] + 2))
+        assert base <= episode["episode_return"] <= base + 2 * episode["length"]
+
+
+def test_evaluation_shows_the_agent_each_episode_from_its_first_frame_on():
+    agent, envs = Recorder(), make(num_envs=2, length=4).envs
+    evaluate(envs, agent=agent, history=3)
+    assert [seen["frames"][0, :, 0].tolist() for seen in agent.seen] == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    assert [seen["state"][0, 0] for seen in agent.seen] == [1, 2, 3, 4]
+
+
+def test_evaluation_is_a_function_of_seed_and_number():
+    envs = make(num_envs=4, length=(2, 20), flicker=0.5).envs
+    first = evaluate(envs, 1, 3)
+    others = [evaluate(envs, 1, 4), evaluate(envs, 2, 3)]
+    assert evaluate(envs, 1, 3) == first  # Whatever came before.
+    assert evaluate(make(num_envs=4, length=(2, 20), flicker=0.5).envs, 1, 3) != others[0]
+    assert first not in others and others[0] != others[1]
+
+
+def test_evaluation_counts_raw_rewards():
+    envs = wrappers.make_envs("Skiing", 2, frame_skip=4, max_episode_frames=40, noops=0)
+    for episode in evaluate(envs, history=1):  # About 7 hundredths of a second per agent step.
+        assert episode["length"] == 10 and -80 < episode["episode_return"] < -50
