@@ -41,8 +41,7 @@ class Run:
         resume: `auto` goes on; `never` refuses a directory that holds anything.
 
     Raises:
-        ValueError: the directory holds something else, or a run with other settings.
-        OSError: it cannot be written.
+        ValueError: the directory cannot be written, or holds something else, or a run with other settings.
     """
 
     def __init__(self, directory, settings, resume="auto", command=()):
@@ -55,8 +54,11 @@ class Run:
             raise ValueError(f"{directory} is not empty and holds no config.json, so it is no run of this suite; choose another --run_dir")
         if occupied:
             refuse_other_settings(directory, read_config(directory)["settings"], settings)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_json(config, dict(settings=settings, command=list(command), git_commit=_git_commit(), versions=_versions()))
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_json(config, dict(settings=settings, command=list(command), git_commit=_git_commit(), versions=_versions()))
+        except OSError as error:
+            raise ValueError(f"--run_dir={directory} cannot be written ({error.strerror})") from error
         self.checkpoint = self._newest_checkpoint()
         self._segments, sizes = [], {}
         if self.checkpoint:

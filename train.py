@@ -4,6 +4,7 @@
     python train.py --flagfile=presets/cartpole.flags --flicker=0.5
 """
 
+import math
 import pathlib
 import re
 import sys
@@ -100,6 +101,8 @@ def configure(arguments):
         if given[name] is not None and name not in of_env:
             raise ValueError(f"--{name}={given[name]} does not apply to --env={given['env']}, which is no ALE game")
     for name, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name}={value} was given; expected a finite number")
         if name not in NO_SETTING:
             settings[name] = value if value is not None else {**of_env, **of_network}.get(name)
     if settings["frame_skip"] is None:

@@ -37,7 +37,7 @@ class Trainer:
         self.epsilon = epsilon_schedule(s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
         self.rng = np.random.default_rng((s["seed"], rollout.EXPLORATION))  # of exploration
         self.agent_step = self.updates = self.evaluations = self.episodes = self.cut_episodes = 0
-        self.best, self.seconds_before, self.checked = None, 0.0, 0
+        self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, float("nan")
         self.returns = collections.deque(maxlen=100)  # of complete episodes
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()  # since the last row of learn.csv
         self.directory = config["run_dir"]
@@ -67,8 +67,7 @@ class Trainer:
                     self._evaluate()
                 if due(s["checkpoint_period"]):
                     self._save()
-                progress.update(self.agent_step, epsilon=f"{self.epsilon(self.agent_step):.3f}",
-                                mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-", loss=f"{self.last_loss:.3g}")
+                progress.update(self.agent_step, self._vital_signs)
             self._save()
         if any(self.pending.values()):
             self._log()  # A last, short row; a run that goes on cuts it off and writes the whole one.
@@ -155,9 +154,12 @@ class Trainer:
         """Wall seconds of training so far, over all the times that the run was resumed."""
         return round(self.seconds_before + time.monotonic() - self.started, 3)
 
-    @property
-    def last_loss(self):
-        return float(self.pending["loss"][-1]) if self.pending["loss"] else float("nan")
+    def _vital_signs(self):
+        """Return what the progress bar shows; reading the loss waits for the device."""
+        if self.pending["loss"]:
+            self.last_loss = float(self.pending["loss"][-1])
+        return dict(epsilon=f"{self.epsilon(self.agent_step):.3f}", loss=f"{self.last_loss:.3g}",
+                    mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
 
     _COUNTERS = "agent_step updates evaluations episodes cut_episodes best checked".split()
 
@@ -219,18 +221,19 @@ class _Progress:
     def __exit__(self, *_):
         self.bar.close()
 
-    def update(self, agent_step, **values):
+    def update(self, agent_step, values):
+        """Show `agent_step` and what `values()` returns, where it is time to."""
         now = time.monotonic()
         if not self.bar.disable and now - self.drawn > 0.5:
             self.drawn = now
-            self.bar.set_postfix(values, refresh=False)
+            self.bar.set_postfix(values(), refresh=False)
             self.bar.update(agent_step - self.bar.n)
         elif self.bar.disable and (now - self.told > self.PERIOD or agent_step >= self.maxsteps):
             self.told = now
             speed = (agent_step - self.from_step) / (now - self.started)
             left = (self.maxsteps - agent_step) / max(speed, 1e-9)
             print(f"{agent_step:,}/{self.maxsteps:,} agent steps, {speed:.0f} steps/s, {tqdm.format_interval(left)} left, "
-                  + ", ".join(f"{name} {value}" for name, value in values.items()), flush=True)
+                  + ", ".join(f"{name} {value}" for name, value in values().items()), flush=True)
 
 
 @contextlib.contextmanager
