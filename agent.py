@@ -43,7 +43,8 @@ def td_loss(online_network, target_network, window, state, error_loss):
     q_t, _ = target_network(window.frames[:, 1:], context)  # [B, T, A]
     y = ops.stop_gradient(window.reward + window.discount * ops.max(q_t, axis=-1))  # [B, T]; discount is 0 where terminated
     q_a_tm1 = ops.sum(q_tm1 * ops.one_hot(window.action, q_tm1.shape[-1]), axis=-1)  # [B, T]
-    assert y.shape == q_a_tm1.shape, f"targets {y.shape} and predictions {q_a_tm1.shape} would broadcast"
+    shapes = [tuple(part.shape) for part in (y, q_a_tm1, window.action, window.reward, window.discount, window.mask)]
+    assert len(set(shapes)) == 1, f"targets, predictions, actions, rewards, discounts and mask have shapes {shapes}, and would broadcast"
     td_error = y - q_a_tm1
     size = ops.abs(td_error)
     errors = 0.5 * td_error**2 if error_loss == "mse" else ops.where(size <= 1, 0.5 * td_error**2, size - 0.5)
@@ -130,6 +131,7 @@ class Agent:
         for name, variable in variables.items():
             if arrays[name].shape != tuple(variable.shape):
                 raise ValueError(f"the checkpoint's {name} has shape {arrays[name].shape}; expected {tuple(variable.shape)}")
+        for name, variable in variables.items():
             variable.assign(arrays[name])
         self._window_state = [ops.convert_to_tensor(s) for s in window_state] or None
         self._steps.push()

@@ -60,12 +60,12 @@ def compile_steps(q_step, td_loss, online_network, target_network, optimizer):
 def _tensorflow(q_step, td_loss, online_network, target_network, optimizer):
     traces, trainable = [], online_network.trainable_variables
 
-    @functools.partial(tf.function, reduce_retracing=True)
+    @functools.partial(tf.function, autograph=False, reduce_retracing=True)
     def act(frames, state, first):
         traces.append("act")  # Runs while tracing only.
         return q_step(frames, state, first)
 
-    @tf.function
+    @functools.partial(tf.function, autograph=False)  # Nothing here branches on a tensor; converting would cost a second.
     def learn(window, state):
         traces.append("learn")
         with tf.GradientTape() as tape:

@@ -1,17 +1,23 @@
-"""Evaluate a run: its agent's episode returns beside random play's (protocol of Mnih et al. 2015).
+"""Evaluate a run: its agent's episode returns beside random play's (protocol of Mnih et al. 2015), a window, or a film.
 
     python evaluate.py                                    the newest run under runs/, its best checkpoint
     python evaluate.py --run_dir=runs/Pong-DQN-s1 --episodes=100 --flicker=0.5
+    python evaluate.py --video=film.mp4                   and its first episode as a film
 """
 
+import contextlib
 import csv
+import os
 import pathlib
+import re
 import sys
 
 import backends  # noqa: F401 - first: it imports the backend quietly
+import gymnasium
 import numpy as np
 from absl import flags
 
+import film
 import rollout
 import runs
 
@@ -30,36 +36,66 @@ def define_flags():
     flags.DEFINE_float("flicker", None, "probability that a frame is obscured; default: the run's", 0, 1, **own)
     flags.DEFINE_integer("eval_seed", 0, "of the episodes; none repeats an episode of training", 0, **own)
     flags.DEFINE_enum("policy", "agent", ["agent", "random"], "whose episodes to play; an agent's are printed beside random ones", **own)
+    flags.DEFINE_bool("render", False, "show the first episode in a window: ALE's own, or Gymnasium's", **own)
+    flags.DEFINE_string("video", None, "film the first episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **own)
+    flags.DEFINE_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1, **own)
     flags.DEFINE_string("csv", None, "file of a row per episode; default: <run_dir>/episodes-<weights or random>.csv", **own)
     return values
 
 
 def newest_run(folder="runs"):
-    """Return the run under `folder` that was written to last.
+    """Return the run under `folder` whose training wrote last.
 
     Raises:
         ValueError: there is none.
     """
-    found = [path.parent for path in pathlib.Path(folder).glob("**/config.json")]
-    if not found:
+    rows = [path for path in pathlib.Path(folder).glob("**/train.csv") if (path.parent / "config.json").exists()]
+    if not rows:
         raise ValueError(f"no run was found under {folder}/; train one, or give its --run_dir")
-    return max(found, key=lambda run: max(file.stat().st_mtime for file in run.iterdir()))
+    return max(rows, key=lambda path: max(path.with_name(f"{name}.csv").stat().st_mtime for name in runs.COLUMNS)).parent
+
+
+def check(values):
+    """Refuse flags that contradict each other or this machine before anything is built, and prepare SDL for the rest."""
+    if values.render and values.video:
+        raise ValueError("--render and --video were given; expected one of them")
+    if values.video_steps and not values.video:
+        raise ValueError(f"--video_steps={values.video_steps} was given without --video")
+    if values.video:
+        film.check_name(values.video)
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Films need no display, and pygame looks for one aloud.
+    if values.render and sys.platform.startswith("linux"):
+        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise ValueError("--render opens a window, and there is no display here: neither DISPLAY nor WAYLAND_DISPLAY is set; "
+                             "--video=film.mp4 films the episode instead")
+        os.environ.setdefault("SDL_VIDEODRIVER", "x11,wayland")  # or none at all, when a display does not answer
+        # Windows without OpenGL: Mesa's would call the LLVM inside of TensorFlow instead of its own, and crash.
+        os.environ.update(SDL_RENDER_DRIVER="software", SDL_FRAMEBUFFER_ACCELERATION="0")
+
+
+def make_envs(settings, values, render_mode=None):
+    """Build an environment per episode."""
+    return rollout.make_envs(settings, values.episodes, render_mode=render_mode,
+                             **({} if values.flicker is None else {"flicker": values.flicker}))
 
 
 def load(values):
     """Rebuild the environments and the agent of a run from its config.json.
 
     Returns:
-        settings, envs, agent, name of the weights.
+        directory, settings, envs, agent, name of the weights.
 
     Raises:
         ValueError: run, weights or both are not what is expected, in one sentence.
     """
     directory = pathlib.Path(values.run_dir or newest_run())
     settings = runs.read_config(directory)["settings"]
-    envs = rollout.make_envs(settings, values.episodes, **({} if values.flicker is None else {"flicker": values.flicker}))
-    agent = rollout.make_agent(settings, envs)
     path = pathlib.Path(values.weights) if values.weights else runs.find_weights(directory, values.checkpoint)
+    try:
+        envs = make_envs(settings, values, "human" if values.render else "rgb_array" if values.video else None)
+        agent = rollout.make_agent(settings, envs)
+    except (KeyError, TypeError, gymnasium.error.Error) as error:
+        raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here ({error!r})") from error
     try:
         agent.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
@@ -68,9 +104,26 @@ def load(values):
     return directory, settings, envs, agent, path.name if values.weights else values.checkpoint
 
 
-def play(settings, envs, agent, epsilon, eval_seed):
+def play(settings, envs, agent, epsilon, eval_seed, watch=None):
     """Return one episode per environment, as rollout.evaluate does."""
-    return rollout.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0)
+    return rollout.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, watch=watch)
+
+
+def play_on_film(settings, envs, agent, epsilon, eval_seed, path, max_steps, title):
+    """Do as `play`, and film the first episode: no more than its first `max_steps` agent steps, unless that is None."""
+    names = [re.sub("UP|DOWN|LEFT|RIGHT", r"\g<0> ", name) for name in envs.action_names]  # DOWNRIGHTFIRE: DOWN RIGHT FIRE
+    with film.Film(path, envs.metadata["render_fps"], names, title) as reel:
+        def watch(frames, state, first, actions, episode_return, length):
+            if max_steps and length >= max_steps:
+                return
+            q_values, _ = agent.q_values(frames, state, first)
+            obscured = envs.unobscured[0].any() and not frames[0, -1].any()
+            reel.add(envs.render()[0], frames[0], q_values[0], actions[0], episode_return, length, obscured)
+
+        episodes = play(settings, envs, agent, epsilon, eval_seed, watch)
+        if not max_steps or episodes[0]["length"] <= max_steps:
+            reel.end(envs.render()[0], episodes[0]["episode_return"], episodes[0]["length"])
+    return episodes
 
 
 def describe(name, episodes):
@@ -88,6 +141,55 @@ def write_csv(path, episodes, **values):
         writer.writerows(dict(values, episode=i, **episode) for i, episode in enumerate(episodes))
 
 
+@contextlib.contextmanager
+def written_whole(path):
+    """Yield a path aside, which becomes `path` if the block ends well and vanishes if it does not.
+
+    Raises:
+        ValueError: nothing can be written there, which is known before the block.
+    """
+    path = pathlib.Path(path)
+    aside = path.with_name(f"aside-{os.getpid()}-{path.name}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a directory")
+        aside.touch()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def evaluate(values):
+    """Play the episodes, print what they returned, and write them down."""
+    check(values)
+    directory, settings, envs, agent, name = load(values)
+    epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
+    if values.policy == "random":
+        name, epsilon = "random", 1.0
+    print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, flicker {envs.flicker}, seed {values.eval_seed}")
+    path = pathlib.Path(values.csv or directory / f"episodes-{name}.csv")
+    with written_whole(path) as aside:
+        if values.video:
+            title = " · ".join([settings["env"], "random play" if values.policy == "random" else settings["network"],
+                                *([f"flicker {envs.flicker:g}"] if envs.flicker else [])])
+            with written_whole(values.video) as film_aside:
+                episodes = play_on_film(settings, envs, agent, epsilon, values.eval_seed, film_aside, values.video_steps, title)
+        else:
+            episodes = play(settings, envs, agent, epsilon, values.eval_seed)
+        envs.close()  # and its window
+        print(describe(name, episodes))
+        if values.policy == "agent":
+            print(describe("random", play(settings, make_envs(settings, values), agent, 1.0, values.eval_seed)))
+        write_csv(aside, episodes, policy=values.policy, weights=name, epsilon=epsilon, flicker=envs.flicker, eval_seed=values.eval_seed)
+    print(f"Every episode is in {path}.")
+    if values.video:
+        print(f"The film of episode 0, which returned {episodes[0]['episode_return']:g}, is {values.video}.")
+
+
 def main(arguments):
     """Return the exit code: 0, or 2 for bad input."""
     values = define_flags()
@@ -98,21 +200,7 @@ def main(arguments):
         rest = values(["evaluate.py", *arguments])[1:]
         if rest:
             raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
-        directory, settings, envs, agent, name = load(values)
-        epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
-        print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, flicker {envs.flicker}, "
-              f"seed {values.eval_seed}")
-        random = play(settings, envs, agent, 1.0, values.eval_seed)
-        print(describe("random", random))
-        episodes = random
-        if values.policy == "agent":
-            episodes = play(settings, envs, agent, epsilon, values.eval_seed)
-            print(describe(name, episodes))
-        name = name if values.policy == "agent" else "random"
-        path = pathlib.Path(values.csv or directory / f"episodes-{name}.csv")
-        write_csv(path, episodes, policy=values.policy, weights=name, epsilon=epsilon if values.policy == "agent" else 1.0,
-                  flicker=envs.flicker, eval_seed=values.eval_seed)
-        print(f"Every episode is in {path}.")
+        evaluate(values)
     except (ValueError, OSError, flags.Error) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2

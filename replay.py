@@ -100,9 +100,14 @@ class Replay:
             self._enqueue(now != before, now)
 
     def sample(self, batch_size):
-        """Draw a Window of `batch_size` rows."""
-        start, env = self.draw(batch_size)
-        return self.windows(start, env)
+        """Draw a Window of `batch_size` rows.
+
+        Raises:
+            RuntimeError: nothing is stored yet that starts a transition.
+        """
+        if self.end < 2:
+            raise RuntimeError(f"replay.sample was called with {self.end} rows stored; a transition takes two")
+        return self.windows(*self.draw(batch_size))
 
     def windows(self, start, env):
         """Cut the windows whose first transitions are rows `start` int64[B] of environments `env` int64[B]."""
@@ -155,4 +160,4 @@ class Replay:
             start, env = np.append(start, rows[usable]), np.append(env, envs[usable])
             if len(start) == batch_size:
                 return start, env
-        raise RuntimeError(f"replay.sample was called with {len(self)} timesteps stored, none of which starts a transition")
+        raise RuntimeError(f"replay.sample found no transition in {len(self)} timesteps")

@@ -156,11 +156,13 @@ class Rollout:
         return np.array_equal(self.envs.unobscured, arrays["unobscured"])
 
 
-def evaluate(agent, envs, history, epsilon, seed, evaluation):
+def evaluate(agent, envs, history, epsilon, seed, evaluation, watch=None):
     """Play exactly one episode in each environment, so that short episodes are not over-represented.
 
     Args:
         seed, evaluation: integers; the result is a function of them and of the weights, flicker and epsilon included.
+        watch: called before each step of the first environment's episode with the agent's frames [N, H, ...], state, first,
+            actions int64[N], and that environment's episode_return and length so far.
 
     Returns:
         A dict(episode_return, length) per environment, in their order.
@@ -171,7 +173,10 @@ def evaluate(agent, envs, history, epsilon, seed, evaluation):
     frames, state, first = _blank(envs, history), agent.initial_state(N), np.ones(N, bool)
     while playing.any():
         frames = push_frame(frames, frame, first)
-        actions, state = agent.act(frames, state, first, epsilon, rng)
+        actions, next_state = agent.act(frames, state, first, epsilon, rng)
+        if watch and playing[0]:
+            watch(frames, state, first, actions, episode_return[0], length[0])
+        state = next_state
         frame, reward, terminated, truncated, _ = envs.step(actions)
         episode_return += np.where(playing, reward, 0)
         length += playing

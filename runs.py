@@ -54,12 +54,12 @@ class Run:
             raise ValueError(f"{directory} is not empty and holds no config.json, so it is no run of this suite; choose another --run_dir")
         if occupied:
             refuse_other_settings(directory, read_config(directory)["settings"], settings)
+        self.checkpoint = self._newest_checkpoint()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_json(config, dict(settings=settings, command=list(command), git_commit=_git_commit(), versions=_versions()))
         except OSError as error:
             raise ValueError(f"--run_dir={directory} cannot be written ({error.strerror})") from error
-        self.checkpoint = self._newest_checkpoint()
         self._segments, sizes = [], {}
         if self.checkpoint:
             self._segments, sizes = self.checkpoint["segments"], self.checkpoint["csv_sizes"]
@@ -119,9 +119,9 @@ class Run:
         save_weights(aside / "online.weights.h5")
         files = {"arrays.npz": _write_npz(aside / "arrays.npz", arrays)}
         self._segments = self._save_replay(replay)
-        write_json(aside / "state.json", state | dict(
-            files=files, segments=self._segments, replay_end=replay.end,
-            csv_sizes={name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}))
+        state = state | dict(files=files, segments=self._segments, replay_end=replay.end,
+                             csv_sizes={name: os.fstat(file.fileno()).st_size for name, file in self._files.items()})
+        write_json(aside / "state.json", state | dict(crc32=_crc32_of(state)))
         os.rename(aside, place)
         _sync(folder)
         self._forget(folder)
@@ -149,17 +149,32 @@ class Run:
                 path.unlink()
 
     def _newest_checkpoint(self):
-        """Return the state of the newest checkpoint that is whole, or None, saying which were not."""
+        """Return the state of the newest checkpoint that is whole; remove those above it that are not, saying so.
+
+        Raises:
+            ValueError: there are checkpoints, and none is whole.
+        """
+        damaged = []
         for place in sorted(self.directory.glob("checkpoints/[0-9]*"), reverse=True):
             try:
                 state = json.loads((place / "state.json").read_text())
+                if state.pop("crc32") != _crc32_of(state):
+                    raise ValueError("state.json is not what was written")
                 for name, check in state["files"].items():
                     _verify(place / name, check)
                 for segment in state["segments"]:
                     _verify(self.directory / segment["name"], segment)
-                return state | dict(place=place)
-            except (OSError, ValueError, KeyError) as error:
-                print(f"The checkpoint {place} is damaged ({error}); trying the one before it.", file=sys.stderr)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                damaged.append(f"{place} is damaged ({' '.join(str(error).split())})")
+                continue
+            for below in sorted(self.directory.glob("checkpoints/[0-9]*")):
+                if below.name > place.name:  # They would otherwise be taken for the newest two later on.
+                    shutil.rmtree(below)
+            if damaged:
+                print(f"{'; '.join(damaged)}; going back to the whole checkpoint {place.name}.", file=sys.stderr)
+            return state | dict(place=place)
+        if damaged:
+            raise ValueError(f"{self.directory} has no whole checkpoint: {'; '.join(damaged)}; choose another --run_dir")
         return None
 
     def load_arrays(self):
@@ -209,7 +224,8 @@ def refuse_other_settings(directory, before, now):
     """Raise ValueError naming each setting in which a run differs from what is asked for now."""
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name) and name not in FREE)
     if names:
-        changes = ", ".join(f"--{name} was {before.get(name)} and is now {now.get(name)}" for name in names)
+        spell = lambda name: "KERAS_BACKEND" if name == "backend" else f"--{name}"
+        changes = ", ".join(f"{spell(name)} was {before.get(name)} and is now {now.get(name)}" for name in names)
         raise ValueError(f"{directory} holds a run with other settings: {changes}; repeat them, or choose another --run_dir")
 
 
@@ -241,6 +257,10 @@ def _crc32(path):
         while block := file.read(1 << 20):
             crc = zlib.crc32(block, crc)
     return crc
+
+
+def _crc32_of(state):
+    return zlib.crc32(json.dumps(state).encode())
 
 
 def _verify(path, check):

@@ -4,6 +4,7 @@
     python train.py --flagfile=presets/cartpole.flags --flicker=0.5
 """
 
+import itertools
 import math
 import pathlib
 import re
@@ -47,7 +48,7 @@ def define_flags():
     real("sticky", None, "probability that ALE repeats the last action [default 0; Machado et al. 2018 use 0.25]", 0, 1, **env)
     boolean("full_actions", None, "all 18 actions of ALE instead of the game's own [default false]", **env)
     integer("noops", None, "most no-ops at an ALE episode's start [agent steps without skip; default 30, Mnih et al. 2015]", 0, **env)
-    integer("max_episode_frames", None, "frames until truncation, 0 for no cap [default 108000 on Atari, the id's own elsewhere]", 0, **env)
+    integer("max_episode_frames", None, "until truncation, 0: no cap [frames; default 108000 on Atari, the id's own elsewhere]", 0, **env)
     real("flicker", 0.0, "probability that a frame is obscured [Hausknecht & Stone 2015 use 0.5]", 0, 1, **env)
     choice("life_loss", None, ["none", "terminal", "penalty"],
            "what a lost life does: nothing, discount 0 (Mnih et al. 2015) or reward -1 (Hausknecht & Stone's code) [default none]", **env)
@@ -132,14 +133,16 @@ def _check(settings):
 
 def _name_run(arguments, given):
     """Return the default run_dir, the same for the same settings whatever the job or the machine."""
-    preset, beside = [], []
-    for argument in arguments:
-        name, _, value = argument.lstrip("-").partition("=")
-        if name == "flagfile":
-            preset.append(pathlib.Path(value).stem)
-        elif name not in UNNAMED and name.removeprefix("no") not in UNNAMED:
-            beside.append(argument.lstrip("-"))
-    parts = [given["env"], given["network"], *preset, *sorted(beside), *([given["jid"]] if given["jid"] else []), f"s{given['seed']}"]
+    files, preset = [], define_flags()
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "flagfile" and argument.startswith("-"):
+            files.append(value if equals else following)
+    preset(["train.py", *(f"--flagfile={file}" for file in files)])
+    beside = {name: value for name, value in given.items() if name not in UNNAMED and value != preset[name].value}
+    spell = lambda name, value: ("" if value else "no") + name if isinstance(value, bool) else f"{name}={value}"
+    parts = [given["env"], given["network"], *(pathlib.Path(file).stem for file in files),
+             *itertools.starmap(spell, sorted(beside.items())), *([given["jid"]] if given["jid"] else []), f"s{given['seed']}"]
     return str(pathlib.Path("runs") / re.sub(r"[^\w.=:+-]+", "_", "-".join(parts)))
 
 
@@ -162,6 +165,9 @@ def main(arguments):
     except (ValueError, OSError, flags.Error) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("train.py: interrupted before the first step; nothing was lost", file=sys.stderr)
+        return 130
     print(f"{run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items()))
     try:
         stopped = run.train()

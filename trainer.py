@@ -50,7 +50,6 @@ class Trainer:
         s, run = self.settings, self.run
         if self.agent_step >= s["maxsteps"]:
             print(f"{run.directory} is finished: {self.agent_step:,} of {s['maxsteps']:,} agent steps. Raise --maxsteps to go on.")
-            return None
         self.started = time.monotonic()
         with _signals() as caught, _Progress(self.agent_step, s["maxsteps"]) as progress:
             while self.agent_step < s["maxsteps"] and not caught:
@@ -68,7 +67,8 @@ class Trainer:
                 if due(s["checkpoint_period"]):
                     self._save()
                 progress.update(self.agent_step, self._vital_signs)
-            self._save()
+            if self.replay.end:
+                self._save()
         if any(self.pending.values()):
             self._log()  # A last, short row; a run that goes on cuts it off and writes the whole one.
         run.close()
@@ -166,7 +166,7 @@ class Trainer:
     def _save(self):
         self._finite()
         state = {name: getattr(self, name) for name in self._COUNTERS} | dict(
-            seconds=self.seconds, returns=list(self.returns), pending=self.pending,
+            seconds=self.seconds, returns=list(self.returns), pending=self.pending, phases=self.phases,
             generators=dict(exploration=self.rng.bit_generator.state, replay=self.replay.rng.bit_generator.state))
         arrays = {f"agent/{name}": value for name, value in self.agent.get_state().items()} | {
             f"rollout/{name}": value for name, value in self.rollout.get_state().items()}
@@ -180,6 +180,7 @@ class Trainer:
         self.seconds_before = state["seconds"]
         self.returns.extend(state["returns"])
         self.pending.update(state["pending"])
+        self.phases.update(state["phases"])
         self.rng.bit_generator.state = state["generators"]["exploration"]
         self.replay.rng.bit_generator.state = state["generators"]["replay"]
         self.replay.restore(self.run.load_replay(), state["replay_end"])
@@ -268,10 +269,18 @@ def epsilon_schedule(epsilon_begin, epsilon_end, epsilon_decay, epsilonStep):
 
 
 def available_memory():
-    """Return the bytes that this process may still take: free on the machine, or left to its control group if that is less."""
-    read = lambda path: pathlib.Path(path).read_text()
+    """Return the bytes that this process may still take: free on the machine, or left to its control groups if that is less."""
+    read = lambda *path: pathlib.Path(*path).read_text()
     free = [int(re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo"))[1]) * 1024]
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
-            free.append(int(read(f"/sys/fs/cgroup/{limit}")) - int(read(f"/sys/fs/cgroup/{used}")))
+    for line in read("/proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        v1 = "memory" in controllers.split(",")
+        root = pathlib.Path("/sys/fs/cgroup/memory" if v1 else "/sys/fs/cgroup")
+        limit, used, cache = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file") if v1 else (
+            "memory.max", "memory.current", "inactive_file")
+        for folder in [root / group.lstrip("/"), *(root / group.lstrip("/")).parents]:  # Slurm limits a job's group, above its steps'
+            if root in (folder, *folder.parents):
+                with contextlib.suppress(OSError, ValueError, TypeError):  # "max" is no number: no limit
+                    reclaimable = int(re.search(rf"^{cache} (\d+)", read(folder, "memory.stat"), re.M)[1])
+                    free.append(int(read(folder, limit)) - int(read(folder, used)) + reclaimable)
     return min(free)

@@ -1,7 +1,9 @@
 """Environments: one factory for Atari and every other Gymnasium id, with flickering screens (Hausknecht & Stone 2015, section 5)."""
 
+import copy
 import difflib
 import os
+import time
 
 import ale_py
 import cv2
@@ -66,7 +68,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         sticky: probability that ALE repeats the previous action (Machado et al. 2018).
         full_actions: all 18 actions of ALE instead of the game's own.
         noops: most no-ops at an ALE episode's start.
-        render_mode: of Gymnasium, for films of environments other than ALE's.
+        render_mode: `rgb_array` or `human`: the first environment is a `Mirror`'s.
 
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
@@ -81,19 +83,21 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
             max_num_frames_per_episode=max_episode_frames or NO_CAP, repeat_action_probability=sticky,
             full_action_space=full_actions, frameskip=frame_skip, noop_max=noops)
         names = [action.name for action in envs.ale.get_action_set()]
+        twin = AtariTwin(rom, sticky, envs.ale.get_action_set(), frame_skip, render_mode) if render_mode else None
     else:
-        spec = gymnasium.spec(env)
-        # A TimeLimit counts the environment's own steps, below any frame skip; -1 is Gymnasium's word for none.
-        limit = max_episode_frames or -1
+        spec = copy.deepcopy(gymnasium.spec(env))
+        spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps, below any skip.
+        wrap = lambda e: _as_frames(_skip(e, frame_skip), env)
         try:
-            envs = gymnasium.make_vec(spec.id, num_envs, vectorization_mode="sync",
-                                      vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP),
-                                      wrappers=[lambda e: _as_frames(_skip(_limit(e, limit), frame_skip), env)],
-                                      **({"render_mode": render_mode} if render_mode else {}))
-        except gymnasium.error.DependencyNotInstalled as error:
+            envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync",
+                                      vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP), wrappers=[wrap])
+            if render_mode and not {render_mode, "rgb_array"} & set(envs.metadata.get("render_modes", ())):
+                raise ValueError(f"--env={env} has no screen: it renders neither as {render_mode} nor as rgb_array")
+            twin = Twin(wrap(gymnasium.make(spec, render_mode=render_mode)), frame_skip) if render_mode else None
+        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise ValueError(f"--env={env} needs a package that is not installed: {_sentence(error)}") from error
         names = [str(i) for i in range(envs.single_action_space.n)]
-    return Flicker(envs, flicker, names, is_atari=bool(atari))
+    return Flicker(Mirror(envs, twin) if twin else envs, flicker, names, is_atari=bool(atari))
 
 
 class Flicker(gymnasium.vector.VectorWrapper):
@@ -146,6 +150,98 @@ class Flicker(gymnasium.vector.VectorWrapper):
         return frames
 
 
+class Mirror(gymnasium.vector.VectorWrapper):
+    """N environments, and a twin that repeats the first episode of the first one after each reset, to be looked at.
+
+    `render` returns the twin's screen alone, unless it has a window; `metadata` holds its render_fps.
+    """
+
+    def __init__(self, envs, twin):
+        super().__init__(envs)
+        self.twin, self.metadata = twin, envs.metadata | dict(render_fps=twin.render_fps)
+
+    def reset(self, *, seed, options=None):
+        observations, info = self.env.reset(seed=seed, options=options)
+        try:
+            self.twin.reset(int(seed[0]), info)
+        except RuntimeError as error:  # SDL's and pygame's.
+            raise ValueError(f"no window can be opened ({_sentence(error)})") from error
+        self._playing = True
+        return observations, info
+
+    def step(self, actions):
+        observations, reward, terminated, truncated, info = self.env.step(actions)
+        if self._playing and not self.twin.step(int(actions[0]), observations[0], reward[0], info):
+            raise ValueError("the environment is no function of its seed and actions, so its scored episode cannot be shown")
+        self._playing &= not (terminated[0] or truncated[0])
+        return observations, reward, terminated, truncated, info
+
+    def render(self):
+        return (self.twin.render(),)
+
+    def close(self, **kwargs):
+        self.twin.close()
+        super().close(**kwargs)
+
+
+class Twin:
+    """A second Gymnasium environment, which renders; every observation and reward is compared."""
+
+    def __init__(self, env, frame_skip):
+        self._env, self.render, self.close = env, env.render, env.close
+        self.render_fps = env.metadata.get("render_fps", 30) / frame_skip
+
+    def reset(self, seed, info):
+        self._env.reset(seed=seed)
+
+    def step(self, action, observation, reward, info):
+        own_observation, own_reward, *_ = self._env.step(action)
+        return own_reward == reward and np.array_equal(own_observation, observation, equal_nan=True)
+
+
+class AtariTwin:
+    """An emulator that repeats an episode of AtariVectorEnv, which has no window; every reward and the lives are compared.
+
+    It acts until its frame counter is the other's, so that it needs to know nothing of no-ops, skipped frames and the cap. Their
+    screens are the same but for that of a lost game, for which AtariVectorEnv keeps the one before.
+    """
+
+    def __init__(self, rom, sticky, actions, frame_skip, render_mode):
+        self._rom, self._actions, self.render_fps = ale_py.roms.get_rom_path(rom), actions, 60 / frame_skip
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        self._ale = ale_py.ALEInterface()
+        self._ale.setFloat("repeat_action_probability", sticky)
+        self._window, self._due = render_mode == "human", 0
+        self._ale.setBool("display_screen", self._window)
+
+    def reset(self, seed, info):
+        self._ale.setInt("random_seed", seed)
+        self._ale.loadROM(self._rom)
+        self._ale.reset_game()
+        self._act(self._actions[NOOP], info)
+        self._screens = [self._ale.getScreenRGB()]
+
+    def step(self, action, observation, reward, info):
+        return self._act(self._actions[action], info) == reward and self._ale.lives() == info["lives"][0]
+
+    def _act(self, action, info):
+        reward, self._screens = 0, []
+        while self._ale.getEpisodeFrameNumber() < info["episode_frame_number"][0]:
+            reward += self._ale.act(action)
+            self._screens.append(self._ale.getScreenRGB())
+            if self._window:  # at the console's 60 frames a second
+                self._due = max(self._due + 1 / 60, time.monotonic())
+                time.sleep(self._due - time.monotonic())
+        return reward
+
+    def render(self):
+        """Return uint8[210, 320, 3], the maximum over the last two frames; on a television a pixel was about twice as wide as high."""
+        return np.repeat(np.max(self._screens[-2:], axis=0), 2, axis=1)
+
+    def close(self):
+        self._ale = None  # The window goes with it.
+
+
 class FrameSkip(gymnasium.Wrapper):
     """Repeat each action `frame_skip` times and sum the rewards; the frame is the last one, as no sprites flicker off Atari."""
 
@@ -163,13 +259,6 @@ class FrameSkip(gymnasium.Wrapper):
         return observation, total, terminated, truncated, info
 
 
-def _limit(env, max_episode_steps):
-    """Put `max_episode_steps` in place of the id's own TimeLimit."""
-    if isinstance(env, gymnasium.wrappers.TimeLimit):
-        env = env.env
-    return gymnasium.wrappers.TimeLimit(env, max_episode_steps) if max_episode_steps > 0 else env
-
-
 def _skip(env, frame_skip):
     return FrameSkip(env, frame_skip) if frame_skip > 1 else env
 
@@ -178,12 +267,14 @@ def _as_frames(env, name):
     """Turn images of any size and colour into uint8[84, 84], other boxes into float32[D]; refuse what a Q-network cannot take."""
     actions, box = env.action_space, env.observation_space
     if not isinstance(actions, spaces.Discrete):
-        raise ValueError(f"--env={name} has the action space {actions}; Q-learning here expects Discrete actions")
+        raise ValueError(f"--env={name} has the action space {_sentence(actions)}; Q-learning here expects Discrete actions")
     if not isinstance(box, spaces.Box):
-        raise ValueError(f"--env={name} has the observation space {box}; expected a Box: an image or a vector")
+        raise ValueError(f"--env={name} has the observation space {_sentence(box)}; expected a Box: an image or a vector")
     if actions.start:
         env = gymnasium.wrappers.TransformAction(env, lambda a: a + actions.start, spaces.Discrete(int(actions.n)))
     if box.dtype == np.uint8 and len(box.shape) in (2, 3):
+        if len(box.shape) == 3 and box.shape[-1] not in (1, 3, 4) and box.shape[0] not in (1, 3):
+            raise ValueError(f"--env={name} has images of shape {box.shape}; expected 1, 3 or 4 channels, last, or 1 or 3 first")
         return gymnasium.wrappers.TransformObservation(env, _gray84, spaces.Box(0, 255, (84, 84), np.uint8))
     size = int(np.prod(box.shape))
     return gymnasium.wrappers.TransformObservation(
@@ -191,8 +282,8 @@ def _as_frames(env, name):
 
 
 def _gray84(image):
-    """uint8 image [height, width], [height, width, 1, 3 or 4] or [3, height, width] -> uint8[84, 84]."""
-    if image.ndim == 3 and image.shape[-1] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
+    """uint8 image [height, width], [height, width, 1, 3 or 4] or [1 or 3, height, width] -> uint8[84, 84]."""
+    if image.ndim == 3 and image.shape[-1] not in (1, 3, 4) and image.shape[0] in (1, 3):
         image = np.moveaxis(image, 0, -1)
     if image.ndim == 3:
         image = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY) if image.shape[-1] >= 3 else image[..., 0]
@@ -203,5 +294,5 @@ def _is_atari(spec):
     return str(spec.entry_point).startswith("ale_py")
 
 
-def _sentence(error):
-    return " ".join(str(error).split()).rstrip(".")
+def _sentence(thing):
+    return " ".join(str(thing).split()).rstrip(".")

@@ -186,7 +186,8 @@ def test_learning_carries_the_state_over_rows_that_are_not_first(frozen):
     agent, window = make_agent(optimizer="frozen", loss="mse"), make_window(unroll=6)
     _, aux = agents.td_loss(agent.online_network, agent.target_network, window, agent.initial_state(4), "mse")
     errors = ops.convert_to_numpy(aux["td_error"])  # of one long unroll
-    before, after = (float(agent.learn(slice_window(window, start, start + 3, 1, first))["loss"]) for start, first in ((0, True), (3, False)))
+    before = float(agent.learn(slice_window(window, 0, 3, 1, True))["loss"])
+    after = float(agent.learn(slice_window(window, 3, 6, 1, False))["loss"])
     assert before == pytest.approx((errors[:, :3] ** 2).mean() / 2, rel=1e-5)
     assert after == pytest.approx((errors[:, 3:] ** 2).mean() / 2, rel=1e-5)
 
@@ -320,8 +321,8 @@ def test_the_state_advances_over_random_actions_as_over_greedy_ones():
 
 
 def test_epsilon_is_the_share_of_uniformly_random_actions():
-    agent = make_agent("DQN", history=1)
-    arguments = act_arguments(agent, num_envs=1)
+    agent = make_agent("DQN")
+    arguments = act_arguments(agent, num_envs=1, history=4)
     arguments = dict(frames=np.repeat(arguments["frames"], 8000, axis=0), state=[], first=np.zeros(8000, bool))
     greedy, *_ = agent.act(**arguments, epsilon=0, rng=np.random.default_rng(0))[0]
     for epsilon in (0.4, 1.0):

@@ -147,6 +147,19 @@ def test_a_short_episode_is_padded_at_its_end_and_has_zeros_before_its_first_row
     np.testing.assert_array_equal(window.first, [True])
 
 
+@pytest.mark.parametrize("num_rows, start, frames, mask", [
+    (4, 2, [1, 2, 3, 4, 0, 0, 0, 0], [1, 0, 0, 0, 0]),  # what follows was never written
+    (10, 0, [0, 0, 1, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1]),  # the rows before lie where the newest are
+    (10, 8, [7, 8, 9, 10, 0, 0, 0, 0], [1, 0, 0, 0, 0]),  # the rows after lie where the oldest are
+    (13, 11, [10, 11, 12, 13, 0, 0, 0, 0], [1, 0, 0, 0, 0])])
+def test_an_episode_that_fills_the_ring_does_not_meet_itself(num_rows, start, frames, mask):
+    replay = make_replay(history=3, unroll=5, num_rows=10, num_envs=1)
+    append_frames(replay, frames=range(1, num_rows + 1), firsts=[1] + [0] * (num_rows - 1))
+    window = replay.windows(np.array([start]), np.array([0]))
+    np.testing.assert_array_equal(window.frames[0, :, 0], frames)
+    np.testing.assert_array_equal(window.mask[0], mask)
+
+
 def test_a_truncated_episode_keeps_its_final_observation_and_discount():
     replay = make_replay(num_envs=1)
     append_frames(replay, frames=[1, 2, 3, 4], firsts=[1, 0, 0, 1], discounts=[None, 0.9, 0.9, None])
@@ -253,5 +266,5 @@ def test_the_smallest_replay_holds_one_transition_and_a_smaller_one_is_refused(h
 def test_sampling_from_a_replay_without_transitions_is_an_error(num_rows, sample):
     replay = make_replay(sample=sample, num_envs=1)
     append_frames(replay, frames=[1, 2][:num_rows], firsts=[1, 1])
-    with pytest.raises(RuntimeError, match="timesteps stored"):
+    with pytest.raises(RuntimeError, match="transition"):
         replay.sample(4)

@@ -136,7 +136,9 @@ def test_the_state_starts_anew_at_an_episodes_first_frame_and_advances_on_every_
 
 
 @pytest.mark.parametrize("life_loss, discounts, penalised", [
-    ("none", [0.9, 0.9, 0.9, 0.9, 0.0], False), ("terminal", [0.0, 0.9, 0.0, 0.9, 0.0], False), ("penalty", [0.9, 0.9, 0.9, 0.9, 0.0], True)])
+    ("none", [0.9, 0.9, 0.9, 0.9, 0.0], False),
+    ("terminal", [0.0, 0.9, 0.0, 0.9, 0.0], False),
+    ("penalty", [0.9, 0.9, 0.9, 0.9, 0.0], True)])
 def test_a_lost_life_is_no_end(life_loss, discounts, penalised):
     stepper = make(life_loss=life_loss, length=5, lives=4, life_length=2)  # Lives go at frames 2, 4 and 6.
     rows, episodes = go(stepper, 12)
@@ -230,7 +232,8 @@ def test_each_reseed_has_its_own_seeds_and_so_has_each_run(monkeypatch):
     seeds = []
     for seed in (1, 2, 1):
         stepper = make(seed=seed)
-        monkeypatch.setattr(stepper.envs, "reset", lambda *, seed, reset=stepper.envs.reset: seeds.append(seed.tolist()) or reset(seed=seed))
+        reset = stepper.envs.reset
+        monkeypatch.setattr(stepper.envs, "reset", lambda *, seed, reset=reset: seeds.append(seed.tolist()) or reset(seed=seed))
         go(stepper, 4)  # Two reseeds.
     assert seeds[:2] == seeds[4:]
     different = sum(seeds[:4], [])

@@ -1,0 +1,315 @@
+"""A run on disk: rows cut where the checkpoint ends, damage survived, and directories refused."""
+
+import csv
+import pathlib
+
+import numpy as np
+import pytest
+
+import replay
+import runs
+
+SETTINGS = dict(network="DRQN", env="CartPole-v1", maxsteps=100, seed=1, eval_period=10, checkpoint_period=10, units=8, gamma=0.99)
+NUM_ENVS = 2
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch):
+    monkeypatch.setattr(runs, "SEGMENT_ROWS", 8)
+
+
+def open_run(directory, resume="auto", **changed):
+    return runs.Run(directory, SETTINGS | changed, resume)
+
+
+def make_replay(num_rows=20):
+    return replay.Replay(num_rows * NUM_ENVS, NUM_ENVS, (3,), np.float32, 1, 1, "timestep", 0)
+
+
+def fill(ring, end):
+    """Append rows up to `end`, row r filled with the number r, an episode of 5 rows after the other."""
+    for row in range(ring.end, end):
+        everywhere = np.full(NUM_ENVS, row)
+        ring.append(np.full((NUM_ENVS, 3), row), everywhere, everywhere, everywhere, np.full(NUM_ENVS, row % 5 == 0))
+
+
+def save(run, ring, end):
+    """Go on to row `end`, write a row of train.csv, and a checkpoint."""
+    fill(ring, end)
+    episode(run, end)
+    run.save(dict(agent_step=end * NUM_ENVS), dict(value=np.arange(500) + end), ring, lambda path: path.write_bytes(b"weights"))
+
+
+def episode(run, agent_step):
+    zeros = dict.fromkeys(runs.COLUMNS["train"], 0)
+    run.row("train", **zeros | dict(agent_step=agent_step, episode_return=0.5))
+
+
+def steps_in_csv(directory):
+    with open(pathlib.Path(directory) / "train.csv") as file:
+        return [int(row["agent_step"]) for row in csv.DictReader(file)]
+
+
+def tree(directory):
+    """Return {relative path: bytes} of every file."""
+    directory = pathlib.Path(directory)
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def check_restores(run, end):
+    """Assert that the run goes on at row `end`, with the replay of then."""
+    assert run.checkpoint["replay_end"] == end and run.checkpoint["agent_step"] == end * NUM_ENVS
+    np.testing.assert_array_equal(run.load_arrays()["value"], np.arange(500) + end)
+    restored, expected = make_replay(), make_replay()
+    fill(expected, end)
+    restored.restore(run.load_replay(), end)
+    for name, column in expected.columns.items():
+        np.testing.assert_array_equal(restored.columns[name], column, err_msg=name)
+
+
+# Rows
+
+
+def test_a_row_has_the_header_s_columns_and_a_missing_one_is_noticed(tmp_path):
+    run = open_run(tmp_path)
+    episode(run, 7)
+    with pytest.raises(AssertionError, match="length"):
+        run.row("train", **{name: 0 for name in runs.COLUMNS["train"] if name != "length"})
+    run.close()
+    header, row = (tmp_path / "train.csv").read_text().splitlines()
+    assert header.startswith("agent_step,frames,episode_return,length,")
+    assert row.startswith("7,0,0.5,0,")
+
+
+def test_rows_after_the_checkpoint_are_cut_when_a_run_goes_on(tmp_path):
+    run, ring = open_run(tmp_path), make_replay()
+    save(run, ring, 10)
+    episode(run, 11)
+    episode(run, 12)
+    run.close()
+    assert steps_in_csv(tmp_path) == [10, 11, 12]
+    run = open_run(tmp_path)
+    assert steps_in_csv(tmp_path) == [10]
+    episode(run, 11)
+    run.close()
+    assert steps_in_csv(tmp_path) == [10, 11]
+    assert (tmp_path / "train.csv").read_text().count("agent_step") == 1
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path):
+    run = open_run(tmp_path)
+    episode(run, 1)
+    run.close()
+    assert open_run(tmp_path).checkpoint is None
+    assert steps_in_csv(tmp_path) == []
+
+
+def test_tensorboard_reads_the_scalars_and_unknown_values_are_left_out(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = open_run(tmp_path)
+    run.scalars(5, train__episode_return=1.5, learn__loss=float("nan"))
+    run.scalars(9, train__episode_return=2.5, learn__loss=0.25)
+    run.close()
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]} == {
+        "train/episode_return": [(5, 1.5), (9, 2.5)], "learn/loss": [(9, 0.25)]}
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("ends", [(6, 11), (8, 16), (10, 30), (25, 70, 71), tuple(range(5, 95, 7))])
+def test_a_checkpoint_restores_arrays_and_replay(tmp_path, ends):
+    run, ring = open_run(tmp_path), make_replay()
+    for end in ends:
+        save(run, ring, end)
+    run.close()
+    check_restores(open_run(tmp_path), ends[-1])
+
+
+def test_only_the_newest_two_checkpoints_and_their_segments_stay(tmp_path):
+    run, ring = open_run(tmp_path), make_replay()
+    for end in (10, 30, 50, 53):
+        save(run, ring, end)
+    assert sorted(path.name for path in tmp_path.glob("checkpoints/*")) == ["000000050", "000000053"]
+    # 20 rows are kept; the checkpoint of row 50 begins at row 30, which lies in the segment that was begun at row 30.
+    assert sorted(path.name for path in tmp_path.glob("replay/*")) == [
+        "000000030-000000032.npz", "000000032-000000040.npz", "000000040-000000048.npz",
+        "000000048-000000050.npz", "000000048-000000053.npz"]
+
+
+def test_full_segments_are_never_written_again(tmp_path):
+    run, ring = open_run(tmp_path), make_replay()
+    save(run, ring, 18)
+    before = {path.name: path.stat() for path in tmp_path.glob("replay/*")}
+    save(run, ring, 25)
+    run.close()
+    run = open_run(tmp_path)  # Nor after the run has stopped and goes on.
+    ring.restore(run.load_replay(), 25)
+    save(run, ring, 27)
+    for name in ("000000000-000000008.npz", "000000008-000000016.npz"):
+        now = (tmp_path / "replay" / name).stat()
+        assert (now.st_ino, now.st_mtime_ns) == (before[name].st_ino, before[name].st_mtime_ns)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+NEWEST = dict(arrays="checkpoints/000000027/arrays.npz", replay="replay/000000024-000000027.npz", state="checkpoints/000000027/state.json")
+DAMAGE = [(flip, "arrays"), (truncate, "replay"), (truncate, "state")]
+MORE_DAMAGE = [(truncate, "arrays"), (flip, "replay"), *((pathlib.Path.unlink, part) for part in NEWEST)]
+
+
+def damaged_run(directory, damage, part):
+    """Write checkpoints at rows 10, 20 and 27, and damage the last; return the run that goes on."""
+    run, ring = open_run(directory), make_replay()
+    for end in (10, 20, 27):
+        save(run, ring, end)
+    run.close()
+    damage(directory / NEWEST[part])
+    return open_run(directory)
+
+
+@pytest.mark.parametrize("damage, part", DAMAGE + MORE_DAMAGE)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys, damage, part):
+    run = damaged_run(tmp_path, damage, part)
+    check_restores(run, 20)
+    assert steps_in_csv(tmp_path) == [10, 20]
+    said = capsys.readouterr().err
+    assert "000000027 is damaged" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage, part", DAMAGE)
+def test_after_a_fall_the_damaged_checkpoint_is_written_anew(tmp_path, damage, part):
+    run, ring = damaged_run(tmp_path, damage, part), make_replay()
+    ring.restore(run.load_replay(), 20)
+    save(run, ring, 27)
+    run.close()
+    check_restores(open_run(tmp_path), 27)
+
+
+@pytest.mark.parametrize("damage, part", DAMAGE)
+def test_after_a_fall_the_newest_two_whole_checkpoints_stay(tmp_path, damage, part):
+    run, ring = damaged_run(tmp_path, damage, part), make_replay()
+    ring.restore(run.load_replay(), 20)
+    save(run, ring, 31)
+    run.close()
+    truncate(tmp_path / "checkpoints/000000031/arrays.npz")
+    check_restores(open_run(tmp_path), 20)
+
+
+def test_a_checkpoint_that_was_not_finished_is_none(tmp_path):
+    run, ring = open_run(tmp_path), make_replay()
+    save(run, ring, 10)
+    fill(ring, 20)
+    with pytest.raises(OSError, match="disk full"):
+        def fail(path):
+            path.write_bytes(b"half")
+            raise OSError("disk full")
+        run.save(dict(agent_step=40), dict(value=np.zeros(3)), ring, fail)
+    run.close()
+    run = open_run(tmp_path)
+    check_restores(run, 10)
+    save(run, ring, 21)
+    run.close()
+    check_restores(open_run(tmp_path), 21)
+
+
+def test_best_weights_are_replaced_whole(tmp_path):
+    run = open_run(tmp_path)
+    run.save_best(lambda path: path.write_bytes(b"first"))
+    with pytest.raises(OSError, match="disk full"):
+        def fail(path):
+            path.write_bytes(b"half")
+            raise OSError("disk full")
+        run.save_best(fail)
+    assert (tmp_path / "best.weights.h5").read_bytes() == b"first"
+    run.save_best(lambda path: path.write_bytes(b"second"))
+    assert (tmp_path / "best.weights.h5").read_bytes() == b"second"
+
+
+# Directories refused
+
+
+def test_config_keeps_settings_versions_commit_and_command(tmp_path):
+    runs.Run(tmp_path, SETTINGS, command=["train.py", "--seed=1"])
+    config = runs.read_config(tmp_path)
+    assert config["settings"] == SETTINGS and config["command"] == ["train.py", "--seed=1"]
+    assert {"keras", "tensorflow", "gymnasium", "ale-py", "numpy"} <= config["versions"].keys()
+    assert config["versions"]["numpy"] == np.__version__
+    assert len(config["git_commit"]) >= 7
+
+
+@pytest.mark.parametrize("changed, named", [
+    (dict(units=16), ["--units was 8 and is now 16"]),
+    (dict(seed=2, gamma=0.9, maxsteps=7), ["--gamma was 0.99 and is now 0.9", "--seed was 1 and is now 2"])])
+def test_a_run_with_other_settings_is_refused_naming_each_flag(tmp_path, changed, named):
+    run, ring = open_run(tmp_path), make_replay()
+    save(run, ring, 10)
+    run.close()
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="other settings") as error:
+        open_run(tmp_path, **changed)
+    assert all(sentence in str(error.value) for sentence in named)
+    assert str(error.value).count(" was ") == len(named) and "\n" not in str(error.value)
+    assert tree(tmp_path) == before
+
+
+def test_a_setting_that_came_or_went_is_a_difference_too(tmp_path):
+    open_run(tmp_path, flicker=0.5).close()
+    with pytest.raises(ValueError, match="--flicker was 0.5 and is now None"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize("free", ["maxsteps", "eval_period", "checkpoint_period"])
+def test_limits_and_periods_may_change(tmp_path, free):
+    run, ring = open_run(tmp_path), make_replay()
+    save(run, ring, 10)
+    run.close()
+    check_restores(open_run(tmp_path, **{free: 12345}), 10)
+    assert runs.read_config(tmp_path)["settings"][free] == 12345
+
+
+@pytest.mark.parametrize("name, content", [("thesis.tex", "years of work"), ("config.json", "{}"), ("config.json", "[1, 2]"),
+                                           ("config.json", '{"settings": {"lr": 1}}'), ("config.json", "no JSON")])
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path, name, content, resume):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match="no run of this suite|not the configuration of a run|not empty"):
+        open_run(tmp_path, resume)
+    assert tree(tmp_path) == {name: content.encode()}
+
+
+def test_never_refuses_a_run_and_deletes_nothing(tmp_path):
+    run, ring = open_run(tmp_path), make_replay()
+    save(run, ring, 10)
+    episode(run, 12)
+    run.close()
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="not empty.*--resume=never"):
+        open_run(tmp_path, "never")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", [".", "a/b"])
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_an_empty_or_missing_directory_is_begun(tmp_path, place, resume):
+    assert open_run(tmp_path / place, resume).checkpoint is None
+    assert runs.read_config(tmp_path / place)["settings"] == SETTINGS
+
+
+@pytest.mark.parametrize("place", ["file/run", "file"])
+def test_a_directory_that_cannot_be_made_is_told(tmp_path, place):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(ValueError, match="^--run_dir=.*file.* cannot be written"):
+        open_run(tmp_path / place)
+    assert tree(tmp_path) == {"file": b"a file"}

@@ -1,0 +1,112 @@
+"""Statistics against hand computations, enumeration, and rliable (requirements-test.txt)."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import stats
+
+NAN = np.nan
+
+
+def test_mean_interval_by_hand():
+    # The standard error of 1, 2, 3 is 1 / sqrt(3); Student's t at 97.5% with 2 degrees of freedom is 4.302653.
+    np.testing.assert_allclose(stats.mean_interval([1, 2, 3]), (2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rtol=1e-6)
+    assert stats.mean_interval([7, 7]) == (7, 7, 7)
+    assert stats.mean_interval([7]) == (7, -np.inf, np.inf)
+
+
+@pytest.mark.parametrize("values, mean", [
+    ([5], 5),
+    ([1, 6], 3.5),
+    ([0, 3, 90], 31),  # a quarter of 3, rounded down, is none
+    ([90, 0, 3, 5], 4),
+    ([1000, 0, 10, 30, 20], 20),
+    ([8, 7, 6, 5, 4, 3, 2, 1], 4.5),
+])
+def test_interquartile_mean_by_hand(values, mean):
+    assert stats.interquartile_mean(values) == mean
+
+
+def test_interquartile_mean_is_over_seeds():
+    values = np.array([[0, 1], [2, 3], [4, 5], [100, -100]])
+    np.testing.assert_array_equal(stats.interquartile_mean(values), [3, 2])
+    np.testing.assert_array_equal(stats.interquartile_mean(values.T, axis=1), [3, 2])
+
+
+def test_bootstrap_interval_of_two_seeds_by_hand():
+    # A quarter of the draws is 0, 0, a half 0, 1 and a quarter 1, 1: both ends are beyond 2.5%.
+    assert stats.bootstrap_interval([0, 1]) == (0, 1)
+    low, high = stats.bootstrap_interval([0, 1], confidence=0.4)  # from 30% to 70%: in the half
+    assert (low, high) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.5])
+def test_bootstrap_interval_is_that_of_all_draws(confidence):
+    values = [1, 2, 4, 8, 16]
+    draws = sorted(sum(sorted(draw)[1:4]) / 3 for draw in itertools.product(values, repeat=5))  # all 3,125, each as likely
+    tail = (1 - confidence) / 2
+    exact = draws[int(tail * 3125)], draws[int((1 - tail) * 3125)]
+    np.testing.assert_allclose(stats.bootstrap_interval(values, confidence=confidence), exact, atol=0.67)  # a step of these means
+
+
+def test_bootstrap_interval_draws_seeds_whole_and_again_the_same():
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    low, high = stats.bootstrap_interval(values)
+    np.testing.assert_array_equal(stats.bootstrap_interval(values), (low, high))
+    for i in range(3):
+        np.testing.assert_array_equal(stats.bootstrap_interval(values[:, i]), (low[i], high[i]))
+    # What all seeds share has no spread, if a draw takes the same seeds at both points.
+    low, high = stats.bootstrap_interval(np.stack([values[:, 0], values[:, 0] + 1], 1))
+    np.testing.assert_allclose([low[1] - low[0], high[1] - high[0]], 1)
+
+
+def test_interquartile_band_takes_the_seeds_that_have_data():
+    values = np.array([[0, 1.0, 2.0, 3.0],
+                       [2, 3.0, NAN, NAN],
+                       [NAN, 8.0, 4.0, NAN]])
+    middle, low, high = stats.interquartile_band(values)
+    np.testing.assert_array_equal(middle, [1, 4, 3, NAN])  # At the end a third of the seeds is left.
+    np.testing.assert_array_equal(low, [0, 1, 2, NAN])
+    np.testing.assert_array_equal(high, [2, 8, 4, NAN])
+
+
+def test_interquartile_band_of_one_seed_has_no_width_to_show():
+    middle, low, high = stats.interquartile_band(np.array([[1.0, 2.0]]))
+    np.testing.assert_array_equal(middle, [1, 2])
+    assert np.isnan([low, high]).all()
+    middle, low, high = stats.interquartile_band(np.array([[1.0, 2.0], [3.0, NAN]]))  # half of the seeds, and one
+    np.testing.assert_array_equal(middle, [2, 2])
+    np.testing.assert_array_equal(np.isnan(low), [False, True])
+
+
+def test_align_joins_points_within_the_tolerance():
+    x, y = stats.align([(np.array([4000, 8005, 12001]), np.array([1, 2, 3])), (np.array([4003, 8000, 12007]), np.array([5, 6, 7]))], 7)
+    np.testing.assert_array_equal(x, [4001.5, 8002.5, 12004])
+    np.testing.assert_array_equal(y, [[1, 2, 3], [5, 6, 7]])  # A seed's own values, none interpolated.
+
+
+def test_align_interpolates_and_never_extrapolates():
+    x, y = stats.align([(np.array([0, 4]), np.array([0, 8])), (np.array([1, 2, 6]), np.array([10, 20, 60]))])
+    np.testing.assert_array_equal(x, [0, 1, 2, 4, 6])
+    np.testing.assert_array_equal(y, [[0, 2, 4, 8, NAN], [NAN, 10, 20, 40, 60]])
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 4, 5, 7, 10])
+def test_interquartile_mean_is_rliables(seeds):
+    metrics = pytest.importorskip("rliable.metrics", reason="pip install -r requirements-test.txt")
+    values = np.random.default_rng(seeds).normal(size=(seeds, 1))
+    np.testing.assert_allclose(stats.interquartile_mean(values[:, 0]), metrics.aggregate_iqm(values), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:random_state is deprecated")  # by arch, under rliable
+def test_bootstrap_interval_is_rliables():
+    library = pytest.importorskip("rliable.library", reason="pip install -r requirements-test.txt")
+    metrics = pytest.importorskip("rliable.metrics")
+    values = np.random.default_rng(0).normal(100, 10, size=(10, 1))  # seeds of one task
+    _, theirs = library.get_interval_estimates({"ours": values}, lambda runs: np.array([metrics.aggregate_iqm(runs)]), reps=4000,
+                                               random_state=np.random.RandomState(0))
+    low, high = theirs["ours"][:, 0]
+    ours = stats.bootstrap_interval(values[:, 0])
+    np.testing.assert_allclose(ours, (low, high), atol=0.1 * (high - low))  # of 2,000 and 4,000 random draws

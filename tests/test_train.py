@@ -1,0 +1,553 @@
+"""The whole run: what a short one leaves behind, the same again, stopped and continued, and everything that is refused."""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import agent
+import replay
+import rollout
+import runs
+import train
+import trainer
+import wrappers
+
+ROOT = pathlib.Path(__file__).parent.parent
+MAXSTEPS, LEARNING_STARTS, UPDATE_PERIOD, NUM_ENVS = 300, 60, 8, 4
+CARTPOLE = f"""--env=CartPole-v1 --maxsteps={MAXSTEPS} --units=8 --num_envs={NUM_ENVS} --bufflen=240 --batch_size=4 --unroll=3 --flicker=0.3
+    --learning_starts={LEARNING_STARTS} --update_period={UPDATE_PERIOD} --target_period=50 --optimizer=adam --learning_rate=1e-2
+    --epsilon_decay=linear:200steps --eval_period=100 --eval_episodes=2 --checkpoint_period=90""".split()
+BREAKOUT = """--env=Breakout --network=DRQN --maxsteps=160 --units=16 --num_envs=4 --bufflen=120 --batch_size=4 --unroll=3
+    --flicker=0.3 --sticky=0.25 --noops=5 --life_loss=terminal --max_episode_frames=200 --learning_starts=60 --update_period=16
+    --target_period=100 --eval_period=120 --eval_episodes=2 --checkpoint_period=90""".split()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_periods():
+    """Make every period of a run happen within a few hundred agent steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "LEARN_PERIOD", 70)
+        patch.setattr(runs, "SEGMENT_ROWS", 16)
+        yield
+
+
+def go(arguments, directory):
+    return train.train(train.configure([*arguments, f"--run_dir={directory}"]))
+
+
+def rows_of(directory, name):
+    """Return the rows of a csv, columns of seconds aside."""
+    with open(pathlib.Path(directory) / f"{name}.csv") as file:
+        return [{column: value for column, value in row.items() if "seconds" not in column} for row in csv.DictReader(file)]
+
+
+def checkpoint_of(directory):
+    return sorted((pathlib.Path(directory) / "checkpoints").glob("[0-9]*"))[-1]
+
+
+def arrays_of(directory):
+    with np.load(checkpoint_of(directory) / "arrays.npz") as arrays:
+        return dict(arrays)
+
+
+def assert_same_runs(one, two, names=("train", "learn", "eval")):
+    for name in names:
+        assert rows_of(one, name) == rows_of(two, name), name
+    a, b = arrays_of(one), arrays_of(two)
+    assert a.keys() == b.keys() and any(name.startswith("agent/optimizer") for name in a)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+class Reads(dict):
+    """A dict that remembers which of its keys were asked for."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.read = set()
+
+    def __getitem__(self, key):
+        self.read.add(key)
+        return super().__getitem__(key)
+
+
+# One short run of each network, looked at from all sides. DRQN's starts its environments anew every 20 vector steps.
+
+
+@pytest.fixture(scope="module", params=["DQN", "DRQN"])
+def whole(request, tmp_path_factory):
+    """An uninterrupted run: its arguments, directory, Trainer, updates' agent steps, and counts of rows."""
+    reseed_period = dict(DQN=rollout.RESEED_PERIOD, DRQN=20)[request.param]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollout, "RESEED_PERIOD", reseed_period)
+        updates, rows, syncs = [], [], []
+        update, append, init = trainer.Trainer._update, replay.Replay.append, agent.Agent.__init__
+        patch.setattr(trainer.Trainer, "_update", lambda self: updates.append(self.agent_step) or update(self))
+        patch.setattr(replay.Replay, "append", lambda self, **row: rows.append(row["first"].copy()) or append(self, **row))
+
+        def counting_syncs(self, *args, **kwargs):
+            init(self, *args, **kwargs)
+            copy, self.sync_target = self.sync_target, lambda: syncs.append(len(rows)) or copy()
+        patch.setattr(agent.Agent, "__init__", counting_syncs)
+        arguments, directory = [*CARTPOLE, f"--network={request.param}"], tmp_path_factory.mktemp(request.param)
+        config = train.configure([*arguments, f"--run_dir={directory}"])
+        config["settings"] = settings = Reads(config["settings"])
+        run = train.train(config)
+    return dict(arguments=arguments, directory=directory, run=run, updates=updates, first=np.array(rows), syncs=syncs,
+                read=set(settings.read), reseed_period=reseed_period)
+
+
+@pytest.fixture
+def again(whole, monkeypatch):
+    """Whatever runs in this test starts its environments anew as often as `whole` did."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", whole["reseed_period"])
+    return whole
+
+
+def test_training_changes_the_weights(whole):
+    run = whole["run"]
+    fresh = rollout.make_agent(run.settings, run.envs)  # With the weights that the run began with.
+    before, after = fresh.get_state(), run.agent.get_state()
+    changed = [name for name in before if name.startswith("online/") and not np.array_equal(before[name], after[name])]
+    assert len(changed) == sum(name.startswith("online/") for name in before)
+    assert all(np.isfinite(value).all() for value in after.values())
+
+
+def test_updates_are_owed_by_agent_steps_without_a_burst(whole):
+    run, updates = whole["run"], whole["updates"]
+    assert run.updates == len(updates) == (run.agent_step - LEARNING_STARTS) // UPDATE_PERIOD
+    assert LEARNING_STARTS + UPDATE_PERIOD <= updates[0] < LEARNING_STARTS + UPDATE_PERIOD + NUM_ENVS
+    assert len(set(updates)) == len(updates)  # At 4 agent steps a vector step never two at once.
+    for row in rows_of(whole["directory"], "learn"):
+        assert int(row["updates"]) == max(0, (int(row["agent_step"]) - LEARNING_STARTS) // UPDATE_PERIOD)
+
+
+def test_several_updates_a_vector_step_where_they_are_owed(tmp_path, monkeypatch):
+    updates = []
+    learn = dict(loss=0.1, mean_q=0.0, gradient_norm=0.0)
+    monkeypatch.setattr(agent.Agent, "learn", lambda self, window: updates.append(0) or learn)
+    run = go([*CARTPOLE, "--update_period=1", "--learning_starts=0", "--maxsteps=40", "--eval_period=1000"], tmp_path)
+    assert run.updates == len(updates) == run.agent_step >= 40
+
+
+def test_an_agent_step_is_a_row_that_is_no_reset(whole):
+    run, first = whole["run"], whole["first"]
+    assert run.agent_step == (~first).sum() and first.sum() > 20
+    assert run.replay.end == len(first)
+    counted = sum(int(row["length"]) for row in rows_of(whole["directory"], "train"))
+    assert run.agent_step == counted + run.rollout.length[~run.rollout.last].sum()
+
+
+def test_periods_fire_once_at_the_first_vector_step_at_or_past_them(whole):
+    steps = (~whole["first"]).sum(axis=1).cumsum()  # Agent steps after each vector step.
+    past = lambda period: [int(steps[steps >= k][0]) for k in range(period, steps[-1] + 1, period)]
+    assert [int(steps[rows - 1]) for rows in whole["syncs"]] == past(50)
+    evaluations = rows_of(whole["directory"], "eval")
+    assert [int(row["agent_step"]) for row in evaluations] == [step for step in past(100) for _ in range(2)]
+    assert [(int(row["evaluation"]), int(row["episode"])) for row in evaluations] == [(k, i) for k in (1, 2, 3) for i in (0, 1)]
+    logged = [int(row["agent_step"]) for row in rows_of(whole["directory"], "learn")]
+    assert logged == [*past(70), int(steps[-1])]  # The last row is short.
+
+
+def test_the_header_of_each_csv(whole):
+    header = lambda name: (whole["directory"] / f"{name}.csv").read_text().split("\n")[0].split(",")
+    assert header("train") == "agent_step frames episode_return length training_reward environment cut seconds".split()
+    assert header("learn")[:2] == header("eval")[:2] == ["agent_step", "frames"]
+    assert {"loss", "mean_q", "gradient_norm", "epsilon", "learning_rate", "updates", "environment_seconds", "act_seconds",
+            "sample_seconds", "learn_seconds"} <= set(header("learn"))
+    assert {"evaluation", "episode", "episode_return", "length"} <= set(header("eval"))
+
+
+def test_rows_of_train_csv_tell_each_episode(whole):
+    rows = rows_of(whole["directory"], "train")
+    assert rows[-1]["cut"] in "01" and {int(row["environment"]) for row in rows} == set(range(NUM_ENVS))
+    cut = sum(row["cut"] == "1" for row in rows)
+    assert (cut > 0) == (whole["run"].settings["network"] == "DRQN") and cut < len(rows)
+    assert rows_of(whole["directory"], "learn")[-1]["cut_share"] == f"{cut / len(rows):.10g}"
+    for row in rows:
+        assert float(row["episode_return"]) == float(row["training_reward"]) == int(row["length"])  # CartPole pays 1 a step.
+        assert row["frames"] == row["agent_step"]
+    complete = [float(row["episode_return"]) for row in rows if row["cut"] == "0"]
+    assert list(whole["run"].returns) == complete[-100:]  # Cut ones are left out of means.
+
+
+def test_learn_csv_tells_epsilon_and_learning_rate(whole):
+    for row in rows_of(whole["directory"], "learn"):
+        assert float(row["epsilon"]) == pytest.approx(max(0.1, 1 - 0.9 * int(row["agent_step"]) / 200))
+        assert float(row["learning_rate"]) == 0.01
+
+
+def test_config_json_holds_what_was_resolved(whole):
+    config = json.loads((whole["directory"] / "config.json").read_text())
+    assert config["settings"] == dict(whole["run"].settings)
+    assert config["command"] == ["train.py", *whole["arguments"], f"--run_dir={whole['directory']}"]
+    network = config["settings"]["network"]
+    assert config["settings"]["history"] == dict(DQN=4, DRQN=1)[network]
+    assert config["settings"]["sample"] == dict(DQN="timestep", DRQN="episode")[network]
+
+
+def test_best_weights_are_kept(whole):
+    run, scores = whole["run"], {}
+    for row in rows_of(whole["directory"], "eval"):
+        scores.setdefault(row["evaluation"], []).append(float(row["episode_return"]))
+    assert run.best == max(np.mean(returns) for returns in scores.values())
+    another = rollout.make_agent(run.settings, run.envs)
+    another.load_weights(whole["directory"] / "best.weights.h5")
+    assert np.isfinite(another.get_state()["online/0"]).all()
+
+
+def test_every_setting_is_used(whole):
+    assert set(whole["run"].settings) - whole["read"] == {"backend"}  # Keras has it from the environment.
+
+
+def test_the_same_seed_gives_the_same_run(again, tmp_path):
+    go(again["arguments"], tmp_path)
+    assert_same_runs(again["directory"], tmp_path)
+
+
+def test_evaluations_do_not_disturb_training(again, tmp_path):
+    go([*again["arguments"], "--eval_period=100000"], tmp_path)
+    assert rows_of(tmp_path, "eval") == []
+    assert_same_runs(again["directory"], tmp_path, ("train", "learn"))
+
+
+def test_another_seed_gives_another_run(tmp_path):
+    arguments = [*CARTPOLE, "--learning_starts=90", "--maxsteps=92", "--eval_period=1000"]
+    go(arguments, tmp_path / "one")
+    go([*arguments, "--seed=2"], tmp_path / "two")
+    one, two = arrays_of(tmp_path / "one"), arrays_of(tmp_path / "two")
+    assert not np.array_equal(one["agent/online/0"], two["agent/online/0"])
+    assert not np.array_equal(one["rollout/unobscured"], two["rollout/unobscured"])
+
+
+# Stopped, and continued
+
+
+def interrupt(monkeypatch, at_step, how):
+    """Call `how` after the vector step that reaches `at_step` agent steps."""
+    step = trainer.Trainer._vector_step
+
+    def interrupted(self):
+        step(self)
+        if self.agent_step >= at_step:
+            monkeypatch.setattr(trainer.Trainer, "_vector_step", step)
+            how()
+    monkeypatch.setattr(trainer.Trainer, "_vector_step", interrupted)
+
+
+def test_stopped_three_times_and_continued_equals_uninterrupted(again, tmp_path, monkeypatch):
+    for at_step in (30, 33, 201):  # Before learning starts, at once again, and in the middle of everything.
+        interrupt(monkeypatch, at_step, lambda: signal.raise_signal(signal.SIGINT))
+        run = go(again["arguments"], tmp_path)
+        assert at_step <= run.agent_step < at_step + NUM_ENVS
+    go(again["arguments"], tmp_path)
+    assert_same_runs(again["directory"], tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])  # Ctrl-C, and what Slurm sends.
+def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, monkeypatch, capsys, number):
+    interrupt(monkeypatch, 40, lambda: signal.raise_signal(number))
+    assert train.main([*CARTPOLE, f"--run_dir={tmp_path}"]) == 128 + number
+    said = capsys.readouterr()
+    step = int(re.search(r"^Stopped at agent step (\d+), saved in (.*)\. Go on with the same command:$", said.out, re.MULTILINE)[1])
+    assert 40 <= step < 40 + NUM_ENVS and said.err == ""
+    assert said.out.endswith(f"\n  python train.py {' '.join(CARTPOLE)} --run_dir={tmp_path}\n")
+    assert json.loads((checkpoint_of(tmp_path) / "state.json").read_text())["agent_step"] == step
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)  # Handlers are as before.
+
+
+def test_a_signal_before_the_first_step_leaves_a_run_that_can_begin(tmp_path, monkeypatch):
+    enter = trainer._Progress.__enter__
+    monkeypatch.setattr(trainer._Progress, "__enter__", lambda self: signal.raise_signal(signal.SIGINT) or enter(self))
+    arguments = [*CARTPOLE, f"--run_dir={tmp_path}"]
+    assert train.main(arguments) == 128 + signal.SIGINT
+    monkeypatch.undo()
+    assert train.main([*arguments, "--maxsteps=80"]) == 0
+
+
+def test_killed_and_continued_equals_uninterrupted(again, tmp_path, monkeypatch):
+    def die():
+        raise MemoryError("killed")
+
+    interrupt(monkeypatch, 250, die)  # Well after the second checkpoint.
+    with pytest.raises(MemoryError):
+        go(again["arguments"], tmp_path)
+    assert go(again["arguments"], tmp_path).agent_step >= MAXSTEPS
+    assert_same_runs(again["directory"], tmp_path)
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(again, tmp_path, capsys):
+    finished = shutil.copytree(again["directory"], tmp_path / "finished")
+    read = lambda: {name: rows_of(finished, name) for name in runs.COLUMNS} | {"checkpoint": checkpoint_of(finished).name}
+    before = read()
+    run = go(again["arguments"], finished)
+    assert re.search(r"is finished: 30\d of 300 agent steps. Raise --maxsteps", capsys.readouterr().out)
+    assert run.agent_step == again["run"].agent_step
+    assert read() == before
+
+
+def compare_in_pieces(arguments, maxsteps, directory):
+    """Compare a run whose maxsteps is raised twice with one that was never stopped."""
+    go(arguments, directory / "whole")
+    for limit in maxsteps:
+        assert go([*arguments, f"--maxsteps={limit}"], directory / "pieces").agent_step >= limit
+    go(arguments, directory / "pieces")
+    assert_same_runs(directory / "whole", directory / "pieces")
+
+
+def test_a_game_whose_maxsteps_is_raised_twice_equals_one_that_never_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 30)
+    compare_in_pieces(BREAKOUT, (104, 105), tmp_path)
+    assert len(rows_of(tmp_path / "whole", "train")) > 0
+
+
+def test_an_environment_that_does_not_come_out_where_it_was_goes_on_with_new_episodes(tmp_path, capsys):
+    import counting
+
+    arguments = [*CARTPOLE, f"--env={counting.register(length=500, lawless=True)}", "--eval_period=1000"]
+    go([*arguments, "--maxsteps=100"], tmp_path)
+    run = go([*arguments, "--maxsteps=140"], tmp_path)
+    said = capsys.readouterr().err
+    assert "no function of its seed and actions" in said and said.count("\n") == 1
+    assert run.agent_step == 140
+    assert [(row["cut"], row["length"]) for row in rows_of(tmp_path, "train")] == [("1", "25")] * NUM_ENVS
+
+
+def command(arguments, directory):
+    return [sys.executable, str(ROOT / "train.py"), *arguments, f"--run_dir={directory}"]
+
+
+def check_ctrl_c(arguments, directory, num_rows):
+    """Stop a real process by SIGINT once train.csv has `num_rows` rows, continue it, and compare with one that never stopped."""
+    stopped = subprocess.Popen(command(arguments, directory / "pieces"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        rows = directory / "pieces" / "train.csv"
+        while stopped.poll() is None and not (rows.exists() and rows.read_text().count("\n") > num_rows):
+            time.sleep(0.02)
+        stopped.send_signal(signal.SIGINT)
+        said, complaints = stopped.communicate(timeout=300)
+    finally:
+        stopped.kill()
+    assert stopped.returncode == 128 + signal.SIGINT, complaints
+    assert "Go on with the same command" in said and f"--run_dir={directory}" in said and "Traceback" not in complaints
+    continued = subprocess.run(command(arguments, directory / "pieces"), capture_output=True, text=True, timeout=300)
+    assert continued.returncode == 0, continued.stderr
+    assert "Going on at agent step" in continued.stdout
+    subprocess.run(command(arguments, directory / "whole"), check=True, capture_output=True, timeout=300)
+    assert_same_runs(directory / "whole", directory / "pieces")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_ctrl_c_in_a_terminal_and_the_same_command_again(tmp_path, network):
+    check_ctrl_c([*CARTPOLE, f"--network={network}", "--maxsteps=2500", "--bufflen=2000"], tmp_path, num_rows=20)
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_a_game_and_the_same_command_again(tmp_path):
+    check_ctrl_c([*BREAKOUT, "--maxsteps=3000", "--bufflen=1600", "--checkpoint_period=700", "--eval_period=900"], tmp_path, num_rows=8)
+
+
+# Settings
+
+
+@pytest.mark.parametrize("arguments, resolved", [
+    ([], dict(network="DRQN", env="Frostbite", history=1, unroll=10, sample="episode", frame_skip=4, sticky=0.0, full_actions=False,
+              noops=30, max_episode_frames=108_000, life_loss="none", learning_rate=2.5e-4, epsilon_decay="linear:1000000steps")),
+    (["--network=DQN"], dict(history=4, unroll=1, sample="timestep")),
+    (["--network=DQN", "--history=10", "--unroll=5", "--sample=episode"], dict(history=10, unroll=5, sample="episode")),
+    (["--env=CartPole-v1"], dict(frame_skip=1, max_episode_frames=500, sticky=None, noops=None, life_loss=None)),
+    (["--env=ms_pacman"], dict(env="MsPacman", frame_skip=4)),
+    (["--env=ALE/Pong-v5"], dict(env="ALE/Pong-v5", frame_skip=4, sticky=0.25)),
+    (["--env=ALE/Pong-v5", "--sticky=0", "--frame_skip=5"], dict(frame_skip=5, sticky=0.0)),
+    (["--env=PongNoFrameskip-v4"], dict(frame_skip=1, sticky=0.0)),
+    (["--env=Pong-v4", "--frame_skip=3"], dict(frame_skip=3)),
+    (["--optimizer=adadelta"], dict(learning_rate=0.1)),
+    (["--optimizer=adam", "--learning_rate=3e-4"], dict(learning_rate=3e-4)),
+    (["--epsilonStep=1e-5"], dict(epsilonStep=1e-5, epsilon_decay=None)),
+])
+def test_defaults_of_the_family_are_resolved_once(arguments, resolved):
+    settings = train.configure(arguments)["settings"]
+    assert {name: settings[name] for name in resolved} == resolved
+
+
+@pytest.mark.parametrize("preset", sorted(ROOT.glob("presets/*.flags")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_every_preset_parses(preset, network):
+    settings = train.configure([f"--flagfile={preset}", f"--network={network}"])["settings"]
+    given = dict(re.findall(r"^--(\w+)=(.*)$", preset.read_text(), re.MULTILINE))
+    assert given and all(str(settings[name]) == value or float(settings[name]) == float(value)
+                         for name, value in given.items() if name != "network")
+
+
+PRESET = f"--flagfile={ROOT}/presets/cartpole.flags"
+
+
+@pytest.mark.parametrize("arguments, name", [
+    ([], "Frostbite-DRQN-s1"),
+    (["--env=ms_pacman", "--network=DQN", "--seed=7"], "MsPacman-DQN-s7"),
+    (["--env=ALE/Pong-v5"], "ALE_Pong-v5-DRQN-s1"),
+    ([PRESET], "CartPole-v1-DRQN-cartpole-s1"),
+    ([PRESET, "--flicker=0.5", "--seed=3", "--jid=job7"], "CartPole-v1-DRQN-cartpole-flicker=0.5-job7-s3"),
+    ([PRESET, "--maxsteps=70000", "--eval_period=7", "--checkpoint_period=8"], "CartPole-v1-DRQN-cartpole-s1"),
+    ([PRESET, "--resume=never"], "CartPole-v1-DRQN-cartpole-s1"),
+    (["--noops=0", "--flicker=0.5", "--full_actions"], "Frostbite-DRQN-flicker=0.5-full_actions-noops=0-s1"),
+    (["--flicker=0.5", "--full_actions", "--noops=0"], "Frostbite-DRQN-flicker=0.5-full_actions-noops=0-s1"),
+    (["--flicker", "0.5", "--maxsteps", "70000", "--seed", "3"], "Frostbite-DRQN-flicker=0.5-s3"),
+    (["--flagfile", PRESET.partition("=")[2]], "CartPole-v1-DRQN-cartpole-s1"),
+    (["--jid=../../etc"], "Frostbite-DRQN-.._.._etc-s1"),
+])
+def test_the_default_run_dir_names_preset_and_flags_beside_it_but_no_limits(arguments, name):
+    assert train.configure(arguments)["run_dir"] == f"runs/{name}"
+
+
+def test_a_run_dir_that_is_given_is_taken():
+    assert train.configure(["--run_dir=/tmp/x/y"])["run_dir"] == "/tmp/x/y"
+
+
+@pytest.mark.parametrize("decay", [dict(epsilon_decay="linear:100steps", epsilonStep=None), dict(epsilon_decay=None, epsilonStep=0.009)])
+def test_epsilon_decays_linearly_from_agent_step_0(decay):
+    epsilon = trainer.epsilon_schedule(1.0, 0.1, **decay)
+    assert [epsilon(step) for step in (0, 50, 99, 100, 10**7)] == pytest.approx([1.0, 0.55, 0.109, 0.1, 0.1])
+
+
+def test_a_step_of_zero_never_decays():
+    assert trainer.epsilon_schedule(0.3, 0.1, None, 0.0)(10**7) == 0.3
+
+
+def test_free_memory_is_no_more_than_the_machine_has():
+    assert 0 < trainer.available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+# Flags
+
+
+def test_at_most_45_flags_each_in_the_help_of_its_group(capsys):
+    assert train.main(["--help"]) == 0
+    sections = re.split(r"^(\w+):$", capsys.readouterr().out, flags=re.MULTILINE)
+    sections = dict(zip(sections[1::2], sections[2::2]))
+    groups = train.define_flags().flags_by_module_dict()
+    assert list(sections) == list(train.GROUPS) and groups.keys() == set(train.GROUPS)
+    assert sum(len(own) for own in groups.values()) <= 45
+    for group, own in groups.items():
+        named = set(re.findall(r"^  --(?:\[no\])?(\w+):", sections[group], re.MULTILINE))
+        assert named == {flag.name for flag in own}
+
+
+def test_every_count_names_its_unit_in_brackets():
+    units = r"\[[^\]]*\b(agent steps|frames|timesteps|episodes|environments|windows|updates|units)\b"
+    without = [flag.name for own in train.define_flags().flags_by_module_dict().values() for flag in own
+               if flag.flag_type() == "int" and flag.name != "seed" and not re.search(units, flag.help)]
+    assert without == []
+
+
+# Bad input: one sentence, exit code 1 or 2, no traceback, nothing half-written.
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (["--env=Frostbit"], "--env=Frostbit is neither .* the nearest names are Frostbite, "),
+    (["--env=CartPole-v9"], "--env=CartPole-v9 is neither .*CartPole-v1"),
+    (["--env=ALE/Nothing-v5"], "nearest names"),
+    (["--env=Pendulum-v1"], "Pendulum-v1 has the action space Box.*Discrete"),
+    (["--env=FrozenLake-v1"], "observation space Discrete.*expected a Box"),
+    (["--env=Blackjack-v1"], "observation space Tuple.*expected a Box"),
+    (["--env=phys2d/CartPole-v1"], "--env=phys2d/CartPole-v1 needs"),
+    (["--env=Reacher-v2"], "--env=Reacher-v2"),
+    (["--env=Pong-v4"], "random.*--frame_skip"),
+    (["--bufflen=1000000000000"], r"--bufflen=1000000000000 timesteps need [\d.]+ GB, and [\d.]+ GB"),
+    (["--bufflen=7", "--learning_starts=0"], "--bufflen=7"),
+    (["--learning_starts=400", "--maxsteps=400", "--bufflen=1000"], "--learning_starts=400 .*--maxsteps=400"),
+    (["--learning_starts=401", "--maxsteps=400", "--bufflen=1000"], "--learning_starts=401 .*--maxsteps=400"),
+    (["--learning_starts=250"], "--learning_starts=250 .*--bufflen=240"),
+    *[([f"--{name}={value}"], f"--{name}={value}") for name, value in [
+        ("flicker", 1.5), ("flicker", -0.1), ("flicker", "nan"), ("gamma", 1.01), ("gamma", "nan"), ("epsilon_begin", 2),
+        ("epsilon_end", -1), ("eval_epsilon", 7), ("eval_epsilon", "nan"), ("learning_rate", 0), ("learning_rate", "nan"),
+        ("learning_rate", "inf"),
+        ("clip_norm", "nan"), ("maxsteps", 0), ("maxsteps", "many"), ("batch_size", 0), ("num_envs", 0), ("units", -1), ("seed", -1),
+        ("network", "DDQN"), ("resume", "yes"), ("optimizer", "sgd"), ("precision", "int8"), ("sample", "best"), ("eval_episodes", 0)]],
+    (["--env=Frostbite", "--sticky=1.1"], "--sticky=1.1"),
+    *[([f"--{name}={value}"], f"--{name}={value} does not apply to --env=CartPole-v1") for name, value in [
+        ("sticky", 0.25), ("full_actions", True), ("noops", 0), ("life_loss", "none"), ("life_loss", "terminal")]],
+    (["--epsilon_decay=linear:100steps", "--epsilonStep=1e-3"], "--epsilon_decay and --epsilonStep"),
+    (["--epsilon_decay=exponential"], "--epsilon_decay=exponential.*linear:"),
+    (["--epsilon_decay=linear:0steps"], "--epsilon_decay=linear:0steps"),
+    (["--epsilon_begin=0.05"], "--epsilon_begin=0.05 is below --epsilon_end=0.1"),
+    (["--epsilon=0.5"], "epsilon"), (["--nosuchflag=1"], "nosuchflag"), (["--core=LSTM"], "core"),
+    (["stray"], "'stray' is no flag"), (["--flagfile=nowhere.flags"], "nowhere.flags"), (["--maxsteps"], "maxsteps"),
+    (["--run_dir=/proc/run"], "/proc/run"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_bad_input_is_refused_in_one_sentence_and_nothing_is_written(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    base = [argument for argument in CARTPOLE if argument.partition("=")[0] not in ("--flicker", "--epsilon_decay")]
+    assert train.main([*base, *arguments]) in (1, 2)
+    said = capsys.readouterr()
+    assert said.err.startswith("train.py: ") and said.err.count("\n") == 1 and said.out == ""
+    assert re.search(sentence, said.err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert train.main([*CARTPOLE, f"--run_dir={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "is no run of this suite" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_other_settings_and_never_are_refused_by_name(whole, capsys):
+    read = lambda: {path: path.read_bytes() for path in whole["directory"].rglob("*") if path.is_file()}
+    before, arguments = read(), [*whole["arguments"], f"--run_dir={whole['directory']}"]
+    assert train.main([*arguments, "--units=9", "--flicker=0.4", "--maxsteps=400"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "--flicker was 0.3 and is now 0.4, --units was 8 and is now 9" in said and "maxsteps" not in said
+    assert train.main([*arguments, "--resume=never"]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert read() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--env=Frostbit"], ["--env=Pong-v4"], ["--env=Pendulum-v1"], ["--env=CartPole-v0", "--sticky=0.1"]])
+def test_a_real_process_says_nothing_but_the_sentence(arguments, tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("train.py: ") and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient_norm"])
+def test_a_loss_that_is_not_finite_stops_the_run_between_named_agent_steps(tmp_path, capsys, monkeypatch, what):
+    updates = []
+
+    def learn(self, window):
+        updates.append(None)
+        return dict(loss=0.5, mean_q=0.0, gradient_norm=1.0) | ({what: np.float32("nan")} if len(updates) >= 20 else {})
+    monkeypatch.setattr(agent.Agent, "learn", learn)
+    assert train.main([*CARTPOLE, f"--run_dir={tmp_path}"]) == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and "no checkpoint was written after that" in said.err
+    low, high = map(int, re.search(r"between agent steps (\d+) and (\d+)", said.err).groups())
+    # Update 20 was made at agent step 220 or up to 3 later; losses are looked at every 70, 90 and 100 agent steps.
+    assert 210 <= low < 210 + NUM_ENVS and 270 <= high < 270 + NUM_ENVS
+    saved = json.loads((checkpoint_of(tmp_path) / "state.json").read_text())
+    assert 180 <= saved["agent_step"] < 180 + NUM_ENVS
+    assert not any("nan" in row["loss"] for row in rows_of(tmp_path, "learn") if int(row["updates"]))
+    assert {int(row["evaluation"]) for row in rows_of(tmp_path, "eval")} == {1, 2}
+    assert wrappers.describe("CartPole-v1")  # And the process is as before.
+
+
+def test_weights_that_went_wrong_never_become_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(agent.Agent, "learn", lambda self, window: dict(loss=float("inf"), mean_q=0.0, gradient_norm=1.0))
+    monkeypatch.setattr(trainer, "LEARN_PERIOD", 10**6)
+    with pytest.raises(FloatingPointError):
+        go([*CARTPOLE, "--checkpoint_period=100000"], tmp_path)
+    assert not list(tmp_path.glob("*.weights.h5")) and not list(tmp_path.glob("checkpoints/*"))
