@@ -49,10 +49,10 @@ def newest_run(folder="runs"):
     Raises:
         ValueError: there is none.
     """
-    rows = [path for path in pathlib.Path(folder).glob("**/train.csv") if (path.parent / "config.json").exists()]
-    if not rows:
+    found = [path.parent for path in pathlib.Path(folder).glob("**/config.json") if path.with_name("train.csv").exists()]
+    if not found:
         raise ValueError(f"no run was found under {folder}/; train one, or give its --run_dir")
-    return max(rows, key=lambda path: max(path.with_name(f"{name}.csv").stat().st_mtime for name in runs.COLUMNS)).parent
+    return max(found, key=lambda run: max(path.stat().st_mtime for path in run.glob("*.csv") if path.stem in runs.COLUMNS))
 
 
 def check(values):
@@ -90,12 +90,13 @@ def load(values):
     """
     directory = pathlib.Path(values.run_dir or newest_run())
     settings = runs.read_config(directory)["settings"]
-    path = pathlib.Path(values.weights) if values.weights else runs.find_weights(directory, values.checkpoint)
     try:
         envs = make_envs(settings, values, "human" if values.render else "rgb_array" if values.video else None)
         agent = rollout.make_agent(settings, envs)
     except (KeyError, TypeError, gymnasium.error.Error) as error:
-        raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here ({error!r})") from error
+        raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
+                         f"({type(error).__name__}: {error})") from error
+    path = pathlib.Path(values.weights) if values.weights else runs.find_weights(directory, values.checkpoint)
     try:
         agent.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
@@ -191,7 +192,7 @@ def evaluate(values):
 
 
 def main(arguments):
-    """Return the exit code: 0, or 2 for bad input."""
+    """Return the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
     values = define_flags()
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
         print(__doc__, values.module_help("evaluate"), sep="\n")
@@ -204,6 +205,9 @@ def main(arguments):
     except (ValueError, OSError, flags.Error) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("evaluate.py: interrupted; nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -16,6 +16,7 @@ import dataclasses
 import difflib
 import itertools
 import pathlib
+import re
 import sys
 import textwrap
 
@@ -55,7 +56,6 @@ class Panel:
 def define_flags():
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
-    values.set_gnu_getopt(True)  # Flags may follow runs/*.
     own = dict(flag_values=values, module_name="plot")
     flags.DEFINE_enum("x", "agent_step", list(X_LABELS), "x axis [agent steps, emulator frames, wall hours of training]", **own)
     flags.DEFINE_enum("y", "eval", list(Y_LABELS), "returns of evaluations, or of training's complete episodes [raw reward]", **own)
@@ -238,7 +238,8 @@ def _legend(figure, width, styles, seeds, y):
     characters = int(width * CHARACTERS)
     across = max(1, min(len(handles), characters // (max(len(handle.get_label()) for handle in handles) + 8)))
     for handle in handles:
-        handle.set_label(textwrap.fill(handle.get_label(), characters - 8))
+        whole = re.sub("(?<!,) ", "\N{NO-BREAK SPACE}", handle.get_label())  # A setting keeps its value.
+        handle.set_label(textwrap.fill(whole, characters - 8).replace("\N{NO-BREAK SPACE}", " "))
     title = textwrap.fill(text, characters)
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=across, frameon=False, title=title, title_fontsize=7,
                            handlelength=2.6)

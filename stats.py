@@ -81,13 +81,14 @@ def align(curves, tolerance=0):
     ```
     Args:
         curves: [(x, y), ...], float[points] each, x increasing.
-        tolerance: points that follow each other at no more than this are one point, at their mean.
+        tolerance: points that follow each other at no more than this are one point, at their mean; never two points of one curve.
 
     Returns:
         x float64[X], y float64[curves, X], NaN where a curve has no data.
     """
     points = np.unique(np.concatenate([x for x, _ in curves]))
-    place = np.cumsum(np.diff(points, prepend=points[0]) > tolerance)
+    closest = min((np.diff(x).min() for x, _ in curves if len(x) > 1), default=np.inf)
+    place = np.cumsum(np.diff(points, prepend=points[0]) > min(tolerance, closest / 2))
     grid = np.bincount(place, points) / np.bincount(place)
     snapped = [grid[place[np.searchsorted(points, x)]] for x, _ in curves]
     return grid, np.stack([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, (_, y) in zip(snapped, curves)])

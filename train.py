@@ -168,7 +168,7 @@ def main(arguments):
     except KeyboardInterrupt:
         print("train.py: interrupted before the first step; nothing was lost", file=sys.stderr)
         return 130
-    print(f"{run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items()))
+    print(f"{run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items() if value is not None))
     try:
         stopped = run.train()
     except FloatingPointError as error:

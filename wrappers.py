@@ -165,7 +165,7 @@ class Mirror(gymnasium.vector.VectorWrapper):
         try:
             self.twin.reset(int(seed[0]), info)
         except RuntimeError as error:  # SDL's and pygame's.
-            raise ValueError(f"no window can be opened ({_sentence(error)})") from error
+            raise ValueError(f"no window can be opened ({_sentence(error)}); --video films the episode instead") from error
         self._playing = True
         return observations, info
 
@@ -230,8 +230,9 @@ class AtariTwin:
             reward += self._ale.act(action)
             self._screens.append(self._ale.getScreenRGB())
             if self._window:  # at the console's 60 frames a second
-                self._due = max(self._due + 1 / 60, time.monotonic())
-                time.sleep(self._due - time.monotonic())
+                now = time.monotonic()
+                self._due = max(self._due + 1 / 60, now)
+                time.sleep(self._due - now)
         return reward
 
     def render(self):

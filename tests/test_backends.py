@@ -149,5 +149,7 @@ def test_only_what_the_backend_says_while_it_is_imported_is_silenced(capfd):
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     for name in CASES:
-        np.savez(folder / f"{name}.npz", **update_and_act(name, dict(np.load(folder / f"{name}.start.npz"))))
-    pytest.main(["-q", "-W", "ignore", "-p", "no:cacheprovider", "-k", CARRIED, str(TESTS / "test_agent.py"), str(TESTS / "test_backends.py")])
+        start = dict(np.load(folder / f"{name}.start.npz"))
+        np.savez(folder / f"{name}.npz", **update_and_act(name, start))
+    files = str(TESTS / "test_agent.py"), str(TESTS / "test_backends.py")
+    pytest.main(["-q", "-W", "ignore", "-p", "no:cacheprovider", "-k", CARRIED, *files])

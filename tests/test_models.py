@@ -184,10 +184,13 @@ def test_the_newest_frame_of_a_history_is_last(frame_shape, place):
 def test_pixels_are_scaled_to_one_once(monkeypatch):
     network = make_network("DQN", (36, 36), history=3)
     seen = spy_on_input(network, monkeypatch)
-    network(np.stack([np.full((1, 36, 36), value, np.uint8) for value in (0, 51, 255)], axis=1), [])
-    pixels = ops.convert_to_numpy(seen[0])
-    for channel, scaled in enumerate((0, 0.2, 1)):
-        np.testing.assert_allclose(pixels[..., channel], scaled, rtol=1e-6)
+    frames = np.stack([np.full((1, 36, 36), value, np.uint8) for value in (0, 51, 255)], axis=1)
+    frames[0, 0, 3, 5] = 255
+    network(frames, [])
+    pixels = ops.convert_to_numpy(seen[0])  # [1, 36, 36, H]
+    assert (pixels[0, 3, 5, 0], pixels[..., 0].sum()) == (1, 1)
+    np.testing.assert_allclose(pixels[..., 1], 0.2, rtol=1e-6)
+    np.testing.assert_array_equal(pixels[..., 2], 1)
 
 
 def test_vectors_reach_the_torso_unscaled(monkeypatch):

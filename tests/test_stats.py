@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import stats
+from run_files import make_run
 
 NAN = np.nan
 
@@ -87,6 +88,12 @@ def test_align_joins_points_within_the_tolerance():
     np.testing.assert_array_equal(y, [[1, 2, 3], [5, 6, 7]])  # A seed's own values, none interpolated.
 
 
+def test_align_never_joins_points_of_one_curve():
+    x, y = stats.align([(np.array([2, 6]), np.array([1, 2])), (np.array([3, 7]), np.array([5, 6]))], 7)
+    np.testing.assert_array_equal(x, [2.5, 6.5])
+    np.testing.assert_array_equal(y, [[1, 2], [5, 6]])
+
+
 def test_align_interpolates_and_never_extrapolates():
     x, y = stats.align([(np.array([0, 4]), np.array([0, 8])), (np.array([1, 2, 6]), np.array([10, 20, 60]))])
     np.testing.assert_array_equal(x, [0, 1, 2, 4, 6])
@@ -110,3 +117,68 @@ def test_bootstrap_interval_is_rliables():
     low, high = theirs["ours"][:, 0]
     ours = stats.bootstrap_interval(values[:, 0])
     np.testing.assert_allclose(ours, (low, high), atol=0.1 * (high - low))  # of 2,000 and 4,000 random draws
+
+
+# From directories to curves
+
+def curves_of(*paths, y="eval"):
+    return stats.read_curves(stats.find_runs(paths)[0], y=y)[0]
+
+
+def test_runs_that_differ_in_seed_and_limits_form_one_line(tmp_path):
+    make_run(tmp_path / "a", [(100, (1, 3))])
+    make_run(tmp_path / "b", [(100, (5, 7))], seed=2, maxsteps=500, eval_period=50, checkpoint_period=7)
+    make_run(tmp_path / "c", [(100, (5, 7))], seed=2, units=65)
+    a, b, c = curves_of(tmp_path)
+    assert a.line == b.line != c.line
+
+
+def test_training_returns_are_means_over_bins_of_complete_episodes(tmp_path):
+    episodes = [(1, 10, 0), (2, 30, 0), (3, 5, 0), (3, 999, 1), (99, 1, 0), (100, 3, 0)]  # 999 was cut
+    (curve,) = curves_of(make_run(tmp_path / "a", episodes=episodes), y="train")
+    np.testing.assert_allclose([curve.x, curve.y], [(1, 3, 99), (20, 5, 2)])  # bins (0, 2], (2, 4], (98, 100]
+
+
+def test_the_last_bin_of_a_shorter_run_is_left_out_unless_half_full(tmp_path):
+    make_run(tmp_path / "a", episodes=[(t, t, 0) for t in range(1, 1001)])  # bins of 20
+    make_run(tmp_path / "b", episodes=[(t, t, 0) for t in range(1, 106)], seed=2)
+    shorter = curves_of(tmp_path, y="train")[1]
+    np.testing.assert_allclose(shorter.x, [10, 30, 50, 70, 90])
+    np.testing.assert_allclose(shorter.y, [10.5, 30.5, 50.5, 70.5, 90.5])
+
+
+def test_the_same_seed_counts_once(tmp_path):
+    make_run(tmp_path / "a", [(100, (1, 3))])
+    make_run(tmp_path / "b", [(100, (1, 3)), (200, (5, 7))])
+    drawn, notes = stats.read_curves(stats.find_runs([tmp_path, tmp_path / "a"])[0])
+    assert [curve.directory.name for curve in drawn] == ["b"]
+    assert any("the same seed of the same settings" in note for note in notes)
+
+
+def test_a_row_that_is_being_written_is_left_out(tmp_path):
+    run = make_run(tmp_path / "a", [(100, (1, 3)), (200, (5, 9))])
+    whole = (run / "eval.csv").read_text()
+    for text in (whole + "300,300,3,0,7", whole + "300,300,3,0,7,9,150", whole + "300,300,3,0,7,9,150\n", whole + "300,300,3,0,7,9,150\n3"):
+        (run / "eval.csv").write_text(text)  # An evaluation of which one episode is missing is no whole one either.
+        (curve,) = curves_of(run)
+        np.testing.assert_array_equal([curve.x, curve.y], [(100, 200), (2, 7)])
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda text: "step,reward\n1,2\n", "it begins with 'step,reward', expected agent_step,frames"),
+    (lambda text: text.replace("100", "a hundred", 1), "could not convert string 'a hundred'"),
+    (lambda text: text.replace("100,100,1,0,1,9,50.0", "100,100"), "the number of columns changed from 2 to 7"),
+    (lambda text: text.splitlines()[0] + "\n1,2\n", "its rows have 2 values, expected 7"),
+    (lambda text: text.replace("100,100,1,0,1,", "100,100,1,0,nan,"), "a value is not finite"),
+    (lambda text: text + text.split("\n", 1)[1], "agent_step decreases"),
+    (lambda text: text + "\x00" * 50 + "\n", "the number of columns changed from 7 to 1"),
+    (lambda text: "\x00" * 50 + "\n", "it begins with"),
+    (lambda text: "\udcff", "can't decode"),
+])
+def test_damaged_csvs_are_refused_by_name(tmp_path, damage, message):
+    run = make_run(tmp_path / "a", [(100, (1, 3)), (200, (5, 9))])
+    make_run(tmp_path / "b", [(100, (1, 3))], seed=2)
+    (run / "eval.csv").write_bytes(damage((run / "eval.csv").read_text()).encode(errors="surrogateescape"))
+    with pytest.raises(ValueError) as error:
+        curves_of(tmp_path)
+    assert str(error.value).startswith(f"{run / 'eval.csv'} is damaged") and message in str(error.value)
