@@ -1,5 +1,7 @@
 """Acting and learning: one temporal-difference loss for every network (Hausknecht & Stone 2015, sections 2 and 4)."""
 
+import random
+
 import backends  # first: it imports the backend quietly
 import keras
 import numpy as np
@@ -66,7 +68,7 @@ class Agent:
 
     def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
                  optimizer="rmsprop", learning_rate=None, clip_norm=10.0, loss="huber", seed=0):
-        keras.utils.set_random_seed(seed)
+        random.seed(seed)  # Keras' initialisers draw their seeds here; keras.utils.set_random_seed imports TensorFlow even beside JAX.
         build = lambda: models.QNetwork(network, frame_shape, num_actions, history, units, precision)
         self.online_network, self.target_network, self.num_actions = build(), build(), num_actions
         make, settings = OPTIMIZERS[optimizer]

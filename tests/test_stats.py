@@ -100,17 +100,18 @@ def test_align_interpolates_and_never_extrapolates():
     np.testing.assert_array_equal(y, [[0, 2, 4, 8, NAN], [NAN, 10, 20, 40, 60]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2, 3, 4, 5, 7, 10])
 def test_interquartile_mean_is_rliables(seeds):
-    metrics = pytest.importorskip("rliable.metrics", reason="pip install -r requirements-test.txt")
+    from rliable import metrics
     values = np.random.default_rng(seeds).normal(size=(seeds, 1))
     np.testing.assert_allclose(stats.interquartile_mean(values[:, 0]), metrics.aggregate_iqm(values), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:random_state is deprecated")  # by arch, under rliable
 def test_bootstrap_interval_is_rliables():
-    library = pytest.importorskip("rliable.library", reason="pip install -r requirements-test.txt")
-    metrics = pytest.importorskip("rliable.metrics")
+    from rliable import library, metrics
     values = np.random.default_rng(0).normal(100, 10, size=(10, 1))  # seeds of one task
     _, theirs = library.get_interval_estimates({"ours": values}, lambda runs: np.array([metrics.aggregate_iqm(runs)]), reps=4000,
                                                random_state=np.random.RandomState(0))
