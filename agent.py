@@ -49,7 +49,8 @@ def td_loss(online_network, target_network, window, state, error_loss):
     assert len(set(shapes)) == 1, f"targets, predictions, actions, rewards, discounts and mask have shapes {shapes}, and would broadcast"
     td_error = y - q_a_tm1
     size = ops.abs(td_error)
-    errors = 0.5 * td_error**2 if error_loss == "mse" else ops.where(size <= 1, 0.5 * td_error**2, size - 0.5)
+    half_square = 0.5 * td_error**2
+    errors = {"mse": half_square, "huber": ops.where(size <= 1, half_square, size - 0.5)}[error_loss]
     transitions = ops.sum(window.mask)
     loss = ops.sum(window.mask * errors) / transitions
     mean_q = ops.sum(window.mask * ops.max(q_tm1, axis=-1)) / transitions
@@ -72,7 +73,7 @@ class Agent:
         build = lambda: models.QNetwork(network, frame_shape, num_actions, history, units, precision)
         self.online_network, self.target_network, self.num_actions = build(), build(), num_actions
         make, settings = OPTIMIZERS[optimizer]
-        settings = settings | ({"learning_rate": learning_rate} if learning_rate else {})
+        settings = settings | ({} if learning_rate is None else {"learning_rate": learning_rate})
         self.optimizer = make(**settings, global_clipnorm=clip_norm or None)
         self.optimizer.build(self.online_network.trainable_variables)
         self.target_network.set_weights(self.online_network.get_weights())
@@ -117,7 +118,7 @@ class Agent:
         """Return everything that learning changes, as {name: array}."""
         self._steps.pull()
         window_state = {f"window_state/{i}": ops.convert_to_numpy(s) for i, s in enumerate(self._window_state or [])}
-        return {name: ops.convert_to_numpy(variable) for name, variable in self._variables().items()} | window_state
+        return {name: ops.convert_to_numpy(variable.value) for name, variable in self._variables().items()} | window_state
 
     def set_state(self, arrays):
         """Restore what `get_state` returned.
@@ -145,6 +146,7 @@ class Agent:
 
     def load_weights(self, path):
         """Read what `save_weights` wrote into the online network."""
+        self._steps.pull()  # The target network and the optimizer stay what they are on the device.
         self.online_network.load_weights(path)
         self._steps.push()
 
