@@ -1,11 +1,21 @@
-# make run     DRQN on Frostbite for a few minutes            make test    the tests
-# make evidence   every learning result of results/, again    make lint    ruff
+# make run        a first look: DRQN on Frostbite, then flickering CartPole, which learns within minutes; scores, films, curves
+# make test       the tests                       make lint    ruff
+# make evidence   the learning results of results/, again, by the commands a user would type
 PYTHON := .venv/bin/python
+FROSTBITE := runs/Frostbite-DRQN-quick-s1
+CARTPOLE := runs/CartPole-v1-DRQN-cartpole-flicker=0.5-s1
 
 run: .venv/installed
-	@echo "DRQN on Frostbite for a few minutes: enough to see every part work. To see it learn the game takes hours:"
+	@echo "DRQN on Frostbite for a few minutes: enough to see every part work. To see it learn this game takes hours:"
 	@echo "  $(PYTHON) train.py --network=DRQN --env=Frostbite --maxsteps=10000000"
 	$(PYTHON) train.py --flagfile=presets/quick.flags
+	$(PYTHON) evaluate.py --run_dir=$(FROSTBITE) --episodes=4 --video=$(FROSTBITE)/film.mp4
+	@echo "DRQN on CartPole, of which it sees every other frame: this one learns tonight."
+	$(PYTHON) train.py --flagfile=presets/cartpole.flags --network=DRQN --flicker=0.5 --maxsteps=24000
+	$(PYTHON) evaluate.py --run_dir=$(CARTPOLE) --video=$(CARTPOLE)/film.mp4
+	$(PYTHON) plot.py $(FROSTBITE) $(CARTPOLE) --out=runs/curves
+	@echo "Films:  $(FROSTBITE)/film.mp4  $(CARTPOLE)/film.mp4"
+	@echo "Curves: runs/curves.png"
 
 test: .venv/installed
 	$(PYTHON) -m pytest

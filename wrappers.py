@@ -203,7 +203,7 @@ class AtariTwin:
     """An emulator that repeats an episode of AtariVectorEnv, which has no window; every reward and the lives are compared.
 
     It acts until its frame counter is the other's, so that it needs to know nothing of no-ops, skipped frames and the cap. Their
-    screens are the same but for that of a lost game, for which AtariVectorEnv keeps the one before.
+    screens are the same but for the last of an episode, which AtariVectorEnv does not show.
     """
 
     def __init__(self, rom, sticky, actions, frame_skip, render_mode):
