@@ -1,4 +1,4 @@
-"""Learning results of this suite, from the commands a user would type: trains, evaluates and writes results/*.csv and *.md.
+"""Learning results of this suite, from the commands a user would type: trains, evaluates and writes results/*.csv, *.md and curves.
 
     python benchmarks/evidence.py                 everything (an hour or two on 2 cores; runs that are finished are not trained again)
     python benchmarks/evidence.py --only=cartpole --seeds=1
@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 import stats  # noqa: E402
 
+RUNS = "runs/evidence"
 EPISODES = 100  # fresh, at epsilon 0
 EXPERIMENTS = {  # name -> number of seeds, {agent: flags}
     "cartpole": (3, {"DQN, 4 frames": ["--network=DQN"], "DRQN, 1 frame": ["--network=DRQN"]}),
@@ -45,7 +46,7 @@ def read(path):
 
 def run(experiment, agent, flags, seed):
     """Train one seed and evaluate its best and last weights; return a row of the table."""
-    directory = pathlib.Path("runs/evidence") / experiment / agent.replace(", ", "-").replace(" ", "") / f"s{seed}"
+    directory = pathlib.Path(RUNS) / experiment / agent.replace(", ", "-").replace(" ", "") / f"s{seed}"
     call("train.py", "--flagfile=presets/cartpole.flags", *flags, f"--seed={seed}", f"--run_dir={directory}")
     means = {}
     for checkpoint in ("best", "last"):
@@ -90,6 +91,7 @@ def main():
                 writer.writeheader()
                 writer.writerows(rows)
             (options.out / f"{experiment}.md").write_text(table(experiment, rows))
+            call("plot.py", f"{RUNS}/{experiment}", f"--out={options.out / experiment}")
             print(table(experiment, rows))
 
 
