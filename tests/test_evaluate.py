@@ -200,9 +200,10 @@ def test_the_film_is_the_scored_episode_as_the_agent_saw_it(go, monkeypatch, nam
     acted, composed = [], []
     act, compose = agent.Agent.act, film.compose
 
-    def acting(self, frames, *rest):
-        actions, state = act(self, frames, *rest)
-        acted.append((frames[0].copy(), actions[0]))
+    def acting(self, frames, state, first, *rest):
+        q_values, _ = self.q_values(frames, state, first)
+        actions, state = act(self, frames, state, first, *rest)
+        acted.append((frames[0].copy(), q_values[0], actions[0]))
         return actions, state
 
     def composing(screen, seen, q_values, action, names, *rest, **keywords):
@@ -223,11 +224,11 @@ def test_the_film_is_the_scored_episode_as_the_agent_saw_it(go, monkeypatch, nam
     assert len(filmed) == length + rate
     saw = []
     for t in range(length):
-        (image, _, q_values, action, names, rest, keywords), (frames, chosen) = composed[t], acted[t]
+        (image, _, q_values, action, names, rest, keywords), (frames, own_q_values, chosen) = composed[t], acted[t]
         black = not panel_of(image, screen_shape, history).any()
         assert black == keywords["obscured"] == (not frames[-1].any())
         assert (panel_of(filmed[t], screen_shape, history).mean() < 3) == black
-        assert action == chosen == q_values.argmax() and rest[-1] == t  # epsilon is 0
+        assert np.array_equal(q_values, own_q_values) and action == chosen == q_values.argmax() and rest[-1] == t  # epsilon is 0
         left, top, right, bottom = film.bar_boxes(names)[action]
         assert tuple(image[bottom - 2, left + 5]) == film.CHOSEN
         saw.append(black)
@@ -235,7 +236,7 @@ def test_the_film_is_the_scored_episode_as_the_agent_saw_it(go, monkeypatch, nam
     settings = runs.read_config(f"runs/{name}")["settings"]
     settings = {name: value for name, value in settings.items() if value is not None and name != "seed"}
     seed = rollout.derive_seeds(0, rollout.EVALUATION, 0, size=2)[0]
-    truth = list(replay(seed=seed, actions=[chosen for _, chosen in acted[:length]], **settings))
+    truth = list(replay(seed=seed, actions=[chosen for *_, chosen in acted[:length]], **settings))
     assert len(truth) == length + 1
     for t in range(length):
         assert np.array_equal(composed[t][1], truth[t]), f"the screen at step {t} is another"
@@ -406,8 +407,6 @@ def screenshot(folder):
 @pytest.fixture
 def display(tmp_path):
     """Start a display without a monitor; return its name and the folder of its screen."""
-    if not shutil.which("Xvfb"):
-        pytest.skip("needs Xvfb (apt-get install xvfb)")
     folder = tmp_path / "framebuffer"
     folder.mkdir()
     reading, writing = os.pipe()
