@@ -208,7 +208,7 @@ class Film:
         self._ffmpeg = subprocess.Popen(
             [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
              "-video_size", f"{WIDTH}x{HEIGHT}", "-framerate", str(self.rate), "-i", "-", *ENCODE[suffix], str(path)],
-            stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # out of reach of Ctrl-C, which ends it through us
 
     def __enter__(self):
         return self
@@ -218,7 +218,8 @@ class Film:
             self._ffmpeg.kill()
         _, words = self._ffmpeg.communicate()
         if self._ffmpeg.returncode and kind in (None, BrokenPipeError):
-            raise OSError(f"the film could not be written: {' '.join(words.decode(errors='replace').split())}") from error
+            words = " ".join(words.decode(errors="replace").split()) or f"ffmpeg ended with code {self._ffmpeg.returncode}"
+            raise OSError(f"the film could not be written: {words}") from error
 
     def add(self, screen, seen, q_values, action, episode_return, step, obscured=False):
         """Append what `compose` draws; the charts' ranges are those of the film so far."""
