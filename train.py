@@ -174,6 +174,9 @@ def main(arguments):
     except FloatingPointError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # the second one
+        print(f"train.py: left at once; {run.directory} goes on from its newest checkpoint", file=sys.stderr)
+        return 130
     if stopped:
         print(f"Stopped at agent step {run.agent_step:,}, saved in {run.directory}. Go on with the same command:\n"
               f"  python {' '.join(config['command'])}")
