@@ -168,17 +168,17 @@ def main(arguments):
     except KeyboardInterrupt:
         print("train.py: interrupted before the first step; nothing was lost", file=sys.stderr)
         return 130
-    print(f"{run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items() if value is not None))
+    print(f"{run.run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items() if value is not None))
     try:
         stopped = run.train()
     except FloatingPointError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # the second one
-        print(f"train.py: left at once; {run.directory} goes on from its newest checkpoint", file=sys.stderr)
+        print(f"train.py: left at once; {run.run.directory} goes on from its newest checkpoint", file=sys.stderr)
         return 130
     if stopped:
-        print(f"Stopped at agent step {run.agent_step:,}, saved in {run.directory}. Go on with the same command:\n"
+        print(f"Stopped at agent step {run.agent_step:,}, saved in {run.run.directory}. Go on with the same command:\n"
               f"  python {' '.join(config['command'])}")
         return 128 + stopped
     return 0

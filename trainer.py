@@ -40,7 +40,6 @@ class Trainer:
         self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, float("nan")
         self.returns = collections.deque(maxlen=100)  # of complete episodes
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()  # since the last row of learn.csv
-        self.directory = config["run_dir"]
         self.run = runs.Run(config["run_dir"], s, config["resume"], config["command"])
         if self.run.checkpoint:
             self._restore()

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 
 gymnasium.register_envs(ale_py)
 NO_CAP = 2**31 - 1  # frames; ALE counts in int32
-NOOP, FIRE = 0, 1
+NOOP = 0
 
 
 def atari_games():
@@ -73,10 +73,10 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
     """
-    name = env.removeprefix("ALE/").removesuffix("-v5")
-    atari = atari_games().get(name.lower()) or (_is_atari(gymnasium.spec(env)) and env)
-    if atari:
-        rom = gymnasium.spec(env if "-v" in env else f"ALE/{atari}-v5").kwargs["game"]
+    game = atari_games().get(env.lower())
+    spec = copy.deepcopy(gymnasium.spec(f"ALE/{game}-v5" if game else env))
+    if _is_atari(spec):
+        rom = spec.kwargs["game"]
         envs = AtariVectorEnv(  # Screens pixel-identical to gymnasium.wrappers.AtariPreprocessing; its clipping, lives and FIRE stay off.
             rom, num_envs, num_threads=min(num_envs, len(os.sched_getaffinity(0))), stack_num=1, reward_clipping=False,
             use_fire_reset=False, episodic_life=False, life_loss_info=False, autoreset_mode=AutoresetMode.NEXT_STEP,
@@ -85,7 +85,6 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         names = [action.name for action in envs.ale.get_action_set()]
         twin = AtariTwin(rom, sticky, envs.ale.get_action_set(), frame_skip, render_mode) if render_mode else None
     else:
-        spec = copy.deepcopy(gymnasium.spec(env))
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps, below any skip.
         wrap = lambda e: _as_frames(_skip(e, frame_skip), env)
         try:
@@ -97,7 +96,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise ValueError(f"--env={env} needs a package that is not installed: {_sentence(error)}") from error
         names = [str(i) for i in range(envs.single_action_space.n)]
-    return Flicker(Mirror(envs, twin) if twin else envs, flicker, names, is_atari=bool(atari))
+    return Flicker(Mirror(envs, twin) if twin else envs, flicker, names, is_atari=_is_atari(spec))
 
 
 class Flicker(gymnasium.vector.VectorWrapper):
