@@ -29,6 +29,15 @@ def _silence():
         os.close(stderr)
 
 
+def num_threads():
+    """Return how many threads this process may use: the cores it is bound to, or fewer where Slurm says so without binding it."""
+    return min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_PER_TASK", 1 << 20)))
+
+
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "NPROC"):  # NPROC: XLA's, so JAX's
+    os.environ.setdefault(_name, str(num_threads()))
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX takes GPU memory as it needs it, so that two runs share a GPU.
+
 with _silence():
     import keras
 
@@ -37,7 +46,15 @@ with _silence():
     elif keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # Looks for a GPU now, in silence.
+        for _gpu in tf.config.list_physical_devices("GPU"):  # Looks for one now, in silence.
+            tf.config.experimental.set_memory_growth(_gpu, True)
+
+
+def to_host(values):
+    """Return {name: [scalars]} as floats, after one wait for the device."""
+    if keras.backend.backend() == "jax":
+        values = jax.device_get(values)
+    return {name: [float(value) for value in of_name] for name, of_name in values.items()}
 
 
 def compile_steps(q_step, td_loss, online_network, target_network, optimizer):
@@ -65,14 +82,17 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer):
         traces.append("act")  # Runs while tracing only.
         return q_step(frames, state, first)
 
+    @functools.partial(tf.function, autograph=False, jit_compile=True)  # One pass over each weight, where op by op would make a dozen.
+    def apply(gradients):
+        optimizer.apply(gradients, trainable)
+        return tf.linalg.global_norm(gradients)
+
     @functools.partial(tf.function, autograph=False)  # Nothing here branches on a tensor; converting would cost a second.
     def learn(window, state):
         traces.append("learn")
         with tf.GradientTape() as tape:
             loss, aux = td_loss(window, state)
-        gradients = tape.gradient(loss, trainable)
-        optimizer.apply(gradients, trainable)
-        return aux | dict(loss=loss, gradient_norm=tf.linalg.global_norm(gradients))
+        return aux | dict(loss=loss, gradient_norm=apply(tape.gradient(loss, trainable)))
 
     def sync_target():
         for target, online in zip(target_network.variables, online_network.variables):

@@ -1,6 +1,7 @@
 """Stepping environments with an agent: one vector step for training, whole episodes for evaluation."""
 
 import agent as agents
+import backends
 import numpy as np
 
 import wrappers
@@ -14,7 +15,8 @@ TRAINING, EVALUATION, EXPLORATION, REPLAY = 1, 2, 3, 4  # streams of random numb
 def make_envs(settings, num_envs, **options):
     """Build `num_envs` environments from the settings of config.json; `options` of wrappers.make_envs win."""
     names = "env frame_skip max_episode_frames flicker sticky full_actions noops".split()
-    return wrappers.make_envs(num_envs=num_envs, **{name: settings[name] for name in names if settings[name] is not None} | options)
+    given = {name: settings[name] for name in names if settings[name] is not None} | options
+    return wrappers.make_envs(num_envs=num_envs, num_threads=backends.num_threads(), **given)
 
 
 def make_agent(settings, envs):
@@ -100,8 +102,11 @@ class Rollout:
         actions, self.state = self.agent.act(self.frames, self.state, self.first, epsilon, rng)
         return actions
 
-    def step(self, actions):
+    def step(self, actions, meanwhile=lambda: None):
         """Step every environment; one that ended in the last step resets instead, whatever its action.
+
+        Args:
+            meanwhile: called while the emulators step.
 
         Returns:
             row: frame, action, reward, discount, first, as replay.append takes them.
@@ -110,7 +115,9 @@ class Rollout:
         self.actions[self.num_steps] = actions
         self.num_steps += 1
         first, lives = self.last, self.lives
-        frame, raw_reward, terminated, truncated, info = self.envs.step(actions)
+        self.envs.step_async(actions)
+        meanwhile()
+        frame, raw_reward, terminated, truncated, info = self.envs.step_wait()
         self._begin(first, frame, info)
         # Mnih et al. 2015: rewards are clipped on Atari, where scores differ by orders of magnitude between games; raw elsewhere.
         reward = np.sign(raw_reward) if self.envs.is_atari else raw_reward

@@ -11,6 +11,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+import backends
 import replay
 import rollout
 import runs
@@ -40,6 +41,7 @@ class Trainer:
         self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, float("nan")
         self.returns = collections.deque(maxlen=100)  # of complete episodes
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()  # since the last row of learn.csv
+        self.clock = _Clock(self.phases)
         self.run = runs.Run(config["run_dir"], s, config["resume"], config["command"])
         if self.run.checkpoint:
             self._restore()
@@ -53,9 +55,7 @@ class Trainer:
         with _signals() as caught, _Progress(self.agent_step, s["maxsteps"]) as progress:
             while self.agent_step < s["maxsteps"] and not caught:
                 before = self.agent_step
-                self._vector_step()
-                while self.updates < (self.agent_step - s["learning_starts"]) // s["update_period"]:
-                    self._update()
+                self.advance()
                 due = lambda period, before=before: self.agent_step // period > before // period
                 if due(s["target_period"]):
                     self.agent.sync_target()
@@ -73,18 +73,18 @@ class Trainer:
         run.close()
         return caught[0] if caught else None
 
-    def _vector_step(self):
-        """Reset all environments where that is due; otherwise act, step and store."""
-        clock = _Clock(self.phases)
+    def advance(self):
+        """One vector step: reset all environments where that is due; otherwise act, step and learn side by side, and store."""
+        self.clock()
         if self.rollout.reseed_due:
             row, episodes = self.rollout.reseed()
         else:
             actions = self.rollout.act(self.epsilon(self.agent_step), self.rng)
-            clock("act")
-            row, episodes = self.rollout.step(actions)
-            self.agent_step += int((~row["first"]).sum())
+            self.clock("act")
+            self.agent_step += int((~self.rollout.last).sum())  # Those that ended in the last step reset in this one.
+            row, episodes = self.rollout.step(actions, meanwhile=self._learn)
         self.replay.append(**row)
-        clock("environment")
+        self.clock("environment")
         for episode in episodes:
             self.episodes += 1
             self.cut_episodes += episode["cut"]
@@ -93,14 +93,20 @@ class Trainer:
                 self.run.scalars(self.agent_step, train__episode_return=episode["episode_return"], train__length=episode["length"])
             self.run.row("train", agent_step=self.agent_step, frames=self.frames, seconds=self.seconds, **episode)
 
+    def _learn(self):
+        """Make the updates that are owed; the row of the step in progress is not among those that they draw from."""
+        self.clock("environment")
+        owed = (self.agent_step - self.settings["learning_starts"]) // self.settings["update_period"]
+        while self.updates < owed and self.replay.end > 1:
+            self._update()
+
     def _update(self):
-        clock = _Clock(self.phases)
         window = self.replay.sample(self.settings["batch_size"])
-        clock("sample")
+        self.clock("sample")
         for name, value in self.agent.learn(window).items():
             self.pending[name].append(value)  # Still on the device: nobody waits for it here.
         self.updates += 1
-        clock("learn")
+        self.clock("learn")
 
     def _finite(self):
         """Bring the pending scalars to the host, and stop where learning went wrong.
@@ -108,7 +114,7 @@ class Trainer:
         Raises:
             FloatingPointError: a loss was not finite.
         """
-        self.pending = collections.defaultdict(list, {name: [float(v) for v in values] for name, values in self.pending.items()})
+        self.pending = collections.defaultdict(list, backends.to_host(self.pending))
         if not np.isfinite(self.pending["loss"] + self.pending["gradient_norm"]).all():
             raise FloatingPointError(f"the loss or its gradient became non-finite between agent steps {self.checked} and "
                                      f"{self.agent_step}; no checkpoint was written after that. Try a lower --learning_rate")
@@ -193,14 +199,15 @@ class Trainer:
 
 
 class _Clock:
-    """Adds the seconds since its last call to a phase."""
+    """Adds the seconds since its last call to a phase, or to none."""
 
     def __init__(self, phases):
         self.phases, self.last = phases, time.perf_counter()
 
-    def __call__(self, phase):
+    def __call__(self, phase=None):
         now = time.perf_counter()
-        self.phases[phase] += now - self.last
+        if phase:
+            self.phases[phase] += now - self.last
         self.last = now
 
 

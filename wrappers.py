@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import os
 import time
 
 import ale_py
@@ -56,7 +55,8 @@ def describe(env):
                          max_episode_frames=settings["max_num_frames_per_episode"], life_loss="none")
 
 
-def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0, render_mode=None):
+def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0, render_mode=None,
+              num_threads=1):
     """Build `num_envs` environments that step together, as one `Flicker` over a Gymnasium vector environment.
 
     Args:
@@ -69,6 +69,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         full_actions: all 18 actions of ALE instead of the game's own.
         noops: most no-ops at an ALE episode's start.
         render_mode: `rgb_array` or `human`: the first environment is a `Mirror`'s.
+        num_threads: most threads for ALE.
 
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
@@ -78,7 +79,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
     if _is_atari(spec):
         rom = spec.kwargs["game"]
         envs = AtariVectorEnv(  # Screens pixel-identical to gymnasium.wrappers.AtariPreprocessing; its clipping, lives and FIRE stay off.
-            rom, num_envs, num_threads=min(num_envs, len(os.sched_getaffinity(0))), stack_num=1, reward_clipping=False,
+            rom, num_envs, num_threads=min(num_envs, num_threads), stack_num=1, reward_clipping=False,
             use_fire_reset=False, episodic_life=False, life_loss_info=False, autoreset_mode=AutoresetMode.NEXT_STEP,
             max_num_frames_per_episode=max_episode_frames or NO_CAP, repeat_action_probability=sticky,
             full_action_space=full_actions, frameskip=frame_skip, noop_max=noops)
@@ -137,8 +138,20 @@ class Flicker(gymnasium.vector.VectorWrapper):
         return self._obscure(observations), info
 
     def step(self, actions):
-        observations, reward, terminated, truncated, info = self.env.step(np.asarray(actions))
-        return self._obscure(observations), reward, terminated, truncated, info
+        return self._seen(*self.env.step(np.asarray(actions)))
+
+    def step_async(self, actions):
+        """Begin a step: ALE's threads emulate until `step_wait`, so that learning can go on beside them. Others step in `step_wait`."""
+        self._actions = np.asarray(actions)
+        if self.is_atari:
+            self.env.send(self._actions)
+
+    def step_wait(self):
+        """Return what `step` returns."""
+        return self._seen(*(self.env.recv() if self.is_atari else self.env.step(self._actions)))
+
+    def _seen(self, observations, *others):
+        return self._obscure(observations), *others
 
     def _obscure(self, observations):
         self.unobscured = observations[:, 0] if self.is_atari else observations

@@ -132,7 +132,7 @@ def test_updates_are_owed_by_agent_steps_without_a_burst(whole):
         assert int(row["updates"]) == max(0, (int(row["agent_step"]) - LEARNING_STARTS) // UPDATE_PERIOD)
 
 
-def test_several_updates_a_vector_step_where_they_are_owed(tmp_path, monkeypatch):
+def test_several_updates_aadvance_where_they_are_owed(tmp_path, monkeypatch):
     updates = []
     learn = dict(loss=0.1, mean_q=0.0, gradient_norm=0.0)
     monkeypatch.setattr(agent.Agent, "learn", lambda self, window: updates.append(0) or learn)
@@ -148,7 +148,7 @@ def test_an_agent_step_is_a_row_that_is_no_reset(whole):
     assert run.agent_step == counted + run.rollout.length[~run.rollout.last].sum()
 
 
-def test_periods_fire_once_at_the_first_vector_step_at_or_past_them(whole):
+def test_periods_fire_once_at_the_firstadvance_at_or_past_them(whole):
     steps = (~whole["first"]).sum(axis=1).cumsum()  # Agent steps after each vector step.
     past = lambda period: [int(steps[steps >= k][0]) for k in range(period, steps[-1] + 1, period)]
     assert [int(steps[rows - 1]) for rows in whole["syncs"]] == past(50)
@@ -235,14 +235,14 @@ def test_another_seed_gives_another_run(tmp_path):
 
 def interrupt(monkeypatch, at_step, how):
     """Call `how` after the vector step that reaches `at_step` agent steps."""
-    step = trainer.Trainer._vector_step
+    step = trainer.Trainer.advance
 
     def interrupted(self):
         step(self)
         if self.agent_step >= at_step:
-            monkeypatch.setattr(trainer.Trainer, "_vector_step", step)
+            monkeypatch.setattr(trainer.Trainer, "advance", step)
             how()
-    monkeypatch.setattr(trainer.Trainer, "_vector_step", interrupted)
+    monkeypatch.setattr(trainer.Trainer, "advance", interrupted)
 
 
 def test_stopped_three_times_and_continued_equals_uninterrupted(again, tmp_path, monkeypatch):
