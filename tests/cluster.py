@@ -44,7 +44,7 @@ def until(condition, what, seconds=180):
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"waited in vain for {what()}"
-        time.sleep(0.1)
+        time.sleep(0.25)
     return result
 
 

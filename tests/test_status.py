@@ -1,0 +1,172 @@
+"""The table of runs and grids: each state from the files that make it so, and the one place where a row becomes a command."""
+
+import json
+import os
+import pathlib
+import shlex
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import status
+import train
+from run_files import make_run
+
+ROOT = pathlib.Path(status.__file__).parent
+GRIDS = sorted((ROOT / "slurm/grids").glob("*.csv"))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def table(capsys):
+    """Return a function: the cells of the table's rows by run, and what is printed after them."""
+    def call(*arguments):
+        assert status.main([str(argument) for argument in arguments]) == 0
+        head, *lines = capsys.readouterr().out.splitlines()
+        assert head.split() == "run state agent steps last return last row, ago".split()
+        rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("runs/")}
+        return rows, lines[len(rows):]
+    return call
+
+
+def fails(capsys, *arguments):
+    """Return the sentence with which status.py refuses its arguments."""
+    assert status.main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("status.py: ") and error.count("\n") == 1, error
+    return error
+
+
+def write_grid(name, *lines):
+    path = pathlib.Path(f"{name}.csv")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_checkpoint(run, agent_step, vector_step=10):
+    place = run / f"checkpoints/{vector_step:09d}"
+    place.mkdir(parents=True)
+    (place / "state.json").write_text(json.dumps(dict(agent_step=agent_step)))
+
+
+def hold_lock(run, host):
+    """Return a process that holds the lock of a run, as training does."""
+    (run / "lock").write_text(f"process 1 on {host}\n")
+    code = "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.lockf(file, fcntl.LOCK_EX); print('locked', flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", code, run / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+# Grids.
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_train_takes_every_row_of_the_shipped_grids(path):
+    for directory, (python, script, *arguments) in status.read_grid(path).items():
+        assert (python, script) == ("python", "train.py")
+        assert train.configure(arguments)["run_dir"] == str(directory)
+
+
+def test_a_row_is_a_command(capsys):
+    write_grid("small", "# why", "env,network,flicker,seed,maxsteps,jid", "Pong,DQN,,2,1000,", "ALE/Pong-v5,DRQN,0.5,,,it's odd")
+    assert status.main(["small.csv", "--commands"]) == 0
+    one, two = map(shlex.split, capsys.readouterr().out.splitlines())
+    assert one == "python train.py --env=Pong --network=DQN --seed=2 --maxsteps=1000 --run_dir=runs/small/Pong-DQN-s2".split()
+    assert two == ["python", "train.py", "--env=ALE/Pong-v5", "--network=DRQN", "--flicker=0.5", "--jid=it's odd",
+                   "--run_dir=runs/small/Pong-v5-DRQN-flicker=0.5-jid=it_s_odd-s1"]
+
+
+def test_a_row_keeps_its_directory_when_the_grid_grows():
+    before = status.read_grid(write_grid("grid", "env,seed", "Pong,1"))
+    after = status.read_grid(write_grid("grid", "seed,env,flicker,maxsteps", "3,Pong,0.5,", "1,Pong,,9000"))
+    assert list(before) == list(after)[1:] == [pathlib.Path("runs/grid/Pong-s1")]
+
+
+@pytest.mark.parametrize("lines, expected", [
+    (["env,seed", "Pong"], "row 1 of bad.csv has more or fewer cells than the 2 columns"),
+    (["env,seed", "Pong,1", "Pong,2,3"], "row 2 of bad.csv has more or fewer cells than the 2 columns"),
+    (["env,seed", "Pong,1", "Pong,"], "row 2 of bad.csv is runs/bad/Pong-s1, as row 1 is"),
+    (["env,run_dir", "Pong,here"], "bad.csv has a column run_dir"),
+    (["env,seed"], "bad.csv has no rows"),
+])
+def test_a_file_that_is_no_grid_is_refused(lines, expected, capsys):
+    assert expected in fails(capsys, write_grid("bad", *lines))
+
+
+def test_other_bad_input(capsys):
+    assert "nowhere" in fails(capsys, "nowhere")
+    assert "nowhere.csv" in fails(capsys, "nowhere.csv")
+    make_run(pathlib.Path("runs/one"))
+    assert "expected grids" in fails(capsys, "runs/one", "--commands")
+
+
+# States.
+
+
+def test_what_a_run_has_come_to(table):
+    done, stopped = (make_run(pathlib.Path("runs", name), [(100, (1, 2)), (200, (5, 8))]) for name in ("done", "stopped"))
+    write_checkpoint(done, 150, vector_step=5)
+    write_checkpoint(done, 303)
+    write_checkpoint(stopped, 150)
+    (stopped / "learn.csv").write_text("agent_step,loss\n100,nan\n1234,0.5\n13")  # The last row is still being written.
+    ago = time.time() - 3725
+    for path in done.glob("*.csv"):
+        os.utime(path, (ago, ago))
+    rows, rest = table()
+    assert rows["runs/done"] == ["done", "303", "/", "300", "6.50", "1:02:05"]
+    assert rows["runs/stopped"][:5] == ["waiting", "1,234", "/", "300", "6.50"]
+    assert rest == ["2 runs: 1 done, 1 waiting"]
+    assert list(table("runs/done")[0]) == ["runs/done"]
+
+
+def test_only_a_live_process_is_running(table):
+    run = make_run(pathlib.Path("runs/one"))
+    process = hold_lock(run, socket.gethostname())
+    try:
+        assert table()[0]["runs/one"][0] == "running"
+    finally:
+        process.kill()
+        process.wait()
+    assert table()[0]["runs/one"][0] == "waiting"  # though the lock is there, and its rows are fresh
+
+
+def test_a_run_on_another_machine_is_running_while_it_writes_rows(table):
+    run = make_run(pathlib.Path("runs/one"))
+    (run / "lock").write_text("process 1 on another.machine\n")
+    assert table()[0]["runs/one"][0] == "running"
+    ago = time.time() - status.FRESH - 60
+    for path in run.glob("*.csv"):
+        os.utime(path, (ago, ago))
+    assert table()[0]["runs/one"][0] == "waiting"
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 75, 130, 137, 138, 143])
+def test_an_exit_code_tells_a_failed_row_from_a_stopped_one(code, table):
+    run = make_run(pathlib.Path("runs/one"))
+    (run / "lock").write_text("process 1 on another.machine\n")
+    pathlib.Path("runs/one.log").write_text(f"going\ntrain.py: a reason\nexit code {code}\n")
+    rows, rest = table()
+    failed = code in (1, 2, 137)
+    assert rows["runs/one"][0] == ("failed" if failed else "waiting")
+    assert any("runs/one: train.py: a reason (exit code" in line for line in rest) == failed
+
+
+def test_a_row_that_goes_on_after_it_failed_is_no_longer_failed(table):
+    write_grid("grid", "env,seed", "Pong,1", "Pong,2", "Pong,3")
+    make_run(pathlib.Path("runs/grid/Pong-s3"))
+    log = pathlib.Path("runs/grid/Pong-s1.log")
+    log.write_text("train.py: --units=0 was given\nexit code 2\n")
+    rows, rest = table("grid.csv")
+    assert rows["runs/grid/Pong-s1"] == ["failed", "0", "-", "-"] and rows["runs/grid/Pong-s2"] == ["waiting", "0", "-", "-"]
+    assert rest == [f"failed: runs/grid/Pong-s1: train.py: --units=0 was given (exit code 2); all of it is in {log}",
+                    "3 runs: 2 waiting, 1 failed"]
+    log.write_text(log.read_text() + "runs/grid/Pong-s1: network=DRQN\n")
+    assert table("grid.csv")[0]["runs/grid/Pong-s1"][0] == "waiting"
