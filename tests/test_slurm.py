@@ -159,3 +159,17 @@ def test_a_grid_goes_through_slurm_and_on_without_it(slurm):
     assert "Going on at agent step" in (cancelled.parent / f"{cancelled.name}.log").read_text()
     assert (one / "train.csv").read_text() == rows  # A row that is done is left alone.
     assert curves.exists()
+
+
+def test_an_interrupted_grid_saves_its_runs_and_begins_no_more(slurm):
+    grid = slurm.repository / "interrupted.csv"
+    grid.write_text("env,maxsteps,seed,units\n" + "".join(f"CartPole-v1,100000000,{seed},8\n" for seed in (1, 2, 3)))
+    one, two, three = [slurm.repository / directory for directory in status.read_grid(grid)]
+    process = subprocess.Popen(["slurm/grid_local.sh", grid, "-j", "2"], cwd=slurm.repository, start_new_session=True)
+    slurm.begun(one)
+    slurm.begun(two)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    assert process.wait() != 0
+    for run in one, two:
+        assert run.with_name(f"{run.name}.log").read_text().endswith("exit code 130\n") and status.saved_step(run) >= 1000
+    assert not three.exists() and not (grid.parent / "runs/interrupted/curves.png").exists()
