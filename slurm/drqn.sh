@@ -28,6 +28,7 @@ if [ -z "${SLURM_ARRAY_TASK_ID-}" ]; then
 else                                # a job array of grid.sh: of the grid "$1", the row that has the task's number
   job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID    # The last task's SLURM_JOB_ID is that of the whole array.
   row=$(python status.py "$1" --commands | sed -n "${SLURM_ARRAY_TASK_ID}p")
+  [ -n "$row" ] || exit 2           # The grid is not what it was.
   eval "command=(slurm/row.sh $row)"
 fi
 
@@ -39,7 +40,7 @@ until wait $!; code=$?; ! kill -0 $! 2> /dev/null; do :; done    # A signal to t
 
 case $code in
   75 | 138)                         # unfinished: --max_hours, or the signal
-    echo "Saved; job $job is queued again."
+    echo "Saved; job $job asks to be queued again."
     scontrol requeue "$job" ;;
 esac
 exit $code                          # 0: finished, and not queued again; others: README, "What a run leaves"

@@ -3,7 +3,7 @@
 trap : USR1 TERM                # These stop train.py, which saves; this shell stays to hear how it ends.
 log=${!##--run_dir=}.log        # ${!#}: the last argument
 mkdir -p "$(dirname "$log")"
-echo "${log%.log} begins on $(hostname); its log is $log"
+echo "${log%.log} begins on $HOSTNAME; its log is $log"
 "$@" >> "$log" 2>&1
 code=$?
 echo "exit code $code" >> "$log"
