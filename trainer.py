@@ -41,7 +41,7 @@ class Trainer:
         self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, float("nan")
         self.returns = collections.deque(maxlen=100)  # of complete episodes
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()  # since the last row of learn.csv
-        self.clock = _Clock(self.phases)
+        self.clock, self.started = _Clock(self.phases), time.monotonic()
         self.run = runs.Run(config["run_dir"], s, config["resume"], config["command"])
         if self.run.checkpoint:
             self._restore()
@@ -51,20 +51,9 @@ class Trainer:
         s, run = self.settings, self.run
         if self.agent_step >= s["maxsteps"]:
             print(f"{run.directory} is finished: {self.agent_step:,} of {s['maxsteps']:,} agent steps. Raise --maxsteps to go on.")
-        self.started = time.monotonic()
         with _signals() as caught, _Progress(self.agent_step, s["maxsteps"]) as progress:
             while self.agent_step < s["maxsteps"] and not caught:
-                before = self.agent_step
                 self.advance()
-                due = lambda period, before=before: self.agent_step // period > before // period
-                if due(s["target_period"]):
-                    self.agent.sync_target()
-                if due(LEARN_PERIOD):
-                    self._log()
-                if due(s["eval_period"]):
-                    self._evaluate()
-                if due(s["checkpoint_period"]):
-                    self._save()
                 progress.update(self.agent_step, self._vital_signs)
             if self.replay.end:
                 self._save()
@@ -74,7 +63,21 @@ class Trainer:
         return caught[0] if caught else None
 
     def advance(self):
-        """One vector step: reset all environments where that is due; otherwise act, step and learn side by side, and store."""
+        """Make one vector step, and whatever is due after it."""
+        s, before = self.settings, self.agent_step
+        self._vector_step()
+        due = lambda period: self.agent_step // period > before // period
+        if due(s["target_period"]):
+            self.agent.sync_target()
+        if due(LEARN_PERIOD):
+            self._log()
+        if due(s["eval_period"]):
+            self._evaluate()
+        if due(s["checkpoint_period"]):
+            self._save()
+
+    def _vector_step(self):
+        """Reset all environments where that is due; otherwise act, step and learn side by side; store what came out."""
         self.clock()
         if self.rollout.reseed_due:
             row, episodes = self.rollout.reseed()
