@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import agent
+import checkpoints
+import job
 import replay
 import rollout
 import runs
@@ -37,7 +39,7 @@ def small_periods():
     """Make every period of a run happen within a few hundred agent steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "LEARN_PERIOD", 70)
-        patch.setattr(runs, "SEGMENT_ROWS", 16)
+        patch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 16 * NUM_ENVS)
         yield
 
 
@@ -267,8 +269,8 @@ def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, monkeypatch, capsys, n
 
 
 def test_a_signal_before_the_first_step_leaves_a_run_that_can_begin(tmp_path, monkeypatch):
-    enter = trainer._Progress.__enter__
-    monkeypatch.setattr(trainer._Progress, "__enter__", lambda self: signal.raise_signal(signal.SIGINT) or enter(self))
+    enter = job.Progress.__enter__
+    monkeypatch.setattr(job.Progress, "__enter__", lambda self: signal.raise_signal(signal.SIGINT) or enter(self))
     arguments = [*CARTPOLE, f"--run_dir={tmp_path}"]
     assert train.main(arguments) == 128 + signal.SIGINT
     monkeypatch.undo()
@@ -426,7 +428,7 @@ def test_a_step_of_zero_never_decays():
 
 
 def test_free_memory_is_no_more_than_the_machine_has():
-    assert 0 < trainer.available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < job.available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 # Flags
