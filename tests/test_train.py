@@ -16,6 +16,7 @@ import pytest
 
 import agent
 import checkpoints
+import disks
 import job
 import replay
 import rollout
@@ -286,6 +287,88 @@ def test_killed_and_continued_equals_uninterrupted(again, tmp_path, monkeypatch)
         go(again["arguments"], tmp_path)
     assert go(again["arguments"], tmp_path).agent_step >= MAXSTEPS
     assert_same_runs(again["directory"], tmp_path)
+
+
+def at_steps(monkeypatch, calls):
+    """Make each `call` of {agent_step: call} after the vector step that reaches its agent step."""
+    step, left = trainer.Trainer.advance, dict(calls)
+
+    def advance(self):
+        step(self)
+        for at_step in [at_step for at_step in left if self.agent_step >= at_step]:
+            left.pop(at_step)()
+    monkeypatch.setattr(trainer.Trainer, "advance", advance)
+
+
+FULL = "No space left on device|File too large"
+
+
+def test_a_disk_that_is_full_for_a_while_changes_nothing(again, tmp_path, monkeypatch, capsys):
+    with disks.small_disk(tmp_path / "disk") as disk:
+        at_steps(monkeypatch, {95: disk.fill, 275: disk.free})  # Two checkpoints fall into it, and two evaluations.
+        assert train.main([*again["arguments"], f"--run_dir={disk.place / 'run'}"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        said = [line for line in said if "agent steps, " not in line]
+        assert len(said) == 2
+        assert all(re.search(rf"could not be saved at agent step \d+ \(({FULL})\); .* is in 90 agent steps", line) for line in said)
+        assert_same_runs(again["directory"], disk.place / "run")
+        assert not list(disk.place.rglob("*aside*"))
+        another, best = rollout.make_agent(again["run"].settings, again["run"].envs), []
+        for directory in (again["directory"], disk.place / "run"):
+            another.load_weights(directory / "best.weights.h5")
+            best.append(another.get_state()["online/0"])
+        np.testing.assert_array_equal(*best)
+
+
+@pytest.mark.parametrize("how", ["maxsteps", "signal", "max_hours"])
+def test_a_run_asked_to_stop_that_cannot_save_fails_and_goes_on_later(again, tmp_path, monkeypatch, capsys, how):
+    with disks.small_disk(tmp_path / "disk") as disk, monkeypatch.context() as patch:
+        stop = dict(maxsteps=lambda: None, signal=lambda: signal.raise_signal(signal.SIGUSR1),
+                    max_hours=lambda: signal.raise_signal(signal.SIGALRM))[how]  # What the timer of max_hours sends.
+        at_steps(patch, {185: disk.fill, 190: stop})
+        arguments = [*again["arguments"], f"--run_dir={disk.place / 'run'}"]
+        assert train.main(arguments) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert re.search(rf"^train.py: .*/run could not be saved at agent step \d+ \(({FULL})\)", said)
+        patch.undo()
+        disk.free()
+        assert train.main(arguments) == 0
+        step = int(re.search(r"Going on at agent step (\d+)", capsys.readouterr().out)[1])
+        assert 180 <= step < 180 + NUM_ENVS
+        assert_same_runs(again["directory"], disk.place / "run")
+
+
+def test_max_hours_stops_with_a_code_of_its_own_and_the_run_goes_on(again, tmp_path, monkeypatch, capsys):
+    arguments = [*again["arguments"], f"--run_dir={tmp_path}"]
+    monkeypatch.setattr(job, "process_seconds", lambda: 3600.0 * 7)  # As if reading the replay had taken that long.
+    assert train.main([*arguments, "--max_hours=7"]) == trainer.OUT_OF_HOURS == 75
+    assert "Go on with the same command" in capsys.readouterr().out
+    assert train.main([*arguments, "--max_hours=9000"]) == 0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert_same_runs(again["directory"], tmp_path)
+
+
+def test_a_finished_run_is_finished_whatever_stops_it_then(tmp_path, monkeypatch):
+    at_steps(monkeypatch, {100: lambda: signal.raise_signal(signal.SIGTERM)})
+    assert train.main([*CARTPOLE, "--maxsteps=100", f"--run_dir={tmp_path}"]) == 0
+
+
+def test_hours_count_from_the_start_of_the_process():
+    age = lambda: int(subprocess.run(["ps", "-o", "etimes=", "-p", str(os.getpid())], capture_output=True, text=True, check=True).stdout)
+    before, seconds, after = age(), job.process_seconds(), age()
+    assert before <= seconds <= after + 1
+
+
+def test_weights_of_another_network_are_refused(tmp_path, capsys):
+    arguments = [*CARTPOLE, "--maxsteps=100", f"--run_dir={tmp_path}"]
+    assert train.main(arguments) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["settings"]["units"] = 9  # As if someone had edited it to try.
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert train.main([*arguments, "--units=9"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"the checkpoint's online/\d+ has shape .*; expected ", said) and said.count("\n") == 1
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(again, tmp_path, capsys):
