@@ -64,7 +64,7 @@ class Checkpoints:
                 self._segments.append(self._write_segment(start, stop, _rows(replay, start, stop)))
             state = state | dict(files=files, segments=self._segments, replay_end=replay.end)
             _write(aside / "state.json", lambda file: file.write(_encode(state | dict(crc32=_crc32_of(state)))))
-            for folder in (aside, self.directory / "replay"):
+            for folder in (aside, self.directory / "replay", self.directory):
                 _sync(folder)
             os.rename(aside, place)
         except OSError:

@@ -146,7 +146,7 @@ class _Records:
     """
 
     def __init__(self, path, size=0):
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self.size = min(size, os.fstat(self.descriptor).st_size)
         os.ftruncate(self.descriptor, self.size)
         self._waiting = bytearray()
@@ -159,7 +159,7 @@ class _Records:
     def flush(self):
         """Write what waits; raise OSError where the disk still refuses it."""
         if self._waiting:
-            written = os.write(self.descriptor, self._waiting)
+            written = os.pwrite(self.descriptor, self._waiting, self.size)
             if written < len(self._waiting):
                 os.ftruncate(self.descriptor, self.size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -190,17 +190,16 @@ def _lock(directory):
     Raises:
         ValueError: another process has locked it.
     """
-    file = open(directory / "lock", "a+")  # noqa: SIM115 - open as long as the run
+    file = open(directory / "lock", "a+b", buffering=0)  # noqa: SIM115 - open as long as the run
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         file.seek(0)
-        raise ValueError(f"{directory} is in use: {file.read().strip()} trains there; stop it, or choose another --run_dir") from error
+        raise ValueError(f"{directory} is in use: {file.read().decode()} trains there; stop it, or choose another --run_dir") from error
     except OSError as error:
         print(f"{directory} cannot be locked ({error.strerror}): see to it that no other process trains there.", file=sys.stderr)
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
 
 

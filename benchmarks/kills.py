@@ -86,6 +86,7 @@ def differences(one, two):
         found += [f"{name}.csv"] * (read(one) != read(two))
     newest = [sorted(directory.glob("checkpoints/[0-9]*"))[-1] for directory in (one, two)]
     found += ["vector steps"] * (newest[0].name != newest[1].name)
+    found += ["best.weights.h5"] * ((one / "best.weights.h5").read_bytes() != (two / "best.weights.h5").read_bytes())
     segments = [(path, two / "replay" / path.name) for path in (one / "replay").iterdir()]
     for paths in [[place / "arrays.npz" for place in newest], *segments]:
         a, b = (dict(np.load(path)) for path in paths)
@@ -115,7 +116,8 @@ def kill(name, scratch, kills, rng):
         said = log.read_text()
         went_on = re.search(r"Going on at agent step ([\d,]+)", said)
         row = dict(run=name, how="file operation" if inside else "seconds", at=at, exit=code,
-                   went_on_at=went_on[1].replace(",", "") if went_on else 0, damaged=said.count("is damaged"), equal="")
+                   amid=int((pieces / "checkpoints/aside").exists()), went_on_at=went_on[1].replace(",", "") if went_on else 0,
+                   damaged=said.count("is damaged"), equal="")
         if code == 0:
             row["equal"] = " ".join(differences(whole, pieces)) or "yes"
             shutil.rmtree(pieces)
@@ -129,15 +131,17 @@ def kill(name, scratch, kills, rng):
 
 def table(rows):
     """Return the report, as Markdown."""
-    lines = ["| run | kills at random moments | at a checkpoint's file operation | resumes | runs ended | equal to the bit | failed |",
-             "|---|---|---|---|---|---|---|"]
+    lines = ["| run | kills at random moments | at file operations | of all, with a checkpoint half-written | resumes | runs that ended "
+             "| equal to the bit | processes that failed |", "|---|---|---|---|---|---|---|---|"]
     for name in RUNS:
         own = [row for row in rows if row["run"] == name]
         killed = [row for row in own if row["exit"] == -signal.SIGKILL]
         ended = [row for row in own if row["exit"] == 0]
         how = [sum(row["how"] == kind for row in killed) for kind in ("seconds", "file operation")]
         resumed, equal = sum(row["went_on_at"] != 0 for row in own), sum(row["equal"] == "yes" for row in ended)
-        lines.append(f"| {name} | {how[0]} | {how[1]} | {resumed} | {len(ended)} | {equal} | {len(own) - len(killed) - len(ended)} |")
+        amid = sum(row["amid"] for row in killed)
+        counts = [*how, amid, resumed, len(ended), equal, len(own) - len(killed) - len(ended)]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
     return "\n".join(lines) + "\n"
 
 

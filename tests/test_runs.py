@@ -278,6 +278,24 @@ def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
     assert not list(directory.rglob("*aside*"))
 
 
+def test_wherever_in_a_checkpoint_the_disk_becomes_full(disk):
+    run, ring = open_run(disk.place / "run"), make_replay()
+    save(run, ring, 10)
+    before, noise = tree(run.directory), np.random.default_rng(0).random(9000)  # 72 kB that do not shrink
+    fill(ring, 30)
+    for pages in range(60):
+        disk.fill(but=4096 * pages)
+        try:
+            run.save(dict(agent_step=60), dict(noise=noise), ring, lambda path: path.write(noise.tobytes()))
+            break
+        except OSError:
+            assert tree(run.directory) == before | {name: data for name, data in tree(run.directory).items() if name.startswith("replay/")}
+        disk.free()
+    assert pages > 30 or not disk.mounted
+    run.close()
+    assert open_run(run.directory).checkpoints.state["agent_step"] == 60
+
+
 def open_run_elsewhere(directory):
     """Open a copy of a run, as after SIGKILL, on another disk."""
     copy = shutil.copytree(directory, directory.parent.parent / "copy", dirs_exist_ok=True)
