@@ -1,6 +1,6 @@
 # make run        a first look: DRQN on Frostbite, then flickering CartPole, which learns within minutes; scores, films, curves
 # make test       the tests                       make lint    ruff
-# make evidence   the learning results of results/, again, by the commands a user would type
+# make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
 PYTHON := .venv/bin/python
 FROSTBITE := runs/Frostbite-DRQN-quick-s1
 CARTPOLE := runs/CartPole-v1-DRQN-cartpole-flicker=0.5-s1
@@ -25,6 +25,7 @@ lint: .venv/installed
 
 evidence: .venv/installed
 	$(PYTHON) benchmarks/evidence.py
+	$(PYTHON) benchmarks/kills.py --kills=200
 
 .venv/installed: requirements.txt
 	python3 -m venv .venv

@@ -39,7 +39,7 @@ RUNS = {
         --sticky=0.25 --noops=5 --life_loss=terminal --max_episode_frames=400 --checkpoint_period=100 --eval_period=400""".split(),
 }
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
-MOST_SECONDS, MOST_OPERATIONS = 5.0, 120  # of a process until it is killed; a checkpoint has about 25 operations
+MOST_OPERATIONS = 120  # of a process until it is killed; a checkpoint has about 25
 
 
 def start(arguments, directory, log, kill_at=None):
@@ -54,6 +54,7 @@ def start(arguments, directory, log, kill_at=None):
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)
     left = kill_at
 
     def count(event, args):
@@ -68,7 +69,6 @@ def start(arguments, directory, log, kill_at=None):
     try:
         code = train.main([*COMMON, *arguments, f"--run_dir={directory}"])
     finally:
-        sys.stdout.flush()
         os._exit(code)
 
 
@@ -98,14 +98,16 @@ def kill(name, scratch, kills, rng):
     """Kill one kind of run `kills` times; yield a row for each kill and for each run that ended."""
     whole, pieces, log = scratch / name / "whole", scratch / name / "pieces", scratch / name / "log"
     whole.mkdir(parents=True)
+    began = time.time()
     if finish(start(RUNS[name], whole, log)):
         raise SystemExit(f"the run that nobody kills failed:\n{log.read_text()}")
-    killed = 0
+    killed, seconds, aside = 0, time.time() - began, pieces / "checkpoints/aside"
     while killed < kills or pieces.exists():
         inside = rng.random() < 0.5
-        at = rng.randint(1, MOST_OPERATIONS) if inside else round(rng.uniform(0, MOST_SECONDS), 3)
+        at = rng.randint(1, MOST_OPERATIONS) if inside else round(rng.uniform(0, seconds), 3)
         if killed == kills:
             inside, at = False, 600.0  # The last one may end.
+        began = time.time()
         process = start(RUNS[name], pieces, log, at if inside else None)
         timer = None if inside else threading.Timer(at, os.kill, (process, signal.SIGKILL))
         if timer:
@@ -116,7 +118,7 @@ def kill(name, scratch, kills, rng):
         said = log.read_text()
         went_on = re.search(r"Going on at agent step ([\d,]+)", said)
         row = dict(run=name, how="file operation" if inside else "seconds", at=at, exit=code,
-                   amid=int((pieces / "checkpoints/aside").exists()), went_on_at=went_on[1].replace(",", "") if went_on else 0,
+                   amid=int(aside.exists() and aside.stat().st_ctime > began), went_on_at=went_on[1].replace(",", "") if went_on else "",
                    damaged=said.count("is damaged"), equal="")
         if code == 0:
             row["equal"] = " ".join(differences(whole, pieces)) or "yes"
@@ -138,7 +140,7 @@ def table(rows):
         killed = [row for row in own if row["exit"] == -signal.SIGKILL]
         ended = [row for row in own if row["exit"] == 0]
         how = [sum(row["how"] == kind for row in killed) for kind in ("seconds", "file operation")]
-        resumed, equal = sum(row["went_on_at"] != 0 for row in own), sum(row["equal"] == "yes" for row in ended)
+        resumed, equal = sum(row["went_on_at"] != "" for row in own), sum(row["equal"] == "yes" for row in ended)
         amid = sum(row["amid"] for row in killed)
         counts = [*how, amid, resumed, len(ended), equal, len(own) - len(killed) - len(ended)]
         lines.append(f"| {name} | {' | '.join(map(str, counts))} |")

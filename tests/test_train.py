@@ -443,6 +443,26 @@ def test_ctrl_c_during_a_game_and_the_same_command_again(tmp_path):
     check_ctrl_c([*BREAKOUT, "--maxsteps=3000", "--bufflen=1600", "--checkpoint_period=700", "--eval_period=900"], tmp_path, num_rows=8)
 
 
+@pytest.mark.slow
+def test_killed_at_random_moments_and_inside_checkpoints(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks/kills.py"), "--kills=12", f"--out={tmp_path}"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with open(tmp_path / "kills.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["exit"] == str(-signal.SIGKILL) for row in rows) == 12
+    assert {row["run"] for row in rows if row["equal"] == "yes"} == {"CartPole", "Breakout"}
+
+
+@pytest.mark.slow
+def test_saving_and_loading_400_000_timesteps_of_atari_takes_at_most_300_mb(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks/saving.py"), f"--out={tmp_path}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert measured["timesteps"] == 400_000 and measured["replay_raw_mb"] > 2800
+    assert all(measured[name] <= 300 for name in ("first_save_extra_mb", "periodic_extra_mb", "load_extra_mb")), measured
+
+
 # Settings
 
 
@@ -527,6 +547,7 @@ def test_at_most_45_flags_each_in_the_help_of_its_group(capsys):
     for group, own in groups.items():
         named = set(re.findall(r"^  --(?:\[no\])?(\w+):", sections[group], re.MULTILINE))
         assert named == {flag.name for flag in own}
+        assert f"| {group} | {' '.join(f'`--{flag.name}`' for flag in own)} |" in (ROOT / "README.md").read_text()
 
 
 def test_every_count_names_its_unit_in_brackets():
