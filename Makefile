@@ -1,6 +1,6 @@
 # make run        a first look: DRQN on Frostbite, then flickering CartPole, which learns within minutes; scores, films, curves
 # make test       the tests                       make lint    ruff
-# make evidence   the learning results of results/, again, by the commands a user would type
+# make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
 # make bench      speed beside the peers', in a virtual environment of their own; the paper's table of costs. Alone on the machine
 PYTHON := .venv/bin/python
 FROSTBITE := runs/Frostbite-DRQN-quick-s1
@@ -26,6 +26,7 @@ lint: .venv/installed
 
 evidence: .venv/installed
 	$(PYTHON) benchmarks/evidence.py
+	$(PYTHON) benchmarks/kills.py --kills=200
 
 bench: .venv/installed .venv-peers/installed
 	$(PYTHON) benchmarks/speed.py
