@@ -1,18 +1,25 @@
-"""A run on disk: config.json, CSV rows, TensorBoard events, checkpoints."""
+"""A run on disk: config.json, CSV rows, TensorBoard events, best weights; its checkpoints are in checkpoints.py."""
 
+import contextlib
 import datetime
+import errno
+import fcntl
 import importlib.metadata
+import io
 import json
 import os
 import pathlib
-import shutil
+import socket
+import struct
 import subprocess
 import sys
-import zipfile
-import zlib
+import time
 
-import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
+
+import checkpoints
 
 # Settings that may change when a run goes on: its limit, and how often it is looked at and saved.
 FREE = ("maxsteps", "eval_period", "checkpoint_period")
@@ -22,7 +29,6 @@ COLUMNS = {
              "environment_seconds act_seconds sample_seconds learn_seconds seconds".split(),
     "eval": "agent_step frames evaluation episode episode_return length seconds".split(),
 }
-SEGMENT_ROWS = 512  # of replay per file; a file that is full is never written again
 
 
 class Run:
@@ -32,8 +38,8 @@ class Run:
     config.json                     settings, versions, git commit, command line
     train.csv learn.csv eval.csv    a row per episode, per 1,000 agent steps, per evaluation episode
     best.weights.h5                 of the best evaluation
-    checkpoints/000006250/          (vector steps) state.json, arrays.npz, online.weights.h5; the newest two
-    replay/                         segments of the replay that those checkpoints name
+    checkpoints/ replay/            of checkpoints.Checkpoints
+    lock                            held by the process that trains, and naming it
     ```
     Args:
         directory: made if missing.
@@ -41,152 +47,160 @@ class Run:
         resume: `auto` goes on; `never` refuses a directory that holds anything.
 
     Raises:
-        ValueError: the directory cannot be written, or holds something else, or a run with other settings.
+        ValueError: the directory cannot be written, is locked, or holds something else, or a run with other settings.
     """
 
     def __init__(self, directory, settings, resume="auto", command=()):
         self.directory = pathlib.Path(directory)
         config = self.directory / "config.json"
-        occupied = self.directory.is_dir() and any(self.directory.iterdir())
+        leftovers = ("lock", "config.json.aside")  # of a process that was killed before there was a run
+        occupied = self.directory.is_dir() and any(path.name not in leftovers for path in self.directory.iterdir())
         if occupied and resume == "never":
             raise ValueError(f"{directory} is not empty, and --resume=never was given; choose another --run_dir or remove it yourself")
         if occupied and not config.exists():
             raise ValueError(f"{directory} is not empty and holds no config.json, so it is no run of this suite; choose another --run_dir")
         if occupied:
             refuse_other_settings(directory, read_config(directory)["settings"], settings)
-        self.checkpoint = self._newest_checkpoint()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            write_json(config, dict(settings=settings, command=list(command), git_commit=_git_commit(), versions=_versions()))
+            self._lock = _lock(self.directory)
+            self.checkpoints = checkpoints.Checkpoints(self.directory)
+            about = dict(settings=settings, command=list(command), git_commit=_git_commit(), versions=_versions())
+            checkpoints.write_whole(config, json.dumps(about, indent=1).encode())
         except OSError as error:
-            raise ValueError(f"--run_dir={directory} cannot be written ({error.strerror})") from error
-        self._segments, sizes = [], {}
-        if self.checkpoint:
-            self._segments, sizes = self.checkpoint["segments"], self.checkpoint["csv_sizes"]
-        self._files = {name: self._open_csv(name, sizes.get(name, 0)) for name in COLUMNS}
-        self._board = SummaryWriter(str(self.directory), purge_step=self.checkpoint["agent_step"] if self.checkpoint else None)
-
-    def _open_csv(self, name, size):
-        file = open(self.directory / f"{name}.csv", "a", buffering=1)  # noqa: SIM115 - open as long as the run
-        file.truncate(size)  # Rows after the checkpoint will be written again.
-        if not size:
-            file.write(",".join(COLUMNS[name]) + "\n")
-        return file
+            raise ValueError(f"--run_dir={directory} cannot be written ({error.strerror or error})") from error
+        state = self.checkpoints.state or dict(csv_sizes={})
+        self._csv = {name: _Records(self.directory / f"{name}.csv", state["csv_sizes"].get(name, 0)) for name in COLUMNS}
+        for name, file in self._csv.items():
+            if not file.size:
+                file.append((",".join(COLUMNS[name]) + "\n").encode())
+        self._events = _Records(self.directory / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}")
+        self._event(file_version="brain.Event:2")
+        if self.checkpoints.state:  # TensorBoard hides what other files hold of steps after this one.
+            self._event(step=state["agent_step"], session_log=SessionLog(status=SessionLog.START))
+        self._best = None  # weights that are not on the disk yet
 
     def row(self, name, **values):
         """Append a row to `name`.csv; each column must be given."""
         assert values.keys() == set(COLUMNS[name]), values.keys() ^ set(COLUMNS[name])
-        self._files[name].write(",".join(_cell(values[column]) for column in COLUMNS[name]) + "\n")
+        self._csv[name].append((",".join(_cell(values[column]) for column in COLUMNS[name]) + "\n").encode())
 
     def scalars(self, agent_step, **values):
         """Write TensorBoard scalars, `group__name` as group/name; what is not known yet (NaN) is left out."""
-        for name, value in values.items():
-            if value == value:
-                self._board.add_scalar(name.replace("__", "/"), value, agent_step)
+        known = [Summary.Value(tag=name.replace("__", "/"), simple_value=value) for name, value in values.items() if value == value]
+        self._event(step=agent_step, summary=Summary(value=known))
 
-    def close(self):
-        for file in self._files.values():
-            file.close()
-        self._board.close()
+    def _event(self, **fields):
+        data = Event(wall_time=time.time(), **fields).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        crc = lambda of: struct.pack("<I", masked_crc32c(of))
+        self._events.append(length + crc(length) + data + crc(data))
 
     def save_best(self, save_weights):
-        """Put the weights that `save_weights(path)` writes in place of the best so far."""
-        aside = self.directory / "aside.weights.h5"
-        save_weights(aside)
-        os.replace(aside, self.directory / "best.weights.h5")
+        """Put the weights that `save_weights(path)` writes in place of the best so far, now or where a disk is full with the next save."""
+        self._best = _weights(save_weights)
+        with contextlib.suppress(OSError):
+            self._write_best()
 
-    # Checkpoints: written to the side, renamed when whole, and the previous one kept.
+    def _write_best(self):
+        if self._best is not None:
+            checkpoints.write_whole(self.directory / "best.weights.h5", self._best)
+            self._best = None
 
     def save(self, state, arrays, replay, save_weights):
-        """Write a checkpoint.
+        """Write a checkpoint, and before it all that a full disk refused so far.
 
         Args:
-            state: agent_step, other numbers, generators' states, as JSON takes them.
-            arrays: {name: array}.
-            replay: the Replay; only rows since the last checkpoint are written.
-            save_weights: called with a path ending in .weights.h5.
-        """
-        folder = self.directory / "checkpoints"
-        aside, place = folder / "aside", folder / f"{replay.end:09d}"
-        if place.exists():
-            return  # Nothing has happened since.
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
-        self._board.flush()
-        save_weights(aside / "online.weights.h5")
-        files = {"arrays.npz": _write_npz(aside / "arrays.npz", arrays)}
-        self._segments = self._save_replay(replay)
-        state = state | dict(files=files, segments=self._segments, replay_end=replay.end,
-                             csv_sizes={name: os.fstat(file.fileno()).st_size for name, file in self._files.items()})
-        write_json(aside / "state.json", state | dict(crc32=_crc32_of(state)))
-        os.rename(aside, place)
-        _sync(folder)
-        self._forget(folder)
-
-    def _save_replay(self, replay):
-        segments = [s for s in self._segments if s["stop"] > replay.oldest and s["stop"] % SEGMENT_ROWS == 0]
-        start = max(segments[-1]["stop"] if segments else 0, replay.oldest)
-        (self.directory / "replay").mkdir(exist_ok=True)
-        while start < replay.end:
-            stop = min((start // SEGMENT_ROWS + 1) * SEGMENT_ROWS, replay.end)
-            name = f"replay/{start:09d}-{stop:09d}.npz"
-            at = np.arange(start, stop) % replay.num_rows
-            check = _write_npz(self.directory / name, {key: column[at] for key, column in replay.columns.items()})
-            segments.append(dict(name=name, start=start, stop=stop, **check))
-            start = stop
-        return segments
-
-    def _forget(self, folder):
-        places = sorted(folder.glob("[0-9]*"))
-        for place in places[:-2]:
-            shutil.rmtree(place)
-        named = {s["name"] for place in places[-2:] for s in json.loads((place / "state.json").read_text())["segments"]}
-        for path in (self.directory / "replay").iterdir():
-            if f"replay/{path.name}" not in named:
-                path.unlink()
-
-    def _newest_checkpoint(self):
-        """Return the state of the newest checkpoint that is whole; remove those above it that are not, saying so.
+            state, arrays, replay: as Checkpoints.save takes them.
+            save_weights: called with what Keras takes for a path.
 
         Raises:
-            ValueError: there are checkpoints, and none is whole.
+            OSError: it could not be written; the checkpoints before it are as they were.
         """
-        damaged = []
-        for place in sorted(self.directory.glob("checkpoints/[0-9]*"), reverse=True):
-            try:
-                state = json.loads((place / "state.json").read_text())
-                if state.pop("crc32") != _crc32_of(state):
-                    raise ValueError("state.json is not what was written")
-                for name, check in state["files"].items():
-                    _verify(place / name, check)
-                for segment in state["segments"]:
-                    _verify(self.directory / segment["name"], segment)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                damaged.append(f"{place} is damaged ({' '.join(str(error).split())})")
-                continue
-            for below in sorted(self.directory.glob("checkpoints/[0-9]*")):
-                if below.name > place.name:  # They would otherwise be taken for the newest two later on.
-                    shutil.rmtree(below)
-            if damaged:
-                print(f"{'; '.join(damaged)}; going back to the whole checkpoint {place.name}.", file=sys.stderr)
-            return state | dict(place=place)
-        if damaged:
-            raise ValueError(f"{self.directory} has no whole checkpoint: {'; '.join(damaged)}; choose another --run_dir")
-        return None
+        self._write_best()
+        for file in (*self._csv.values(), self._events):
+            file.flush()
+            os.fsync(file.descriptor)
+        sizes = {name: file.size for name, file in self._csv.items()}
+        self.checkpoints.save(state | dict(csv_sizes=sizes), arrays, replay, _weights(save_weights))
 
-    def load_arrays(self):
-        """Return the arrays of the checkpoint."""
-        with np.load(self.checkpoint["place"] / "arrays.npz") as arrays:
-            return dict(arrays)
+    def close(self):
+        """Close every file, and give up the lock.
 
-    def load_replay(self):
-        """Yield (first row, columns) of each segment of the checkpoint's replay, as replay.restore takes them."""
-        for segment in self.checkpoint["segments"]:
-            with np.load(self.directory / segment["name"]) as columns:
-                yield segment["start"], dict(columns)
+        Raises:
+            OSError: there are rows that could not be written.
+        """
+        self.checkpoints.close()
+        for file in (*self._csv.values(), self._events):
+            file.flush()
+            os.close(file.descriptor)
+        self._lock.close()
+
+
+class _Records:
+    """A file to which whole records are appended; those that a full disk refuses wait in memory, and no torn one is left.
+
+    Args:
+        path: made if missing.
+        size: what lies beyond is cut off: it was written after the checkpoint, and will be again.
+    """
+
+    def __init__(self, path, size=0):
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.size = min(size, os.fstat(self.descriptor).st_size)
+        os.ftruncate(self.descriptor, self.size)
+        self._waiting = bytearray()
+
+    def append(self, record):
+        self._waiting += record
+        with contextlib.suppress(OSError):  # The next save says so.
+            self.flush()
+
+    def flush(self):
+        """Write what waits; raise OSError where the disk still refuses it."""
+        if self._waiting:
+            written = os.pwrite(self.descriptor, self._waiting, self.size)
+            if written < len(self._waiting):
+                os.ftruncate(self.descriptor, self.size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.size += written
+            self._waiting.clear()
+
+
+class _Memory(io.BytesIO):
+    """A file in memory that Keras takes for a path: HDF5 would crash the process, at its end, had it once met a full disk."""
+
+    def __str__(self):
+        return "memory.weights.h5"
+
+
+def _weights(save_weights):
+    """Return as bytes what `save_weights(path)` writes."""
+    memory = _Memory()
+    save_weights(memory)
+    return memory.getbuffer()
+
+
+def _lock(directory):
+    """Lock a run's directory for this process; the lock goes when the process does, on a network's file system too.
+
+    Returns:
+        The open file. To close any other handle on it in this process would unlock.
+
+    Raises:
+        ValueError: another process has locked it.
+    """
+    file = open(directory / "lock", "a+b", buffering=0)  # noqa: SIM115 - open as long as the run
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.seek(0)
+        raise ValueError(f"{directory} is in use: {file.read().decode()} trains there; stop it, or choose another --run_dir") from error
+    except OSError as error:
+        print(f"{directory} cannot be locked ({error.strerror}): see to it that no other process trains there.", file=sys.stderr)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return file
 
 
 def read_config(directory):
@@ -227,51 +241,6 @@ def refuse_other_settings(directory, before, now):
         spell = lambda name: "KERAS_BACKEND" if name == "backend" else f"--{name}"
         changes = ", ".join(f"{spell(name)} was {before.get(name)} and is now {now.get(name)}" for name in names)
         raise ValueError(f"{directory} holds a run with other settings: {changes}; repeat them, or choose another --run_dir")
-
-
-def write_json(path, value):
-    """Write JSON to the side and rename it into place."""
-    aside = path.with_suffix(".aside")
-    with open(aside, "w") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def _write_npz(path, arrays):
-    """Write {name: array} as numpy's .npz; return its size and checksum. Level 1 shrinks Atari frames about tenfold, faster than a disk."""
-    with open(path, "wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    return dict(size=path.stat().st_size, crc32=_crc32(path))
-
-
-def _crc32(path):
-    crc = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            crc = zlib.crc32(block, crc)
-    return crc
-
-
-def _crc32_of(state):
-    return zlib.crc32(json.dumps(state).encode())
-
-
-def _verify(path, check):
-    if path.stat().st_size != check["size"] or _crc32(path) != check["crc32"]:
-        raise ValueError(f"{path.name} is not what was written")
-
-
-def _sync(folder):
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def _cell(value):

@@ -21,8 +21,8 @@ import trainer
 import wrappers
 
 GROUPS = ("run", "environment", "learning", "exploration", "evaluation")
-UNNAMED = ("network", "env", "seed", "run_dir", "jid", "resume", *runs.FREE)  # never part of a run's name as a flag of their own
-NO_SETTING = ("run_dir", "jid", "resume")  # not part of what a run computes
+NO_SETTING = ("run_dir", "jid", "resume", "max_hours")  # not part of what a run computes
+UNNAMED = ("network", "env", "seed", *NO_SETTING, *runs.FREE)  # never part of a run's name as a flag of their own
 
 
 def define_flags():
@@ -41,6 +41,8 @@ def define_flags():
     string("jid", None, "a name of your own for the run, put into run_dir", **run)
     choice("resume", "auto", ["auto", "never"], "auto: go on where run_dir stopped; never: refuse a run_dir that is not empty", **run)
     integer("checkpoint_period", 50_000, "between checkpoints [agent steps]", 1, **run)
+    real("max_hours", 0.0, "age of this process at which it saves and exits with code 75, 0: none; leave a job some minutes to save "
+         "[hours]", 0, **run)
 
     integer("num_envs", 8, "environments stepped together [environments]", 1, **env)
     integer("history", None, "frames stacked into one observation [frames; default 4 for DQN, Mnih et al. 2015; 1 for DRQN]", 1, **env)
@@ -85,7 +87,7 @@ def configure(arguments):
     """Turn command line arguments into a config: `train(configure(["--env=Pong", "--flicker=0.5"]))`.
 
     Returns:
-        dict(settings=every flag resolved, run_dir, resume, command).
+        dict(settings=every flag resolved, run_dir, resume, max_hours, command).
 
     Raises:
         ValueError, flags.Error: one sentence on what was given and what is expected.
@@ -118,7 +120,7 @@ def configure(arguments):
     _check(settings)
     settings["backend"] = keras.backend.backend()
     return dict(settings=settings, run_dir=given["run_dir"] or _name_run(arguments, given), resume=given["resume"],
-                command=["train.py", *arguments])
+                max_hours=given["max_hours"], command=["train.py", *arguments])
 
 
 def _check(settings):
@@ -154,7 +156,7 @@ def train(config):
 
 
 def main(arguments):
-    """Return the exit code: 0 finished, 1 or 2 for bad input, 128 + the signal that stopped the run."""
+    """Return the exit code: 0 finished, 1 training failed, 2 bad input, 75 stopped by --max_hours, 128 + the signal that stopped it."""
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
         values = define_flags()
         print(__doc__, *(values.module_help(group) for group in GROUPS), sep="\n")
@@ -170,18 +172,17 @@ def main(arguments):
         return 130
     print(f"{run.run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items() if value is not None))
     try:
-        stopped = run.train()
-    except FloatingPointError as error:
+        code = run.train()
+    except (FloatingPointError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # the second one
         print(f"train.py: left at once; {run.run.directory} goes on from its newest checkpoint", file=sys.stderr)
         return 130
-    if stopped:
+    if code:
         print(f"Stopped at agent step {run.agent_step:,}, saved in {run.run.directory}. Go on with the same command:\n"
               f"  python {' '.join(config['command'])}")
-        return 128 + stopped
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
 """The training loop over the parts of a run (Hausknecht & Stone 2015, section 4.2)."""
 
 import collections
-import contextlib
-import pathlib
 import re
 import signal
 import sys
 import time
 
 import numpy as np
-from tqdm import tqdm
 
 import backends
+import job
 import replay
 import rollout
 import runs
 
 LEARN_PERIOD = 1000  # agent steps per row of learn.csv
+OUT_OF_HOURS = 75  # exit code of a run that --max_hours stopped: EX_TEMPFAIL, the same command goes on
 
 
 class Trainer:
@@ -26,7 +25,7 @@ class Trainer:
         self.settings = s = config["settings"]
         self.envs = rollout.make_envs(s, s["num_envs"])
         shape = self.envs.frame_shape, self.envs.frame_dtype
-        needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape), available_memory()
+        needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape), job.available_memory()
         if needed > free:
             raise ValueError(f"--bufflen={s['bufflen']} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free; "
                              f"expected at most --bufflen={int(s['bufflen'] * free / needed * 0.9)}")
@@ -41,40 +40,62 @@ class Trainer:
         self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, float("nan")
         self.returns = collections.deque(maxlen=100)  # of complete episodes
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()  # since the last row of learn.csv
-        self.clock = _Clock(self.phases)
+        self.clock = job.Clock(self.phases)
         self.run = runs.Run(config["run_dir"], s, config["resume"], config["command"])
-        if self.run.checkpoint:
+        self.max_hours = config["max_hours"]
+        if self.run.checkpoints.state:
             self._restore()
+        self.started = time.monotonic()
 
     def train(self):
-        """Run the loop to maxsteps or a signal; leave a checkpoint. Returns the signal, or None."""
+        """Run the loop to maxsteps, a signal or max_hours; leave a checkpoint.
+
+        Returns:
+            The exit code: 0 finished, OUT_OF_HOURS, or 128 + the signal.
+
+        Raises:
+            OSError: what there was to save in the end could not be.
+        """
         s, run = self.settings, self.run
         if self.agent_step >= s["maxsteps"]:
             print(f"{run.directory} is finished: {self.agent_step:,} of {s['maxsteps']:,} agent steps. Raise --maxsteps to go on.")
-        self.started = time.monotonic()
-        with _signals() as caught, _Progress(self.agent_step, s["maxsteps"]) as progress:
+        with job.stopping(self.max_hours) as caught, job.Progress(self.agent_step, s["maxsteps"]) as progress:
             while self.agent_step < s["maxsteps"] and not caught:
-                before = self.agent_step
                 self.advance()
-                due = lambda period, before=before: self.agent_step // period > before // period
-                if due(s["target_period"]):
-                    self.agent.sync_target()
-                if due(LEARN_PERIOD):
-                    self._log()
-                if due(s["eval_period"]):
-                    self._evaluate()
-                if due(s["checkpoint_period"]):
-                    self._save()
                 progress.update(self.agent_step, self._vital_signs)
-            if self.replay.end:
-                self._save()
-        if any(self.pending.values()):
-            self._log()  # A last, short row; a run that goes on cuts it off and writes the whole one.
-        run.close()
-        return caught[0] if caught else None
+            try:
+                if self.replay.end:
+                    self._save()
+                if any(self.pending.values()):
+                    self._log()  # A last, short row; a run that goes on cuts it off and writes the whole one.
+                run.close()
+            except OSError as error:
+                raise OSError(f"{run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); "
+                              "it goes on from the last good checkpoint") from error
+        if not caught or self.agent_step >= s["maxsteps"]:
+            return 0
+        return OUT_OF_HOURS if caught[0] == signal.SIGALRM else 128 + caught[0]
 
     def advance(self):
-        """One vector step: reset all environments where that is due; otherwise act, step and learn side by side, and store."""
+        """Make one vector step, and whatever is due after it."""
+        s, before = self.settings, self.agent_step
+        self._vector_step()
+        due = lambda period: self.agent_step // period > before // period
+        if due(s["target_period"]):
+            self.agent.sync_target()
+        if due(LEARN_PERIOD):
+            self._log()
+        if due(s["eval_period"]):
+            self._evaluate()
+        if due(s["checkpoint_period"]):
+            try:
+                self._save()
+            except OSError as error:
+                print(f"{self.run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); its last "
+                      f"good checkpoint stays, and the next try is in {s['checkpoint_period']:,} agent steps.", file=sys.stderr)
+
+    def _vector_step(self):
+        """Reset all environments where that is due; otherwise act, step and learn side by side; store what came out."""
         self.clock()
         if self.rollout.reseed_due:
             row, episodes = self.rollout.reseed()
@@ -84,6 +105,7 @@ class Trainer:
             self.agent_step += int((~self.rollout.last).sum())  # Those that ended in the last step reset in this one.
             row, episodes = self.rollout.step(actions, meanwhile=self._learn)
         self.replay.append(**row)
+        self.run.checkpoints.write_ahead(self.replay)
         self.clock("environment")
         for episode in episodes:
             self.episodes += 1
@@ -179,7 +201,7 @@ class Trainer:
 
     def _restore(self):
         """Go on where the checkpoint ends, equal to a run that never stopped."""
-        state, arrays = self.run.checkpoint, self.run.load_arrays()
+        state, arrays = self.run.checkpoints.state, self.run.checkpoints.load_arrays()
         for name in self._COUNTERS:
             setattr(self, name, state[name])
         self.seconds_before = state["seconds"]
@@ -188,7 +210,7 @@ class Trainer:
         self.phases.update(state["phases"])
         self.rng.bit_generator.state = state["generators"]["exploration"]
         self.replay.rng.bit_generator.state = state["generators"]["replay"]
-        self.replay.restore(self.run.load_replay(), state["replay_end"])
+        self.replay.restore(self.run.checkpoints.load_replay(), state["replay_end"])
         part = lambda prefix: {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
         self.agent.set_state(part("agent/"))
         if not self.rollout.set_state(part("rollout/")):
@@ -196,68 +218,6 @@ class Trainer:
                   "Its running episodes are cut, and training goes on with new ones.", file=sys.stderr)
             self.rollout.cut_short()
         print(f"Going on at agent step {self.agent_step:,} of {self.run.directory}.")
-
-
-class _Clock:
-    """Adds the seconds since its last call to a phase, or to none."""
-
-    def __init__(self, phases):
-        self.phases, self.last = phases, time.perf_counter()
-
-    def __call__(self, phase=None):
-        now = time.perf_counter()
-        if phase:
-            self.phases[phase] += now - self.last
-        self.last = now
-
-
-class _Progress:
-    """One progress bar on a terminal; elsewhere, such as in a job's log, one plain line a minute."""
-
-    PERIOD = 60  # seconds between plain lines
-
-    def __init__(self, agent_step, maxsteps):
-        self.bar = tqdm(total=maxsteps, initial=agent_step, unit="step", unit_scale=True, dynamic_ncols=True,
-                        disable=not sys.stderr.isatty())
-        self.maxsteps, self.from_step = maxsteps, agent_step
-        self.started = self.told = self.drawn = time.monotonic()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.bar.close()
-
-    def update(self, agent_step, values):
-        """Show `agent_step` and what `values()` returns, where it is time to."""
-        now = time.monotonic()
-        if not self.bar.disable and now - self.drawn > 0.5:
-            self.drawn = now
-            self.bar.set_postfix(values(), refresh=False)
-            self.bar.update(agent_step - self.bar.n)
-        elif self.bar.disable and (now - self.told > self.PERIOD or agent_step >= self.maxsteps):
-            self.told = now
-            speed = (agent_step - self.from_step) / (now - self.started)
-            left = (self.maxsteps - agent_step) / max(speed, 1e-9)
-            print(f"{agent_step:,}/{self.maxsteps:,} agent steps, {speed:.0f} steps/s, {tqdm.format_interval(left)} left, "
-                  + ", ".join(f"{name} {value}" for name, value in values().items()), flush=True)
-
-
-@contextlib.contextmanager
-def _signals():
-    """Collect SIGINT, SIGTERM and SIGUSR1 in a list, so that the step in progress is finished; a second Ctrl-C leaves at once."""
-    caught = []
-
-    def catch(number, _):
-        caught.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def epsilon_schedule(epsilon_begin, epsilon_end, epsilon_decay, epsilonStep):
@@ -272,21 +232,3 @@ def epsilon_schedule(epsilon_begin, epsilon_end, epsilon_decay, epsilonStep):
             raise ValueError(f"--epsilon_decay={epsilon_decay} is no schedule; expected linear:<N>steps, such as linear:1000000steps")
         decrement = (epsilon_begin - epsilon_end) / int(match[1])
     return lambda agent_step: max(epsilon_end, epsilon_begin - decrement * agent_step)
-
-
-def available_memory():
-    """Return the bytes that this process may still take: free on the machine, or left to its control groups if that is less."""
-    read = lambda *path: pathlib.Path(*path).read_text()
-    free = [int(re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo"))[1]) * 1024]
-    for line in read("/proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        v1 = "memory" in controllers.split(",")
-        root = pathlib.Path("/sys/fs/cgroup/memory" if v1 else "/sys/fs/cgroup")
-        limit, used, cache = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file") if v1 else (
-            "memory.max", "memory.current", "inactive_file")
-        for folder in [root / group.lstrip("/"), *(root / group.lstrip("/")).parents]:  # Slurm limits a job's group, above its steps'
-            if root in (folder, *folder.parents):
-                with contextlib.suppress(OSError, ValueError, TypeError):  # "max" is no number: no limit
-                    reclaimable = int(re.search(rf"^{cache} (\d+)", read(folder, "memory.stat"), re.M)[1])
-                    free.append(int(read(folder, limit)) - int(read(folder, used)) + reclaimable)
-    return min(free)

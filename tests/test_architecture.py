@@ -7,13 +7,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
-GROUND = {"replay", "wrappers", "runs", "models", "backends"}
+GROUND = {"replay", "wrappers", "runs", "checkpoints", "job", "models", "backends"}
 MAY_IMPORT = {
     **{name: {"trainer", "rollout", "stats", "film", "agent"} | GROUND for name in SCRIPTS},
     "trainer": {"rollout", "agent"} | GROUND,
     **{name: {"agent"} | GROUND for name in ("rollout", "stats", "film")},
     "agent": {"backends", "models"},
     **{name: set() for name in GROUND},
+    "runs": {"checkpoints"},  # a run's directory holds its checkpoints
 }
 FILES = sorted(path.stem for path in ROOT.glob("*.py"))
 

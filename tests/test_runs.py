@@ -2,10 +2,17 @@
 
 import csv
 import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import checkpoints
+import disks
 import replay
 import runs
 
@@ -15,7 +22,7 @@ NUM_ENVS = 2
 
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch):
-    monkeypatch.setattr(runs, "SEGMENT_ROWS", 8)
+    monkeypatch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 8 * NUM_ENVS)
 
 
 def open_run(directory, resume="auto", **changed):
@@ -37,7 +44,7 @@ def save(run, ring, end):
     """Go on to row `end`, write a row of train.csv, and a checkpoint."""
     fill(ring, end)
     episode(run, end)
-    run.save(dict(agent_step=end * NUM_ENVS), dict(value=np.arange(500) + end), ring, lambda path: path.write_bytes(b"weights"))
+    run.save(dict(agent_step=end * NUM_ENVS), dict(value=np.arange(500) + end), ring, lambda path: path.write(b"weights"))
 
 
 def episode(run, agent_step):
@@ -58,11 +65,11 @@ def tree(directory):
 
 def check_restores(run, end):
     """Assert that the run goes on at row `end`, with the replay of then."""
-    assert run.checkpoint["replay_end"] == end and run.checkpoint["agent_step"] == end * NUM_ENVS
-    np.testing.assert_array_equal(run.load_arrays()["value"], np.arange(500) + end)
+    assert run.checkpoints.state["replay_end"] == end and run.checkpoints.state["agent_step"] == end * NUM_ENVS
+    np.testing.assert_array_equal(run.checkpoints.load_arrays()["value"], np.arange(500) + end)
     restored, expected = make_replay(), make_replay()
     fill(expected, end)
-    restored.restore(run.load_replay(), end)
+    restored.restore(run.checkpoints.load_replay(), end)
     for name, column in expected.columns.items():
         np.testing.assert_array_equal(restored.columns[name], column, err_msg=name)
 
@@ -100,7 +107,7 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path):
     run = open_run(tmp_path)
     episode(run, 1)
     run.close()
-    assert open_run(tmp_path).checkpoint is None
+    assert open_run(tmp_path).checkpoints.state is None
     assert steps_in_csv(tmp_path) == []
 
 
@@ -147,7 +154,7 @@ def test_full_segments_are_never_written_again(tmp_path):
     save(run, ring, 25)
     run.close()
     run = open_run(tmp_path)  # Nor after the run has stopped and goes on.
-    ring.restore(run.load_replay(), 25)
+    ring.restore(run.checkpoints.load_replay(), 25)
     save(run, ring, 27)
     for name in ("000000000-000000008.npz", "000000008-000000016.npz"):
         now = (tmp_path / "replay" / name).stat()
@@ -164,9 +171,11 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-9])
 
 
-NEWEST = dict(arrays="checkpoints/000000027/arrays.npz", replay="replay/000000024-000000027.npz", state="checkpoints/000000027/state.json")
+NEWEST = dict(arrays="checkpoints/000000027/arrays.npz", weights="checkpoints/000000027/online.weights.h5",
+              replay="replay/000000024-000000027.npz",
+              state="checkpoints/000000027/state.json")
 DAMAGE = [(flip, "arrays"), (truncate, "replay"), (truncate, "state")]
-MORE_DAMAGE = [(truncate, "arrays"), (flip, "replay"), *((pathlib.Path.unlink, part) for part in NEWEST)]
+MORE_DAMAGE = [(damage, part) for damage in (flip, truncate, pathlib.Path.unlink) for part in NEWEST if (damage, part) not in DAMAGE]
 
 
 def damaged_run(directory, damage, part):
@@ -191,7 +200,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys, 
 @pytest.mark.parametrize("damage, part", DAMAGE)
 def test_after_a_fall_the_damaged_checkpoint_is_written_anew(tmp_path, damage, part):
     run, ring = damaged_run(tmp_path, damage, part), make_replay()
-    ring.restore(run.load_replay(), 20)
+    ring.restore(run.checkpoints.load_replay(), 20)
     save(run, ring, 27)
     run.close()
     check_restores(open_run(tmp_path), 27)
@@ -200,41 +209,160 @@ def test_after_a_fall_the_damaged_checkpoint_is_written_anew(tmp_path, damage, p
 @pytest.mark.parametrize("damage, part", DAMAGE)
 def test_after_a_fall_the_newest_two_whole_checkpoints_stay(tmp_path, damage, part):
     run, ring = damaged_run(tmp_path, damage, part), make_replay()
-    ring.restore(run.load_replay(), 20)
+    ring.restore(run.checkpoints.load_replay(), 20)
     save(run, ring, 31)
     run.close()
     truncate(tmp_path / "checkpoints/000000031/arrays.npz")
     check_restores(open_run(tmp_path), 20)
 
 
-def test_a_checkpoint_that_was_not_finished_is_none(tmp_path):
+def test_best_weights_are_replaced(tmp_path):
+    run = open_run(tmp_path)
+    for weights in (b"first", b"second"):
+        run.save_best(lambda path, weights=weights: path.write(weights))
+        assert (tmp_path / "best.weights.h5").read_bytes() == weights
+
+
+def test_segments_written_ahead_are_those_of_a_checkpoint(tmp_path):
+    runs_of = [open_run(tmp_path / name) for name in ("ahead", "at_once")]
+    rings = [make_replay(), make_replay()]
+    for end in (7, 8, 9, 15, 16, 24, 27, 32, 40, 41):
+        for run, ring in zip(runs_of, rings):
+            fill(ring, end)
+            if run is runs_of[0]:
+                run.checkpoints.write_ahead(ring)
+            if end in (9, 27, 41):
+                save(run, ring, end)
+    names = [{name for name in tree(run.directory) if name.startswith(("replay", "checkpoints"))} for run in runs_of]
+    assert names[0] == names[1]
+    check_restores(open_run(tmp_path / "ahead"), 41)
+
+
+# A full disk, and a directory that cannot be written
+
+
+@pytest.fixture
+def disk(tmp_path):
+    with disks.small_disk(tmp_path / "disk") as disk:
+        yield disk
+
+
+def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
+    directory, ring = disk.place / "run", make_replay()
+    run = open_run(directory)
+    run.save_best(lambda path: path.write(b"first" * 999))
+    save(run, ring, 10)
+    before = tree(directory)
+    disk.fill()
+    for end in (16, 21, 24, 27):
+        for _ in range(200):  # More than the rest of a page takes.
+            episode(run, end)
+            run.scalars(end, train__episode_return=1.0)
+        fill(ring, end)
+        run.checkpoints.write_ahead(ring)
+        run.save_best(lambda path: path.write(b"later" * 999))
+        with pytest.raises(OSError, match="No space left|File too large"):
+            save(run, ring, end)
+        now = tree(directory)
+        assert now.keys() == before.keys()
+        for name in now:
+            assert now[name].startswith(before[name])
+            assert name != "train.csv" or now[name].endswith(b"\n")
+        check_restores(open_run_elsewhere(directory), 10)
+    disk.free()
+    save(run, ring, 30)
+    assert steps_in_csv(directory) == [10, *(end for end in (16, 21, 24, 27) for _ in range(201)), 30]
+    assert (directory / "best.weights.h5").read_bytes() == b"later" * 999
+    run.close()
+    check_restores(open_run(directory), 30)
+    assert not list(directory.rglob("*aside*"))
+
+
+def test_wherever_in_a_checkpoint_the_disk_becomes_full(disk):
+    run, ring = open_run(disk.place / "run"), make_replay()
+    save(run, ring, 10)
+    before, noise = tree(run.directory), np.random.default_rng(0).random(9000)  # 72 kB that do not shrink
+    fill(ring, 30)
+    for pages in range(60):
+        disk.fill(but=4096 * pages)
+        try:
+            run.save(dict(agent_step=60), dict(noise=noise), ring, lambda path: path.write(noise.tobytes()))
+            break
+        except OSError:
+            assert tree(run.directory) == before | {name: data for name, data in tree(run.directory).items() if name.startswith("replay/")}
+        disk.free()
+    assert pages > 30 or not disk.mounted
+    run.close()
+    assert open_run(run.directory).checkpoints.state["agent_step"] == 60
+
+
+def open_run_elsewhere(directory):
+    """Open a copy of a run, as after SIGKILL, on another disk."""
+    copy = shutil.copytree(directory, directory.parent.parent / "copy", dirs_exist_ok=True)
+    run = open_run(copy)
+    assert steps_in_csv(copy) == [10]
+    return run
+
+
+@pytest.mark.parametrize("part", ["checkpoints", "replay"])
+def test_a_folder_that_cannot_be_written_leaves_the_last_checkpoint_whole(tmp_path, part):
     run, ring = open_run(tmp_path), make_replay()
     save(run, ring, 10)
-    fill(ring, 20)
-    with pytest.raises(OSError, match="disk full"):
-        def fail(path):
-            path.write_bytes(b"half")
-            raise OSError("disk full")
-        run.save(dict(agent_step=40), dict(value=np.zeros(3)), ring, fail)
+    (tmp_path / part).rename(tmp_path / "moved")
+    (tmp_path / part).touch()  # Root may write into any folder, but not into a file as if it were one.
+    fill(ring, 16)
+    run.checkpoints.write_ahead(ring)
+    with pytest.raises(OSError, match="Not a directory|File exists"):
+        save(run, ring, 16)
+    (tmp_path / part).unlink()
+    (tmp_path / "moved").rename(tmp_path / part)
+    save(run, ring, 18)
     run.close()
-    run = open_run(tmp_path)
-    check_restores(run, 10)
-    save(run, ring, 21)
-    run.close()
-    check_restores(open_run(tmp_path), 21)
+    check_restores(open_run(tmp_path), 18)
+    assert steps_in_csv(tmp_path) == [10, 16, 18]
 
 
-def test_best_weights_are_replaced_whole(tmp_path):
-    run = open_run(tmp_path)
-    run.save_best(lambda path: path.write_bytes(b"first"))
-    with pytest.raises(OSError, match="disk full"):
-        def fail(path):
-            path.write_bytes(b"half")
-            raise OSError("disk full")
-        run.save_best(fail)
-    assert (tmp_path / "best.weights.h5").read_bytes() == b"first"
-    run.save_best(lambda path: path.write_bytes(b"second"))
-    assert (tmp_path / "best.weights.h5").read_bytes() == b"second"
+def test_rows_that_could_not_be_written_in_the_end_are_an_error(disk):
+    run = open_run(disk.place / "run")
+    disk.fill()
+    for _ in range(400):
+        episode(run, 7)
+    with pytest.raises(OSError, match="No space left|File too large"):
+        run.close()
+
+
+# One process at a time
+
+
+HOLDER = """
+import sys, runs
+run = runs.Run(sys.argv[1], eval(sys.argv[2]))
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_second_process_is_refused_and_told_which_is_the_first(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path), repr(SETTINGS)], cwd=pathlib.Path(runs.__file__).parent,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "open\n"
+        before = tree(tmp_path)
+        with pytest.raises(ValueError, match=f"in use: process {holder.pid} on {re.escape(socket.gethostname())} trains there") as error:
+            open_run(tmp_path)
+        assert "\n" not in str(error.value) and tree(tmp_path) == before
+        assert runs.read_config(tmp_path)["settings"] == SETTINGS  # To read needs no lock.
+    finally:
+        holder.kill()
+        holder.communicate()
+    open_run(tmp_path).close()  # The lock went with its process.
+
+
+@pytest.mark.parametrize("leftover", ["lock", "config.json.aside"])
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_a_run_killed_before_its_config_can_begin(tmp_path, leftover, resume):
+    (tmp_path / leftover).write_text("half")
+    assert open_run(tmp_path, resume).checkpoints.state is None
 
 
 # Directories refused
@@ -303,7 +431,7 @@ def test_never_refuses_a_run_and_deletes_nothing(tmp_path):
 @pytest.mark.parametrize("place", [".", "a/b"])
 @pytest.mark.parametrize("resume", ["auto", "never"])
 def test_an_empty_or_missing_directory_is_begun(tmp_path, place, resume):
-    assert open_run(tmp_path / place, resume).checkpoint is None
+    assert open_run(tmp_path / place, resume).checkpoints.state is None
     assert runs.read_config(tmp_path / place)["settings"] == SETTINGS
 
 

@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 import agent
+import checkpoints
+import disks
+import job
 import replay
 import rollout
 import runs
@@ -37,7 +40,7 @@ def small_periods():
     """Make every period of a run happen within a few hundred agent steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "LEARN_PERIOD", 70)
-        patch.setattr(runs, "SEGMENT_ROWS", 16)
+        patch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 16 * NUM_ENVS)
         yield
 
 
@@ -121,6 +124,11 @@ def test_training_changes_the_weights(whole):
     changed = [name for name in before if name.startswith("online/") and not np.array_equal(before[name], after[name])]
     assert len(changed) == sum(name.startswith("online/") for name in before)
     assert all(np.isfinite(value).all() for value in after.values())
+
+
+def test_acting_and_learning_are_each_traced_once_in_a_run_with_its_evaluations(whole):
+    assert whole["run"].evaluations == 3 and whole["run"].settings["eval_episodes"] != NUM_ENVS
+    assert sorted(whole["run"].agent.traces) == ["act", "learn"]
 
 
 def test_updates_are_owed_by_agent_steps_without_a_burst(whole):
@@ -267,8 +275,8 @@ def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, monkeypatch, capsys, n
 
 
 def test_a_signal_before_the_first_step_leaves_a_run_that_can_begin(tmp_path, monkeypatch):
-    enter = trainer._Progress.__enter__
-    monkeypatch.setattr(trainer._Progress, "__enter__", lambda self: signal.raise_signal(signal.SIGINT) or enter(self))
+    enter = job.Progress.__enter__
+    monkeypatch.setattr(job.Progress, "__enter__", lambda self: signal.raise_signal(signal.SIGINT) or enter(self))
     arguments = [*CARTPOLE, f"--run_dir={tmp_path}"]
     assert train.main(arguments) == 128 + signal.SIGINT
     monkeypatch.undo()
@@ -284,6 +292,88 @@ def test_killed_and_continued_equals_uninterrupted(again, tmp_path, monkeypatch)
         go(again["arguments"], tmp_path)
     assert go(again["arguments"], tmp_path).agent_step >= MAXSTEPS
     assert_same_runs(again["directory"], tmp_path)
+
+
+def at_steps(monkeypatch, calls):
+    """Make each `call` of {agent_step: call} after the vector step that reaches its agent step."""
+    step, left = trainer.Trainer.advance, dict(calls)
+
+    def advance(self):
+        step(self)
+        for at_step in [at_step for at_step in left if self.agent_step >= at_step]:
+            left.pop(at_step)()
+    monkeypatch.setattr(trainer.Trainer, "advance", advance)
+
+
+FULL = "No space left on device|File too large"
+
+
+def test_a_disk_that_is_full_for_a_while_changes_nothing(again, tmp_path, monkeypatch, capsys):
+    with disks.small_disk(tmp_path / "disk") as disk:
+        at_steps(monkeypatch, {95: disk.fill, 275: disk.free})  # Two checkpoints fall into it, and two evaluations.
+        assert train.main([*again["arguments"], f"--run_dir={disk.place / 'run'}"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        said = [line for line in said if "agent steps, " not in line]
+        assert len(said) == 2
+        assert all(re.search(rf"could not be saved at agent step \d+ \(({FULL})\); .* is in 90 agent steps", line) for line in said)
+        assert_same_runs(again["directory"], disk.place / "run")
+        assert not list(disk.place.rglob("*aside*"))
+        another, best = rollout.make_agent(again["run"].settings, again["run"].envs), []
+        for directory in (again["directory"], disk.place / "run"):
+            another.load_weights(directory / "best.weights.h5")
+            best.append(another.get_state()["online/0"])
+        np.testing.assert_array_equal(*best)
+
+
+@pytest.mark.parametrize("how", ["maxsteps", "signal", "max_hours"])
+def test_a_run_asked_to_stop_that_cannot_save_fails_and_goes_on_later(again, tmp_path, monkeypatch, capsys, how):
+    with disks.small_disk(tmp_path / "disk") as disk, monkeypatch.context() as patch:
+        stop = dict(maxsteps=lambda: None, signal=lambda: signal.raise_signal(signal.SIGUSR1),
+                    max_hours=lambda: signal.raise_signal(signal.SIGALRM))[how]  # What the timer of max_hours sends.
+        at_steps(patch, {185: disk.fill, 190: stop})
+        arguments = [*again["arguments"], f"--run_dir={disk.place / 'run'}"]
+        assert train.main(arguments) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert re.search(rf"^train.py: .*/run could not be saved at agent step \d+ \(({FULL})\)", said)
+        patch.undo()
+        disk.free()
+        assert train.main(arguments) == 0
+        step = int(re.search(r"Going on at agent step (\d+)", capsys.readouterr().out)[1])
+        assert 180 <= step < 180 + NUM_ENVS
+        assert_same_runs(again["directory"], disk.place / "run")
+
+
+def test_max_hours_stops_with_a_code_of_its_own_and_the_run_goes_on(again, tmp_path, monkeypatch, capsys):
+    arguments = [*again["arguments"], f"--run_dir={tmp_path}"]
+    monkeypatch.setattr(job, "process_seconds", lambda: 3600.0 * 7)  # As if reading the replay had taken that long.
+    assert train.main([*arguments, "--max_hours=7"]) == trainer.OUT_OF_HOURS == 75
+    assert "Go on with the same command" in capsys.readouterr().out
+    assert train.main([*arguments, "--max_hours=9000"]) == 0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert_same_runs(again["directory"], tmp_path)
+
+
+def test_a_finished_run_is_finished_whatever_stops_it_then(tmp_path, monkeypatch):
+    at_steps(monkeypatch, {100: lambda: signal.raise_signal(signal.SIGTERM)})
+    assert train.main([*CARTPOLE, "--maxsteps=100", f"--run_dir={tmp_path}"]) == 0
+
+
+def test_hours_count_from_the_start_of_the_process():
+    age = lambda: int(subprocess.run(["ps", "-o", "etimes=", "-p", str(os.getpid())], capture_output=True, text=True, check=True).stdout)
+    before, seconds, after = age(), job.process_seconds(), age()
+    assert before <= seconds <= after + 1
+
+
+def test_weights_of_another_network_are_refused(tmp_path, capsys):
+    arguments = [*CARTPOLE, "--maxsteps=100", f"--run_dir={tmp_path}"]
+    assert train.main(arguments) == 0
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["settings"]["units"] = 9  # As if someone had edited it to try.
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert train.main([*arguments, "--units=9"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"the checkpoint's online/\d+ has shape .*; expected ", said) and said.count("\n") == 1
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(again, tmp_path, capsys):
@@ -358,6 +448,26 @@ def test_ctrl_c_during_a_game_and_the_same_command_again(tmp_path):
     check_ctrl_c([*BREAKOUT, "--maxsteps=3000", "--bufflen=1600", "--checkpoint_period=700", "--eval_period=900"], tmp_path, num_rows=8)
 
 
+@pytest.mark.slow
+def test_killed_at_random_moments_and_inside_checkpoints(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks/kills.py"), "--kills=12", f"--out={tmp_path}"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with open(tmp_path / "kills.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["exit"] == str(-signal.SIGKILL) for row in rows) == 12
+    assert {row["run"] for row in rows if row["equal"] == "yes"} == {"CartPole", "Breakout"}
+
+
+@pytest.mark.slow
+def test_saving_and_loading_400_000_timesteps_of_atari_takes_at_most_300_mb(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks/saving.py"), f"--out={tmp_path}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert measured["timesteps"] == 400_000 and measured["replay_raw_mb"] > 2800
+    assert all(measured[name] <= 300 for name in ("first_save_extra_mb", "periodic_extra_mb", "load_extra_mb")), measured
+
+
 # Settings
 
 
@@ -426,7 +536,7 @@ def test_a_step_of_zero_never_decays():
 
 
 def test_free_memory_is_no_more_than_the_machine_has():
-    assert 0 < trainer.available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < job.available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 # Flags
@@ -442,6 +552,7 @@ def test_at_most_45_flags_each_in_the_help_of_its_group(capsys):
     for group, own in groups.items():
         named = set(re.findall(r"^  --(?:\[no\])?(\w+):", sections[group], re.MULTILINE))
         assert named == {flag.name for flag in own}
+        assert f"| {group} | {' '.join(f'`--{flag.name}`' for flag in own)} |" in (ROOT / "README.md").read_text()
 
 
 def test_every_count_names_its_unit_in_brackets():
