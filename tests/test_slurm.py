@@ -95,6 +95,7 @@ def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole):
     assert slurm.job(job)["TresPerNode"] == "gres:gpu:1"
     run = slurm.repository / "warned"
     slurm.begun(run)
+    assert status.look(run)[0][1] == "running"
     slurm("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:USR1@300 does
     assert slurm.state_at_the_end(job) == "COMPLETED", slurm.log(job)
     assert slurm.job(job)["Restarts"] == "1"
@@ -113,6 +114,7 @@ def test_a_requeued_and_then_a_killed_job_lose_nothing(slurm, whole):
         if b"train.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             os.kill(pid, signal.SIGKILL)
     assert slurm.state_at_the_end(job) == "FAILED" and status.saved_step(run) < 3000
+    assert status.look(run)[0][1] == "waiting"
     job = slurm.sbatch(*command)
     assert slurm.state_at_the_end(job) == "COMPLETED" and "Going on at agent step" in slurm.log(job), slurm.log(job)
     assert_same_runs(whole[1], run)
