@@ -74,8 +74,8 @@ class Trainer:
                     try:
                         self._save()
                     except OSError as error:
-                        print(f"{run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); its last "
-                              f"good checkpoint stays, and the next try is in {s['checkpoint_period']:,} agent steps.", file=sys.stderr)
+                        job.tell(f"{run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); its "
+                                 f"last good checkpoint stays, and the next try is in {s['checkpoint_period']:,} agent steps.", sys.stderr)
                 progress.update(self.agent_step, self._vital_signs)
             try:
                 if self.replay.end:

@@ -320,6 +320,18 @@ def test_a_disk_that_is_full_for_a_while_changes_nothing(again, tmp_path, monkey
         np.testing.assert_array_equal(*best)
 
 
+def test_a_log_on_a_full_disk_does_not_stop_training(again, tmp_path, monkeypatch):
+    monkeypatch.setattr(job.Progress, "PERIOD", 0)  # A line at every step.
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert train.main([*again["arguments"], f"--run_dir={tmp_path}"]) == 0
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            full.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # So that it can be closed.
+    assert_same_runs(again["directory"], tmp_path)
+
+
 @pytest.mark.parametrize("how", ["maxsteps", "signal", "max_hours"])
 def test_a_run_asked_to_stop_that_cannot_save_fails_and_goes_on_later(again, tmp_path, monkeypatch, capsys, how):
     with disks.small_disk(tmp_path / "disk") as disk, monkeypatch.context() as patch:
