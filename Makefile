@@ -1,6 +1,7 @@
 # make run        a first look: DRQN on Frostbite, then flickering CartPole, which learns within minutes; scores, films, curves
 # make test       the tests                       make lint    ruff
 # make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
+# make bench      speed beside the peers', in a virtual environment of their own; the paper's table of costs. Alone on the machine
 PYTHON := .venv/bin/python
 FROSTBITE := runs/Frostbite-DRQN-quick-s1
 CARTPOLE := runs/CartPole-v1-DRQN-cartpole-flicker=0.5-s1
@@ -27,10 +28,19 @@ evidence: .venv/installed
 	$(PYTHON) benchmarks/evidence.py
 	$(PYTHON) benchmarks/kills.py --kills=200
 
+bench: .venv/installed .venv-peers/installed
+	$(PYTHON) benchmarks/speed.py
+	$(PYTHON) benchmarks/passes.py
+
+.venv-peers/installed: benchmarks/requirements.txt
+	python3 -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	@touch $@
+
 .venv/installed: requirements.txt
 	python3 -m venv .venv
 	$(PYTHON) -m pip install --quiet --upgrade pip
 	$(PYTHON) -m pip install --quiet -r requirements.txt
 	@touch $@
 
-.PHONY: run test lint evidence
+.PHONY: run test lint evidence bench

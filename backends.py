@@ -76,8 +76,11 @@ def compile_steps(q_step, td_loss, online_network, target_network, optimizer):
 
 def _tensorflow(q_step, td_loss, online_network, target_network, optimizer):
     traces, trainable = [], online_network.trainable_variables
+    # Of any number of environments, so that training and evaluation share one trace.
+    frames = tf.TensorSpec((None, online_network.history, *online_network.frame_shape), online_network.frame_dtype)
+    state = [tf.TensorSpec((None, size)) for size in online_network.core.state_sizes]
 
-    @functools.partial(tf.function, autograph=False, reduce_retracing=True)
+    @functools.partial(tf.function, autograph=False, input_signature=(frames, state, tf.TensorSpec((None,), tf.bool)))
     def act(frames, state, first):
         traces.append("act")  # Runs while tracing only.
         return q_step(frames, state, first)

@@ -89,7 +89,8 @@ class QNetwork(keras.Model):
         self.frame_shape, self.history = tuple(frame_shape), history
         self.torso, self.core = network.torso(frame_shape, precision), network.core(units, precision)
         self.head = layers.Dense(num_actions, dtype="float32", name="head")
-        self(ops.zeros((1, history, *frame_shape), "uint8" if len(frame_shape) == 2 else "float32"), self.initial_state(1))
+        self.frame_dtype = "uint8" if len(frame_shape) == 2 else "float32"
+        self(ops.zeros((1, history, *frame_shape), self.frame_dtype), self.initial_state(1))
 
     def initial_state(self, batch_size):
         """Return the state before an episode: a list of float32[B, units], empty for a core without memory."""

@@ -45,6 +45,7 @@ class Trainer:
         self.max_hours = config["max_hours"]
         if self.run.checkpoints.state:
             self._restore()
+        self.started = time.monotonic()
 
     def train(self):
         """Run the loop to maxsteps, a signal or max_hours; leave a checkpoint.
@@ -58,24 +59,9 @@ class Trainer:
         s, run = self.settings, self.run
         if self.agent_step >= s["maxsteps"]:
             print(f"{run.directory} is finished: {self.agent_step:,} of {s['maxsteps']:,} agent steps. Raise --maxsteps to go on.")
-        self.started = time.monotonic()
         with job.stopping(self.max_hours) as caught, job.Progress(self.agent_step, s["maxsteps"]) as progress:
             while self.agent_step < s["maxsteps"] and not caught:
-                before = self.agent_step
                 self.advance()
-                due = lambda period, before=before: self.agent_step // period > before // period
-                if due(s["target_period"]):
-                    self.agent.sync_target()
-                if due(LEARN_PERIOD):
-                    self._log()
-                if due(s["eval_period"]):
-                    self._evaluate()
-                if due(s["checkpoint_period"]):
-                    try:
-                        self._save()
-                    except OSError as error:
-                        job.tell(f"{run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); its "
-                                 f"last good checkpoint stays, and the next try is in {s['checkpoint_period']:,} agent steps.", sys.stderr)
                 progress.update(self.agent_step, self._vital_signs)
             try:
                 if self.replay.end:
@@ -91,7 +77,25 @@ class Trainer:
         return OUT_OF_HOURS if caught[0] == signal.SIGALRM else 128 + caught[0]
 
     def advance(self):
-        """One vector step: reset all environments where that is due; otherwise act, step and learn side by side, and store."""
+        """Make one vector step, and whatever is due after it."""
+        s, before = self.settings, self.agent_step
+        self._vector_step()
+        due = lambda period: self.agent_step // period > before // period
+        if due(s["target_period"]):
+            self.agent.sync_target()
+        if due(LEARN_PERIOD):
+            self._log()
+        if due(s["eval_period"]):
+            self._evaluate()
+        if due(s["checkpoint_period"]):
+            try:
+                self._save()
+            except OSError as error:
+                job.tell(f"{self.run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); its last "
+                         f"good checkpoint stays, and the next try is in {s['checkpoint_period']:,} agent steps.", sys.stderr)
+
+    def _vector_step(self):
+        """Reset all environments where that is due; otherwise act, step and learn side by side; store what came out."""
         self.clock()
         if self.rollout.reseed_due:
             row, episodes = self.rollout.reseed()

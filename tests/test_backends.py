@@ -130,7 +130,26 @@ def test_further_numbers_of_environments_share_one_trace_on_tensorflow():
     agent = agents.Agent("DRQN", (3,), A, history=1, units=8)
     for num_envs in (2, 3, 5, 7, 2, 11):
         agent.act(**act_arguments(agent, num_envs), epsilon=0, rng=np.random.default_rng(0))
-    assert agent.traces == ["act"] * {"tensorflow": 2, "jax": 5}[keras.backend.backend()]  # JAX compiles for every shape.
+    assert agent.traces == ["act"] * {"tensorflow": 1, "jax": 5}[keras.backend.backend()]  # JAX compiles for every shape.
+
+
+@pytest.mark.parametrize("given, threads", [({}, 2), ({"SLURM_CPUS_PER_TASK": "1"}, 1), ({"SLURM_CPUS_PER_TASK": "64"}, 2),
+                                            ({"SLURM_CPUS_PER_TASK": "1", "OMP_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}, 2)])
+def test_threads_are_those_of_the_affinity_or_fewer_by_slurm(given, threads):
+    bound = sorted(os.sched_getaffinity(0))[:2]
+    script = ("import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1:])); import backends; "
+              "print(os.environ['OMP_NUM_THREADS'], os.environ['TF_NUM_INTRAOP_THREADS'], os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])")
+    # Without a backend to load: these are settled before it starts.
+    environment = {key: value for key, value in os.environ.items() if "THREADS" not in key and not key.startswith("SLURM")} | given
+    done = subprocess.run([sys.executable, "-c", script, *map(str, bound)], env=environment | dict(KERAS_BACKEND="numpy"),
+                          cwd=TESTS.parent, capture_output=True, text=True)
+    assert done.stdout.split() == [str(min(threads, len(bound)))] * 2 + ["false"], done.stderr
+
+
+def test_scalars_come_to_the_host_as_floats():
+    values = dict(loss=[keras.ops.convert_to_tensor(0.5), 2.0], mean_q=[])
+    assert backends.to_host(values) == dict(loss=[0.5, 2.0], mean_q=[])
+    assert all(type(value) is float for value in backends.to_host(values)["loss"])
 
 
 def test_an_unknown_backend_is_refused(monkeypatch):

@@ -89,6 +89,24 @@ def test_a_time_limit_keeps_gamma_and_the_final_observation():
     assert column(rows, "discount")[1:4] == [GAMMA] * 3
 
 
+@pytest.mark.parametrize("build", [make, lambda: make_atari("Breakout")])
+def test_something_else_can_go_on_while_environments_step(build, monkeypatch):
+    alone, beside, order = build(), build(), []
+    step_async, step_wait = wrappers.Flicker.step_async, wrappers.Flicker.step_wait
+    monkeypatch.setattr(wrappers.Flicker, "step_async", lambda self, actions: order.append("sent") or step_async(self, actions))
+    monkeypatch.setattr(wrappers.Flicker, "step_wait", lambda self: order.append("received") or step_wait(self))
+    for stepper in (alone, beside):
+        stepper.reseed()
+    for _ in range(20):
+        rng = np.random.default_rng(3)
+        expected, _ = alone.step(alone.act(1.0, rng))
+        order.clear()
+        row, _ = beside.step(beside.act(1.0, np.random.default_rng(3)), meanwhile=lambda: order.append("meanwhile"))
+        assert order == ["sent", "meanwhile", "received"]
+        for name, value in row.items():
+            np.testing.assert_array_equal(value, expected[name])
+
+
 def test_episodes_report_raw_returns_lengths_and_their_environment():
     stepper = make(length=(2, 5))
     rows, episodes = go(stepper, 50)

@@ -126,6 +126,11 @@ def test_training_changes_the_weights(whole):
     assert all(np.isfinite(value).all() for value in after.values())
 
 
+def test_acting_and_learning_are_each_traced_once_in_a_run_with_its_evaluations(whole):
+    assert whole["run"].evaluations == 3 and whole["run"].settings["eval_episodes"] != NUM_ENVS
+    assert sorted(whole["run"].agent.traces) == ["act", "learn"]
+
+
 def test_updates_are_owed_by_agent_steps_without_a_burst(whole):
     run, updates = whole["run"], whole["updates"]
     assert run.updates == len(updates) == (run.agent_step - LEARNING_STARTS) // UPDATE_PERIOD

@@ -1,0 +1,138 @@
+"""Training loops to be timed: this suite's and its peers', each in a process of its own that works only when asked to.
+
+    python benchmarks/contenders.py ours --network=DRQN --precision=mixed_bfloat16
+    .venv-peers/bin/python benchmarks/contenders.py sb3          Stable-Baselines3's DQN
+    .venv-peers/bin/python benchmarks/contenders.py pfrl         PFRL's DRQN
+
+Prints a line of JSON once updates run. For each line with a number read from standard input it then makes that many agent steps and
+prints another: agent_steps, seconds, phases (seconds by phase, of this suite only), peak_bytes (resident).
+
+All play Frostbite with the same hyperparameters: Nature's convolutions, 512 units, batch 32, Adam 1e-4, gamma .99, Huber loss, gradients
+clipped to a norm of 10, an update every 4 agent steps, a target every 10,000, epsilon .1. DQN sees 4 frames; DRQN 1, over windows of 10.
+"""
+
+import collections
+import json
+import pathlib
+import resource
+import sys
+import tempfile
+import time
+
+STARTS = 1000  # agent steps before the first update
+CAPACITY = 20_000  # timesteps of replay
+
+
+class Ours:
+    """train.py's own loop, with any of its flags."""
+
+    def __init__(self, arguments):
+        sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+        import train
+        import trainer
+        settings = ["--env=Frostbite", "--optimizer=adam", f"--learning_starts={STARTS}", f"--bufflen={CAPACITY}", "--maxsteps=1000000000",
+                    "--epsilon_begin=0.1", f"--run_dir={tempfile.mkdtemp()}"]
+        self.trainer, self.seconds = trainer.Trainer(train.configure([*settings, *arguments])), collections.Counter()
+        self.trainer.clock.phases = self.seconds  # Those of learn.csv start from zero at every row.
+
+    def advance(self, num_steps):
+        begin = self.trainer.agent_step
+        while self.trainer.agent_step < begin + num_steps:
+            self.trainer.advance()
+        return self.trainer.agent_step - begin
+
+    def updates(self):
+        return self.trainer.updates
+
+    def phases(self):
+        """Return the seconds by phase since the last call."""
+        phases = dict(self.seconds)
+        self.seconds.clear()
+        return phases
+
+
+class StableBaselines3:
+    """DQN as its `make_atari_env` and `CnnPolicy` give it, with 8 environments: faster here than with one."""
+
+    def __init__(self, _):
+        import ale_py
+        import gymnasium
+        from stable_baselines3 import DQN
+        from stable_baselines3.common.env_util import make_atari_env
+        from stable_baselines3.common.vec_env import VecFrameStack
+        gymnasium.register_envs(ale_py)
+        envs = VecFrameStack(make_atari_env("FrostbiteNoFrameskip-v4", n_envs=8, seed=1), n_stack=4)
+        self.model = DQN("CnnPolicy", envs, learning_rate=1e-4, buffer_size=CAPACITY, learning_starts=STARTS, batch_size=32, gamma=0.99,
+                         train_freq=(1, "step"), gradient_steps=2, target_update_interval=10_000, max_grad_norm=10,
+                         exploration_initial_eps=0.1, exploration_final_eps=0.1, seed=1, device="cpu")
+
+    def advance(self, num_steps):
+        begin = self.model.num_timesteps
+        self.model.learn(num_steps, reset_num_timesteps=False, log_interval=1_000_000)
+        return self.model.num_timesteps - begin
+
+    def updates(self):
+        return self.model._n_updates
+
+    def phases(self):
+        return {}
+
+
+class PFRL:
+    """DRQN as in its examples/atari/train_drqn_ale.py: one environment, one frame, 32 windows of 10, zero state at their start."""
+
+    def __init__(self, _):
+        import ale_py
+        import gymnasium
+        import numpy as np
+        import pfrl
+        import torch
+        gymnasium.register_envs(ale_py)
+        self.env = gymnasium.wrappers.AtariPreprocessing(gymnasium.make("ALE/Frostbite-v5", frameskip=1, repeat_action_probability=0))
+        actions, rng = int(self.env.action_space.n), np.random.default_rng(1)
+        convolutions = [torch.nn.Conv2d(1, 32, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(32, 64, 4, 2), torch.nn.ReLU(),
+                        torch.nn.Conv2d(64, 64, 3), torch.nn.ReLU(), torch.nn.Flatten()]
+        network = pfrl.nn.RecurrentSequential(*convolutions, torch.nn.LSTM(3136, 512), torch.nn.Linear(512, actions),
+                                              pfrl.q_functions.DiscreteActionValueHead())
+        self.agent = pfrl.agents.DQN(
+            network, torch.optim.Adam(network.parameters(), 1e-4), pfrl.replay_buffers.EpisodicReplayBuffer(CAPACITY), gamma=0.99,
+            explorer=pfrl.explorers.ConstantEpsilonGreedy(0.1, lambda: int(rng.integers(actions))), replay_start_size=STARTS,
+            minibatch_size=32, update_interval=4, target_update_interval=10_000, recurrent=True, episodic_update_len=10, max_grad_norm=10,
+            phi=lambda frame: np.asarray(frame, np.float32)[None] / 255)
+        self.frame, _ = self.env.reset(seed=1)
+
+    def advance(self, num_steps):
+        for _ in range(num_steps):
+            self.frame, reward, terminated, truncated, _ = self.env.step(self.agent.act(self.frame))
+            self.agent.observe(self.frame, max(-1, min(1, reward)), terminated, terminated or truncated)
+            if terminated or truncated:
+                self.frame, _ = self.env.reset()
+        return num_steps
+
+    def updates(self):
+        return self.agent.optim_t
+
+    def phases(self):
+        return {}
+
+
+def main():
+    name, *arguments = sys.argv[1:]
+    output, sys.stdout = sys.stdout, sys.stderr  # Whatever a peer prints is no answer.
+    contender = dict(ours=Ours, sb3=StableBaselines3, pfrl=PFRL)[name](arguments)
+    contender.advance(8)
+    print(json.dumps("first step"), file=output, flush=True)
+    while contender.updates() < 8:  # PFRL waits for as many whole episodes as it draws.
+        contender.advance(8)
+    print(json.dumps("ready"), file=output, flush=True)
+    for line in sys.stdin:
+        contender.phases()
+        begin = time.perf_counter()
+        steps = contender.advance(int(line))
+        seconds = time.perf_counter() - begin
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps(dict(agent_steps=steps, seconds=seconds, phases=contender.phases(), peak_bytes=peak)), file=output, flush=True)
+
+
+if __name__ == "__main__":
+    main()
