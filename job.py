@@ -56,6 +56,12 @@ def available_memory():
     return min(free)
 
 
+def tell(line, file=None):
+    """Print a line; a job's log on a full disk, or a reader who has gone, is no reason to stop."""
+    with contextlib.suppress(OSError):
+        print(line, file=file or sys.stdout, flush=True)
+
+
 class Clock:
     """Adds the seconds since its last call to a phase, or to none."""
 
@@ -97,5 +103,5 @@ class Progress:
             self.told = now
             speed = (agent_step - self.from_step) / (now - self.started)
             left = (self.maxsteps - agent_step) / max(speed, 1e-9)
-            print(f"{agent_step:,}/{self.maxsteps:,} agent steps, {speed:.0f} steps/s, {tqdm.format_interval(left)} left, "
-                  + ", ".join(f"{name} {value}" for name, value in values().items()), flush=True)
+            tell(f"{agent_step:,}/{self.maxsteps:,} agent steps, {speed:.0f} steps/s, {tqdm.format_interval(left)} left, "
+                 + ", ".join(f"{name} {value}" for name, value in values().items()))

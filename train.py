@@ -15,6 +15,7 @@ import keras
 from absl import flags
 
 import agent
+import job
 import models
 import runs
 import trainer
@@ -42,7 +43,7 @@ def define_flags():
     choice("resume", "auto", ["auto", "never"], "auto: go on where run_dir stopped; never: refuse a run_dir that is not empty", **run)
     integer("checkpoint_period", 50_000, "between checkpoints [agent steps]", 1, **run)
     real("max_hours", 0.0, "age of this process at which it saves and exits with code 75, 0: none; leave a job some minutes to save "
-         "[hours]", 0, **run)
+         "[hours]", 0, 1e6, **run)
 
     integer("num_envs", 8, "environments stepped together [environments]", 1, **env)
     integer("history", None, "frames stacked into one observation [frames; default 4 for DQN, Mnih et al. 2015; 1 for DRQN]", 1, **env)
@@ -170,7 +171,7 @@ def main(arguments):
     except KeyboardInterrupt:
         print("train.py: interrupted before the first step; nothing was lost", file=sys.stderr)
         return 130
-    print(f"{run.run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items() if value is not None))
+    job.tell(f"{run.run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items() if value is not None))
     try:
         code = run.train()
     except (FloatingPointError, OSError) as error:
@@ -180,8 +181,8 @@ def main(arguments):
         print(f"train.py: left at once; {run.run.directory} goes on from its newest checkpoint", file=sys.stderr)
         return 130
     if code:
-        print(f"Stopped at agent step {run.agent_step:,}, saved in {run.run.directory}. Go on with the same command:\n"
-              f"  python {' '.join(config['command'])}")
+        job.tell(f"Stopped at agent step {run.agent_step:,}, saved in {run.run.directory}. Go on with the same command:\n"
+                 f"  python {' '.join(config['command'])}")
     return code
 
 

@@ -91,8 +91,8 @@ class Trainer:
             try:
                 self._save()
             except OSError as error:
-                print(f"{self.run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); its last "
-                      f"good checkpoint stays, and the next try is in {s['checkpoint_period']:,} agent steps.", file=sys.stderr)
+                job.tell(f"{self.run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); its last "
+                         f"good checkpoint stays, and the next try is in {s['checkpoint_period']:,} agent steps.", sys.stderr)
 
     def _vector_step(self):
         """Reset all environments where that is due; otherwise act, step and learn side by side; store what came out."""

@@ -40,7 +40,7 @@ def play(run, agent_steps):
     run.rollout.act = lambda epsilon, _: rng.integers(0, actions, run.envs.num_envs)
     run.rollout.cut_short()  # So that loading has no more than these to step again.
     while run.agent_step < end:
-        run.advance()
+        run._vector_step()  # Without what is due after it: evaluations, and checkpoints that nobody measures.
 
 
 def repeat(run):

@@ -161,6 +161,22 @@ def test_full_segments_are_never_written_again(tmp_path):
         assert (now.st_ino, now.st_mtime_ns) == (before[name].st_ino, before[name].st_mtime_ns)
 
 
+@pytest.mark.parametrize("end", [25, 32])
+def test_a_replay_with_segments_of_another_size_goes_on(tmp_path, monkeypatch, end):
+    run, ring = open_run(tmp_path), make_replay()
+    save(run, ring, end)
+    run.close()
+    monkeypatch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 6 * NUM_ENVS)
+    run, ring = open_run(tmp_path), make_replay()
+    ring.restore(run.checkpoints.load_replay(), end)
+    for row in range(end + 1, 46):
+        fill(ring, row)
+        run.checkpoints.write_ahead(ring)
+    save(run, ring, 45)
+    run.close()
+    check_restores(open_run(tmp_path), 45)
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -268,8 +284,10 @@ def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
         for name in now:
             assert now[name].startswith(before[name])
             assert name != "train.csv" or now[name].endswith(b"\n")
-        check_restores(open_run_elsewhere(directory), 10)
     disk.free()
+    copy = shutil.copytree(directory, disk.place / "copy")
+    check_restores(open_run(copy), 10)  # What SIGKILL would have left.
+    assert steps_in_csv(copy) == [10]
     save(run, ring, 30)
     assert steps_in_csv(directory) == [10, *(end for end in (16, 21, 24, 27) for _ in range(201)), 30]
     assert (directory / "best.weights.h5").read_bytes() == b"later" * 999
@@ -294,14 +312,6 @@ def test_wherever_in_a_checkpoint_the_disk_becomes_full(disk):
     assert pages > 30 or not disk.mounted
     run.close()
     assert open_run(run.directory).checkpoints.state["agent_step"] == 60
-
-
-def open_run_elsewhere(directory):
-    """Open a copy of a run, as after SIGKILL, on another disk."""
-    copy = shutil.copytree(directory, directory.parent.parent / "copy", dirs_exist_ok=True)
-    run = open_run(copy)
-    assert steps_in_csv(copy) == [10]
-    return run
 
 
 @pytest.mark.parametrize("part", ["checkpoints", "replay"])

@@ -306,8 +306,10 @@ def at_steps(monkeypatch, calls):
 
 
 FULL = "No space left on device|File too large"
+ONE_NETWORK = pytest.mark.parametrize("whole", ["DRQN"], indirect=True)  # where a second would show nothing new
 
 
+@ONE_NETWORK
 def test_a_disk_that_is_full_for_a_while_changes_nothing(again, tmp_path, monkeypatch, capsys):
     with disks.small_disk(tmp_path / "disk") as disk:
         at_steps(monkeypatch, {95: disk.fill, 275: disk.free})  # Two checkpoints fall into it, and two evaluations.
@@ -325,11 +327,24 @@ def test_a_disk_that_is_full_for_a_while_changes_nothing(again, tmp_path, monkey
         np.testing.assert_array_equal(*best)
 
 
-@pytest.mark.parametrize("how", ["maxsteps", "signal", "max_hours"])
+@ONE_NETWORK
+def test_a_log_on_a_full_disk_does_not_stop_training(again, tmp_path, monkeypatch):
+    monkeypatch.setattr(job.Progress, "PERIOD", 0)  # A line at every step.
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert train.main([*again["arguments"], f"--run_dir={tmp_path}"]) == 0
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            full.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # So that it can be closed.
+    assert_same_runs(again["directory"], tmp_path)
+
+
+@ONE_NETWORK
+@pytest.mark.parametrize("how", ["maxsteps", "signal"])
 def test_a_run_asked_to_stop_that_cannot_save_fails_and_goes_on_later(again, tmp_path, monkeypatch, capsys, how):
     with disks.small_disk(tmp_path / "disk") as disk, monkeypatch.context() as patch:
-        stop = dict(maxsteps=lambda: None, signal=lambda: signal.raise_signal(signal.SIGUSR1),
-                    max_hours=lambda: signal.raise_signal(signal.SIGALRM))[how]  # What the timer of max_hours sends.
+        stop = dict(maxsteps=lambda: None, signal=lambda: signal.raise_signal(signal.SIGUSR1))[how]
         at_steps(patch, {185: disk.fill, 190: stop})
         arguments = [*again["arguments"], f"--run_dir={disk.place / 'run'}"]
         assert train.main(arguments) == 1
@@ -343,6 +358,7 @@ def test_a_run_asked_to_stop_that_cannot_save_fails_and_goes_on_later(again, tmp
         assert_same_runs(again["directory"], disk.place / "run")
 
 
+@ONE_NETWORK
 def test_max_hours_stops_with_a_code_of_its_own_and_the_run_goes_on(again, tmp_path, monkeypatch, capsys):
     arguments = [*again["arguments"], f"--run_dir={tmp_path}"]
     monkeypatch.setattr(job, "process_seconds", lambda: 3600.0 * 7)  # As if reading the replay had taken that long.
@@ -355,7 +371,7 @@ def test_max_hours_stops_with_a_code_of_its_own_and_the_run_goes_on(again, tmp_p
 
 def test_a_finished_run_is_finished_whatever_stops_it_then(tmp_path, monkeypatch):
     at_steps(monkeypatch, {100: lambda: signal.raise_signal(signal.SIGTERM)})
-    assert train.main([*CARTPOLE, "--maxsteps=100", f"--run_dir={tmp_path}"]) == 0
+    assert train.main([*CARTPOLE, "--maxsteps=100", "--learning_starts=99", f"--run_dir={tmp_path}"]) == 0
 
 
 def test_hours_count_from_the_start_of_the_process():
@@ -364,14 +380,13 @@ def test_hours_count_from_the_start_of_the_process():
     assert before <= seconds <= after + 1
 
 
-def test_weights_of_another_network_are_refused(tmp_path, capsys):
-    arguments = [*CARTPOLE, "--maxsteps=100", f"--run_dir={tmp_path}"]
-    assert train.main(arguments) == 0
-    config = json.loads((tmp_path / "config.json").read_text())
+@ONE_NETWORK
+def test_weights_of_another_network_are_refused(whole, tmp_path, capsys):
+    run = shutil.copytree(whole["directory"], tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
     config["settings"]["units"] = 9  # As if someone had edited it to try.
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    capsys.readouterr()
-    assert train.main([*arguments, "--units=9"]) == 2
+    (run / "config.json").write_text(json.dumps(config))
+    assert train.main([*whole["arguments"], f"--run_dir={run}", "--units=9"]) == 2
     said = capsys.readouterr().err
     assert re.search(r"the checkpoint's online/\d+ has shape .*; expected ", said) and said.count("\n") == 1
 
