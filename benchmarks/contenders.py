@@ -88,7 +88,10 @@ class PFRL:
         import pfrl
         import torch
         gymnasium.register_envs(ale_py)
-        self.env = gymnasium.wrappers.AtariPreprocessing(gymnasium.make("ALE/Frostbite-v5", frameskip=1, repeat_action_probability=0))
+        torch.manual_seed(1)
+        env = gymnasium.make("ALE/Frostbite-v5", frameskip=1, repeat_action_probability=0)
+        # It trains once 32 episodes have ended, and what it keeps of each acting step takes 2 MB: short ones, so that it comes to that.
+        self.env = gymnasium.wrappers.TimeLimit(gymnasium.wrappers.AtariPreprocessing(env, noop_max=0), 64)
         actions, rng = int(self.env.action_space.n), np.random.default_rng(1)
         convolutions = [torch.nn.Conv2d(1, 32, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(32, 64, 4, 2), torch.nn.ReLU(),
                         torch.nn.Conv2d(64, 64, 3), torch.nn.ReLU(), torch.nn.Flatten()]
