@@ -137,12 +137,13 @@ def test_further_numbers_of_environments_share_one_trace_on_tensorflow():
                                             ({"SLURM_CPUS_PER_TASK": "1", "OMP_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}, 2)])
 def test_threads_are_those_of_the_affinity_or_fewer_by_slurm(given, threads):
     bound = sorted(os.sched_getaffinity(0))[:2]
-    script = ("import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1:])); import backends; "
+    script = ("import os, sys, types; os.sched_setaffinity(0, map(int, sys.argv[1:])); "
+              "backend = types.SimpleNamespace(backend=lambda: 'none'); sys.modules['keras'] = types.SimpleNamespace(backend=backend); "
+              "import backends; "  # Without loading a backend: all this is settled before one starts.
               "print(os.environ['OMP_NUM_THREADS'], os.environ['TF_NUM_INTRAOP_THREADS'], os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])")
-    # Without a backend to load: these are settled before it starts.
     environment = {key: value for key, value in os.environ.items() if "THREADS" not in key and not key.startswith("SLURM")} | given
-    done = subprocess.run([sys.executable, "-c", script, *map(str, bound)], env=environment | dict(KERAS_BACKEND="numpy"),
-                          cwd=TESTS.parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script, *map(str, bound)], env=environment, cwd=TESTS.parent,
+                          capture_output=True, text=True)
     assert done.stdout.split() == [str(min(threads, len(bound)))] * 2 + ["false"], done.stderr
 
 
