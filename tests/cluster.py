@@ -51,6 +51,7 @@ def until(condition, what, seconds=180):
 @contextlib.contextmanager
 def cluster():
     """Run munged, slurmctld and slurmd, and yield the environment in which Slurm's commands find them."""
+    assert shutil.which("slurmctld") and os.geteuid() == 0, "these tests need root, and: apt-get install slurm-wlm munge"
     folder = pathlib.Path(tempfile.mkdtemp(prefix="cluster"))
     folder.chmod(0o755)  # for munge's own user
     for name in "munge", "state", "spool":
