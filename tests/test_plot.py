@@ -10,6 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+import curves
 import plot
 import stats
 from run_files import make_run
@@ -30,7 +31,7 @@ def make_seeds(folder, means, late=(0, 3, 7, 5, 1), **settings):
     return folder
 
 
-def curves(*paths, x="agent_step", y="eval"):
+def read(*paths, x="agent_step", y="eval"):
     return stats.read_curves(stats.find_runs(paths)[0], x, y)[0]
 
 
@@ -58,7 +59,7 @@ def fails(capsys, *arguments):
 
 def test_a_line_is_the_interquartile_mean_of_its_seeds(tmp_path):
     make_seeds(tmp_path, [(10, 40, 70), (20, 50, 90), (30, 60, 80), (1000, -1000, 100), (0, 55, 60)])
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     assert list(lines(figure)) == ["DRQN, 1 frame"]
     x, y = lines(figure)["DRQN, 1 frame"]
     np.testing.assert_allclose(x, [103.2, 203.2, 303.2])  # of steps that are 0, 3, 7, 5, 1 late
@@ -68,7 +69,7 @@ def test_a_line_is_the_interquartile_mean_of_its_seeds(tmp_path):
 
 def test_thin_lines_are_the_seeds_and_the_band_lies_between_them(tmp_path):
     make_seeds(tmp_path, [(10, 40), (20, 60)])
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     seeds = {line.get_gid(): line for line in of_gid(figure, "seed ")}
     np.testing.assert_array_equal(seeds["seed 1"].get_data(), [(103, 203), (20, 60)])
     assert all(line.get_linewidth() < 1 for line in seeds.values())
@@ -80,7 +81,7 @@ def test_thin_lines_are_the_seeds_and_the_band_lies_between_them(tmp_path):
 
 def test_a_single_seed_has_no_band(tmp_path):
     make_run(tmp_path / "a", [(100, (1, 3)), (200, (5, 9))])
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     np.testing.assert_array_equal(lines(figure)["DRQN, 1 frame"], [(100, 200), (2, 7)])
     assert not figure.axes[0].collections and not of_gid(figure, "seed ")
     assert legend(figure) == (["DRQN, 1 frame (1 seed)"], "Lines are single seeds.")
@@ -88,13 +89,13 @@ def test_a_single_seed_has_no_band(tmp_path):
 
 def test_a_single_evaluation_is_a_dot(tmp_path):
     make_run(tmp_path / "a", [(100, (1, 3))])
-    (line,) = plot.draw(curves(tmp_path)).axes[0].lines
+    (line,) = curves.draw(read(tmp_path)).axes[0].lines
     assert line.get_marker() == "o" and line.get_xdata() == [100]
 
 
 def test_where_seeds_are_missing_the_mean_is_faint_and_then_ends(tmp_path):
     make_seeds(tmp_path, [(10, 20, 30, 40), (20, 30, 60), (60, 70)], late=(0, 0, 0), maxsteps=400)
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     np.testing.assert_array_equal(lines(figure)["DRQN, 1 frame"], [(100, 200), (30, 40)])
     (faint,) = of_gid(figure, "fewer seeds")
     np.testing.assert_array_equal(faint.get_ydata(), [np.nan, 40, 45, np.nan])  # from all three seeds to two; one is too few
@@ -106,7 +107,7 @@ def test_where_seeds_are_missing_the_mean_is_faint_and_then_ends(tmp_path):
 def test_seeds_that_never_meet_have_no_mean(tmp_path):
     for seed, step in enumerate((100, 200, 300)):
         make_run(tmp_path / f"s{seed}", [(step, (1, 1))], seed=seed)
-    figure = plot.draw(curves(tmp_path, x="hours"), x="hours")
+    figure = curves.draw(read(tmp_path, x="hours"), x="hours")
     assert len(lines(figure)["DRQN, 1 frame"][0]) == 0 and len(of_gid(figure, "seed ")) == 3
 
 
@@ -114,14 +115,14 @@ def test_seeds_that_never_meet_have_no_mean(tmp_path):
                                              ("hours", "hours of training", 100 / 2 / 3600)])
 def test_x_axes_and_their_units(tmp_path, x, label, first):
     make_run(tmp_path / "a", [(100, (1, 3)), (200, (5, 9))], frame_skip=4)
-    figure = plot.draw(curves(tmp_path, x=x), x=x)
+    figure = curves.draw(read(tmp_path, x=x), x=x)
     np.testing.assert_allclose(lines(figure)["DRQN, 1 frame"][0], [first, 2 * first])
     assert figure.axes[0].get_xlabel() == label and figure.axes[0].get_ylabel() == "evaluation return\n(raw reward)"
 
 
 def test_training_returns_are_told_from_evaluations(tmp_path):
     make_run(tmp_path / "a", episodes=[(1, 10, 0), (100, 3, 0)])
-    figure = plot.draw(curves(tmp_path, y="train"), y="train")
+    figure = curves.draw(read(tmp_path, y="train"), y="train")
     np.testing.assert_allclose(lines(figure)["DRQN, 1 frame"], [(1, 99), (10, 3)])
     assert "mean of the episodes in 1/50 of the axis" in legend(figure)[1]
     assert figure.axes[0].get_ylabel() == "training return\n(raw reward)"
@@ -130,36 +131,36 @@ def test_training_returns_are_told_from_evaluations(tmp_path):
 def test_labels_tell_settings_apart_and_name_no_files(tmp_path):
     for i, own in enumerate([dict(network="DQN", history=10), dict(network="DQN", history=4), dict(), dict(learning_rate=0.0005)]):
         make_run(tmp_path / f"misleading-{i}", [(100, (i, i))], **own)
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     labels = ["DRQN, 1 frame, learning_rate 0.0005", "DRQN, 1 frame, learning_rate 0.001", "DQN, 4 frames", "DQN, 10 frames"]
     assert list(lines(figure)) == labels and legend(figure)[0] == [f"{label} (1 seed)" for label in labels]
 
 
 def test_flicker_is_in_the_title_or_where_it_differs_in_the_labels(tmp_path):
     make_run(tmp_path / "a", [(100, (1, 3))], flicker=0.5)
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     assert figure.axes[0].get_title() == "CartPole-v1, flicker 0.5" and list(lines(figure)) == ["DRQN, 1 frame"]
     make_run(tmp_path / "b", [(100, (1, 3))], network="DQN", history=4)
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     assert figure.axes[0].get_title() == "CartPole-v1" and list(lines(figure)) == ["DRQN, 1 frame, flicker 0.5", "DQN, 4 frames, flicker 0"]
 
 
 def test_colours_belong_to_networks_and_dashes_to_their_variants(tmp_path):
     for i, (network, history) in enumerate([("DRQN", 1), ("DQN", 1), ("DQN", 4), ("Another", 1)]):
         make_run(tmp_path / f"{i}", [(100, (i, i)), (200, (i, i))], network=network, history=history)
-    styles = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in plot.draw(curves(tmp_path)).axes[0].lines}
-    assert styles["DRQN, 1 frame"][0] == plot.to_rgb("#D55E00")
+    styles = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in curves.draw(read(tmp_path)).axes[0].lines}
+    assert styles["DRQN, 1 frame"][0] == curves.to_rgb("#D55E00")
     assert len(set(styles.values())) == len(styles) == 4
     dark, light = styles["DQN, 1 frame"], styles["DQN, 4 frames"]
-    assert sum(dark[0]) < sum(plot.to_rgb("#0072B2")) < sum(light[0]) and dark[1] != light[1]
-    alone = plot.draw(curves(tmp_path / "2")).axes[0].lines[0]
-    assert alone.get_color() == plot.to_rgb("#0072B2") and alone.get_linestyle() == "-"
+    assert sum(dark[0]) < sum(curves.to_rgb("#0072B2")) < sum(light[0]) and dark[1] != light[1]
+    alone = curves.draw(read(tmp_path / "2")).axes[0].lines[0]
+    assert alone.get_color() == curves.to_rgb("#0072B2") and alone.get_linestyle() == "-"
 
 
 def test_a_panel_per_environment(tmp_path):
     for env in ("Pong", "Breakout", "CartPole-v1"):
         make_run(tmp_path / env, [(100, (len(env), len(env)))], env=env)
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     assert [axes.get_title() for axes in figure.axes] == ["Breakout", "CartPole-v1", "Pong"]
     assert [lines(figure, i)["DRQN, 1 frame"][1][0] for i in range(3)] == [8, 11, 4]
     assert len(legend(figure)[0]) == 1
@@ -177,7 +178,7 @@ def grid(tmp_path):
 
 
 def test_grid_of_two_flags(grid):
-    figure = plot.draw(curves(grid), grid_rows="flicker", grid_columns="units")
+    figure = curves.draw(read(grid), grid_rows="flicker", grid_columns="units")
     assert [axes.get_title() for axes in figure.axes] == ["units 16", "units 128", "units 1024", "", "", ""]  # by size, not as text
     beside = [[text.get_text() for text in axes.texts if text.get_text()] for axes in figure.axes]
     assert beside == [[], [], ["flicker 0"], [], ["no runs"], ["flicker 0.5"]]
@@ -190,7 +191,7 @@ def test_grid_of_two_flags(grid):
 
 @pytest.mark.parametrize("which, titles", [("grid_rows", ["", "", ""]), ("grid_columns", ["units 16", "units 128", "units 1024"])])
 def test_grid_of_one_flag(grid, which, titles):
-    figure = plot.draw(curves(grid), **{which: "units"})
+    figure = curves.draw(read(grid), **{which: "units"})
     assert [axes.get_title() for axes in figure.axes] == titles
     assert "DQN, 1 frame, flicker 0.5" in lines(figure)
 
@@ -198,7 +199,7 @@ def test_grid_of_one_flag(grid, which, titles):
 def test_grid_over_environments_shares_axes_within_each(tmp_path):
     for env, mean in (("Pong", -20), ("Breakout", 300)):
         make_run(tmp_path / env, [(100, (mean, mean)), (200, (mean, mean + 2))], env=env)
-    figure = plot.draw(curves(tmp_path), grid_rows="env", grid_columns="history")
+    figure = curves.draw(read(tmp_path), grid_rows="env", grid_columns="history")
     assert figure.axes[0].get_ylim()[0] > 100 > figure.axes[1].get_ylim()[1]
     assert [axes.texts[0].get_text() for axes in figure.axes] == ["Breakout", "Pong"]
 
@@ -213,7 +214,7 @@ def test_pictures_are_written_and_show_the_lines(tmp_path, capsys):
     assert 900 < np.asarray(Image.open(f"{out}.png")).shape[1] < 1200  # a column of 3.5 inches at 300 dots
     assert (pixels == 255).all(1).mean() > 0.5
     for colour in ("#D55E00", "#0072B2"):
-        assert (np.abs(pixels - 255 * np.array(plot.to_rgb(colour))).max(1) < 3).sum() > 500
+        assert (np.abs(pixels - 255 * np.array(curves.to_rgb(colour))).max(1) < 3).sum() > 500
     svg = pathlib.Path(f"{out}.svg").read_text()
     assert "emulator frames" in svg and "#d55e00" in svg and not re.search("<dc:date>", svg)
     assert plot.main([str(tmp_path / "a"), str(tmp_path / "b"), f"--out={out}.png", "--x=frames"]) == 0
@@ -223,7 +224,7 @@ def test_pictures_are_written_and_show_the_lines(tmp_path, capsys):
 def test_no_text_overlaps_or_leaves_the_figure(tmp_path):
     for i in range(6):
         make_run(tmp_path / f"{i}", [(100_000, (i, i)), (1_000_000, (i, 1000 * i))], learning_rate=10.0**-i, units=2**i, env="Pong")
-    figure = plot.draw(curves(tmp_path))
+    figure = curves.draw(read(tmp_path))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     (axes,), (key,) = figure.axes, figure.legends
