@@ -1,6 +1,7 @@
 """Q-networks: torso -> core -> head, one table of names (Hausknecht & Stone 2015, section 4 and figure 2)."""
 
 import collections
+import functools
 
 import keras
 from keras import layers, ops
@@ -37,13 +38,21 @@ class LSTMCore(layers.Layer):
     Keras' own layer re-reads the 3136 x 2048 input kernel at every step of the recurrence. Here one product serves all steps, and only
     the units x 4 units recurrent kernel is walked through; weights, initialisation and gates (i, f, c, o) are those of Keras.
     The state (h, c), the gates and the bias stay float32 under mixed precision.
+
+    Args:
+        after_dense: a dense layer with ReLU, of as many units, comes before it.
+        relu: a ReLU follows it, outside of the recurrence.
     """
 
-    def __init__(self, units, dtype):
+    def __init__(self, units, dtype, after_dense=False, relu=False):
         super().__init__(dtype=dtype, autocast=False, name="core")
         self.units, self.state_sizes = units, (units, units)
+        self.before = layers.Dense(units, "relu", dtype=dtype, name="dense") if after_dense else layers.Identity(dtype=dtype)
+        self.after = ops.relu if relu else lambda outputs: outputs
 
     def build(self, features_shape):
+        self.before.build(features_shape)
+        features_shape = self.before.compute_output_shape(features_shape)
         self.kernel = self.add_weight((features_shape[-1], 4 * self.units), "glorot_uniform", name="kernel")
         self.recurrent_kernel = self.add_weight((self.units, 4 * self.units), "orthogonal", name="recurrent_kernel")
         self.bias = self.add_weight((4 * self.units,), "zeros", autocast=False, name="bias")
@@ -53,7 +62,7 @@ class LSTMCore(layers.Layer):
     def call(self, features, state, num_steps):
         product = lambda a, b: ops.cast(ops.matmul(ops.cast(a, self.compute_dtype), ops.cast(b, self.compute_dtype)), "float32")
         h, c = state  # [B, U] each
-        projected = product(features, self.kernel) + self.bias  # [B*T, 4U]
+        projected = product(self.before(features), self.kernel) + self.bias  # [B*T, 4U]
         projected = ops.reshape(projected, (-1, num_steps, 4 * self.units))
         outputs = []
         for t in range(num_steps):
@@ -61,13 +70,18 @@ class LSTMCore(layers.Layer):
             c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
             h = ops.sigmoid(o) * ops.tanh(c)
             outputs.append(h)
-        return ops.reshape(ops.stack(outputs, axis=1), (-1, self.units)), [h, c]  # [B*T, U]
+        return self.after(ops.reshape(ops.stack(outputs, axis=1), (-1, self.units))), [h, c]  # [B*T, U]
 
 
 Network = collections.namedtuple("Network", "torso core history unroll sample")
 NETWORKS = {  # name -> torso, core, and the defaults of --history, --unroll and --sample
     "DQN": Network(nature_torso, DenseCore, history=4, unroll=1, sample="timestep"),  # Mnih et al. 2015
     "DRQN": Network(nature_torso, LSTMCore, history=1, unroll=10, sample="episode"),  # Hausknecht & Stone 2015
+}
+NETWORKS |= {  # the other placements of the LSTM in Hausknecht & Stone 2015, appendix; in DRQN it replaces the dense layer
+    "DRQN_ReLU": NETWORKS["DRQN"]._replace(core=functools.partial(LSTMCore, relu=True)),
+    "DRQN_after_dense": NETWORKS["DRQN"]._replace(core=functools.partial(LSTMCore, after_dense=True)),
+    "DRQN_after_dense_ReLU": NETWORKS["DRQN"]._replace(core=functools.partial(LSTMCore, after_dense=True, relu=True)),
 }
 
 

@@ -10,7 +10,7 @@ from keras import ops
 
 import models
 
-CORES = pytest.mark.parametrize("name", ["DQN", "DRQN"])
+CORES = pytest.mark.parametrize("name", list(models.NETWORKS))
 FRAMES = pytest.mark.parametrize("frame_shape", [(3,), (36, 36)], ids=["vectors", "images"])  # 36: the smallest that the torso takes
 A, UNITS = 4, 8
 
@@ -57,7 +57,9 @@ def assert_close(actual, expected, tolerance=1e-5):
         np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(e), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name, history, num_parameters", [("DRQN", 1, 7_554_226), ("DQN", 4, 1_693_362), ("DQN", 10, 1_705_650)])
+@pytest.mark.parametrize("name, history, num_parameters", [("DRQN", 1, 7_554_226), ("DQN", 4, 1_693_362), ("DQN", 10, 1_705_650),
+                                                           ("DRQN_ReLU", 1, 7_554_226), ("DRQN_after_dense", 1, 3_786_418),
+                                                           ("DRQN_after_dense_ReLU", 1, 3_786_418)])
 def test_number_of_trainable_parameters_at_18_actions(name, history, num_parameters):
     network = models.QNetwork(name, (84, 84), 18, history, units=512)
     assert sum(int(np.prod(w.shape)) for w in network.trainable_variables) == num_parameters
@@ -82,6 +84,29 @@ def test_the_lstm_core_equals_that_of_keras():
     expected = theirs(features, initial_state=[h, c])
     outputs, state = ours(features.reshape(10, 6), [h, c], num_steps=5)
     assert_close([ops.reshape(outputs, (2, 5, UNITS)), *state], expected)
+
+
+def test_the_placements_of_the_lstm_in_the_appendix():
+    """With the same weights: a ReLU takes the negative outputs and leaves the state; a dense layer with ReLU precedes the same LSTM."""
+    rng = np.random.default_rng(0)
+    features, state = rng.normal(size=(6, 5)).astype(np.float32), [rng.normal(size=(2, UNITS)).astype(np.float32) for _ in range(2)]
+    cores = {name: models.NETWORKS[name].core(UNITS, "float32") for name in models.NETWORKS if name != "DQN"}
+    for core in cores.values():
+        core.build((6, 5))
+    dense, lstm = cores["DRQN_after_dense"].get_weights()[3:], cores["DRQN_after_dense"].get_weights()[:3]
+    assert [w.shape for w in dense] == [(5, UNITS), (UNITS,)] and [w.shape for w in lstm] == [(UNITS, 32), (UNITS, 32), (32,)]
+    cores["DRQN_ReLU"].set_weights(cores["DRQN"].get_weights())
+    cores["DRQN_after_dense_ReLU"].set_weights([*lstm, *dense])
+    alone = models.LSTMCore(UNITS, "float32")
+    alone.build((6, UNITS))
+    alone.set_weights(lstm)
+    replaced, after = cores["DRQN"](features, state, num_steps=3), alone(np.maximum(features @ dense[0] + dense[1], 0), state, num_steps=3)
+    for name, (outputs, end), relu in [("DRQN", replaced, False), ("DRQN_ReLU", replaced, True), ("DRQN_after_dense", after, False),
+                                       ("DRQN_after_dense_ReLU", after, True)]:
+        outputs = ops.convert_to_numpy(outputs)
+        assert (outputs < 0).any()
+        own_outputs, own_end = cores[name](features, state, num_steps=3)
+        assert_close([own_outputs, *own_end], [np.maximum(outputs, 0) if relu else outputs, *end])
 
 
 def test_the_lstm_core_is_initialised_as_that_of_keras():

@@ -18,6 +18,7 @@ import agent
 import checkpoints
 import disks
 import job
+import models
 import replay
 import rollout
 import runs
@@ -508,12 +509,46 @@ def test_defaults_of_the_family_are_resolved_once(arguments, resolved):
 
 
 @pytest.mark.parametrize("preset", sorted(ROOT.glob("presets/*.flags")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("network", ["DQN", "DRQN"])
-def test_every_preset_parses(preset, network):
+@pytest.mark.parametrize("network", list(models.NETWORKS))
+def test_every_preset_parses(preset, network, monkeypatch):
+    monkeypatch.chdir(ROOT)  # A preset names the one that it builds on as the commands of README do, from the repository.
     settings = train.configure([f"--flagfile={preset}", f"--network={network}"])["settings"]
     given = dict(re.findall(r"^--(\w+)=(.*)$", preset.read_text(), re.MULTILINE))
     assert given and all(str(settings[name]) == value or float(settings[name]) == float(value)
-                         for name, value in given.items() if name != "network")
+                         for name, value in given.items() if name not in ("network", "flagfile"))
+
+
+HAUSKNECHT = dict(  # the table of the paper's settings, in their own units where those are ours
+    optimizer="adadelta", learning_rate=0.1, loss="mse", maxsteps=10_000_000, update_period=1, bufflen=400_000, learning_starts=50_000,
+    batch_size=32, units=512, gamma=0.99, target_period=10_000, epsilon_begin=1, epsilon_end=0.1, epsilon_decay="linear:1000000steps",
+    frame_skip=4, noops=0, max_episode_frames=0, life_loss="penalty", full_actions=False, sticky=0, flicker=0,
+    eval_episodes=10, eval_period=50_000, eval_epsilon=0.05)
+MNIH = dict(
+    network="DQN", optimizer="rmsprop", learning_rate=0.00025, loss="huber", clip_norm=0, maxsteps=50_000_000, update_period=4,
+    bufflen=1_000_000, learning_starts=50_000, batch_size=32, units=512, history=4, unroll=1, gamma=0.99, target_period=10_000,
+    epsilon_begin=1, epsilon_end=0.1, epsilon_decay="linear:1000000steps", frame_skip=4, noops=30, max_episode_frames=5 * 60 * 60,
+    life_loss="terminal", full_actions=False, sticky=0, eval_episodes=30, eval_epsilon=0.05)
+
+
+@pytest.mark.parametrize("presets, table", [
+    (["drqn_paper"], HAUSKNECHT | dict(network="DRQN", history=1, unroll=10, sample="episode")),
+    (["dqn_paper"], HAUSKNECHT | dict(network="DQN", history=4, unroll=1)),
+    (["dqn10_paper"], HAUSKNECHT | dict(network="DQN", history=10, unroll=1)),
+    (["dqn_nature"], MNIH),
+    (["drqn_paper", "machado"], HAUSKNECHT | dict(sticky=0.25, full_actions=True, life_loss="none", noops=0, max_episode_frames=108_000)),
+    (["dqn_nature", "machado"], MNIH | dict(sticky=0.25, full_actions=True, life_loss="none", noops=0, max_episode_frames=108_000)),
+], ids="-".join)
+def test_the_presets_hold_the_papers_tables(presets, table, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = train.configure([f"--flagfile=presets/{preset}.flags" for preset in presets])["settings"]
+    assert {name: settings[name] for name in table} == table
+
+
+def test_the_papers_clip_is_that_of_caffes_loss():
+    """Caffe's Euclidean loss of one error d among a blob [10, 32, 18] is d^2 / (2 * 10); ours is the mean over 10 x 32 halves of squares."""
+    settings = train.configure([f"--flagfile={ROOT}/presets/drqn_paper.flags"])["settings"]
+    caffe, ours = 3.0 / 10, 3.0 / (10 * 32)  # gradients by d = 3
+    assert settings["clip_norm"] / ours == pytest.approx(10 / caffe)
 
 
 PRESET = f"--flagfile={ROOT}/presets/cartpole.flags"
