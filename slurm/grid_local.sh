@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# slurm/grid_local.sh GRID.csv [-j JOBS]: the rows of a grid on this machine, JOBS (1) at a time; then scores and curves.
+# slurm/grid_local.sh GRID.csv [-j JOBS]: the rows of a grid on this machine, JOBS (1) at a time; then scores, curves and tables.
 set -euo pipefail
 grid=$(realpath "${1:?expected GRID.csv [-j JOBS]}"); shift
 jobs=1; if [ "${1-}" = -j ]; then jobs=$2; fi
@@ -8,4 +8,4 @@ source .venv/bin/activate
 # Ctrl-C stops every train.py, which saves. xargs does not hear it, waits for them, and begins no further row once it is told 255.
 row='slurm/row.sh "$@"; [ $? -ne 130 ] || exit 255'
 (trap '' INT; python status.py "$grid" --commands | xargs -P "$jobs" -L 1 bash -c "$row" row)
-slurm/results.sh "$grid"
+slurm/results.sh "$grid" -j "$jobs"

@@ -64,7 +64,7 @@ class Slurm:
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     repository = tmp_path_factory.mktemp("repository")
-    for path in [*ROOT.glob("*.py"), ROOT / "presets"]:
+    for path in [*ROOT.glob("*.py"), ROOT / "presets", ROOT / "paper"]:
         (repository / path.name).symlink_to(path)
     shutil.copytree(ROOT / "slurm", repository / "slurm", symlinks=True)
     (repository / ".venv").symlink_to(sys.prefix)
