@@ -20,6 +20,7 @@ from absl import flags
 import film
 import rollout
 import runs
+import stats
 
 COLUMNS = "policy weights episode episode_return length epsilon flicker eval_seed".split()
 
@@ -171,6 +172,8 @@ def evaluate(values):
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
     if values.policy == "random":
         name, epsilon = "random", 1.0
+    own = (epsilon, envs.flicker) == (settings["eval_epsilon"], settings["flicker"])
+    chosen = stats.best_evaluation(directory, settings) if name == "best" and own else None
     print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, flicker {envs.flicker}, seed {values.eval_seed}")
     path = pathlib.Path(values.csv or directory / f"episodes-{name}.csv")
     with written_whole(path) as aside:
@@ -183,6 +186,9 @@ def evaluate(values):
             episodes = play(settings, envs, agent, epsilon, values.eval_seed)
         envs.close()  # and its window
         print(describe(name, episodes))
+        if chosen:
+            print("chosen at agent step {:,.0f} by evaluations' mean {:.2f} ".format(*chosen)
+                  + f"({settings['eval_episodes']} episodes); the fresh score above is the one to report")
         if values.policy == "agent":
             print(describe("random", play(settings, make_envs(settings, values), agent, 1.0, values.eval_seed)))
         write_csv(aside, episodes, policy=values.policy, weights=name, epsilon=epsilon, flicker=envs.flicker, eval_seed=values.eval_seed)

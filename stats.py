@@ -1,7 +1,8 @@
-"""Numbers over runs: their curves, and interquartile means over seeds with bootstrap intervals (Agarwal et al. 2021)."""
+"""Numbers over runs: their curves, interquartile means over seeds and games with bootstrap intervals (Agarwal et al. 2021), and tests."""
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -69,6 +70,45 @@ def interquartile_band(values):
             if seeds.sum() > 1:
                 low[at], high[at] = bootstrap_interval(values[seeds][:, at])
     return middle, low, high
+
+
+def stratified_interval(games, confidence=0.95, seed=0):
+    """Return the interquartile mean over games and seeds, and the ends of its percentile bootstrap interval.
+
+    Seeds are resampled within each game. Each game has the same weight, however many seeds it has: a seed's score counts as often as it
+    takes for all games to have equally many.
+
+    Args:
+        games: [float[seeds of a game], ...], normalised; a game with one seed adds nothing to the interval.
+        seed: of the draws.
+    """
+    games, rng = [np.asarray(scores, float) for scores in games], np.random.default_rng(seed)
+    each = math.lcm(*map(len, games))
+    pool = lambda draws: np.concatenate([np.repeat(draw, each // draw.shape[-1], axis=-1) for draw in draws], axis=-1)
+    draws = pool([scores[rng.integers(len(scores), size=(RESAMPLES, len(scores)))] for scores in games])  # [RESAMPLES, games * each]
+    low, high = np.quantile(interquartile_mean(draws, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return interquartile_mean(pool(games)), low, high
+
+
+def welch(a, b):
+    """Return the p value of Welch's t-test of two means, from values such as one per seed; NaN where their spread is unknown or zero."""
+    if min(len(a), len(b)) < 2 or np.ptp(a) == np.ptp(b) == 0:
+        return np.nan
+    summary = lambda values: (np.mean(values), np.std(values, ddof=1), len(values))
+    return stats.ttest_ind_from_stats(*summary(a), *summary(b), equal_var=False).pvalue
+
+
+def adjust(p_values):
+    """Return p values adjusted for how many they are, by the false discovery rate (Benjamini & Hochberg 1995).
+
+    Args:
+        p_values: float[n]; NaN, no test, counts for none and stays.
+    """
+    p_values = np.asarray(p_values, float)
+    known = ~np.isnan(p_values)
+    adjusted = np.full_like(p_values, np.nan)
+    adjusted[known] = stats.false_discovery_control(p_values[known])
+    return adjusted
 
 
 def align(curves, tolerance=0):
@@ -165,6 +205,25 @@ def read_csv(path, columns):
     return dict(zip(columns, table.T))
 
 
+def read_evaluations(directory, settings):
+    """Return {column: float64[evaluations]}: means over the episodes of each whole evaluation of a run.
+
+    Raises:
+        ValueError: its CSV is damaged.
+    """
+    rows = read_csv(directory / "eval.csv", runs.COLUMNS["eval"])
+    _, evaluation, count = np.unique(rows["evaluation"], return_inverse=True, return_counts=True)
+    whole = count >= settings["eval_episodes"]  # The newest may be half-written.
+    return {name: (np.bincount(evaluation, values, len(count)) / count)[whole] for name, values in rows.items()}
+
+
+def best_evaluation(directory, settings):
+    """Return agent step and mean return of the evaluation that chose a run's best weights, of equals the latest; None before the first."""
+    rows = read_evaluations(directory, settings)
+    steps, means = rows["agent_step"], rows["episode_return"]
+    return max(zip(steps, means), key=lambda row: (row[1], row[0]), default=None)
+
+
 def read_curves(found, x="agent_step", y="eval"):
     """Read the returns of runs: the mean of each whole evaluation, or of complete training episodes in bins of the x axis.
 
@@ -182,12 +241,10 @@ def read_curves(found, x="agent_step", y="eval"):
     column, units = AXES[x]
     curves, notes, unfinished = {}, [], {}
     for directory, settings in found.items():
-        rows = read_csv(directory / f"{y}.csv", runs.COLUMNS[y])
         if y == "eval":
-            _, evaluation, count = np.unique(rows["evaluation"], return_inverse=True, return_counts=True)
-            whole = count >= settings["eval_episodes"]  # The newest may be half-written.
-            rows = {name: (np.bincount(evaluation, values, len(count)) / count)[whole] for name, values in rows.items()}
+            rows = read_evaluations(directory, settings)
         else:
+            rows = read_csv(directory / "train.csv", runs.COLUMNS["train"])
             rows = {name: values[rows["cut"] == 0] for name, values in rows.items()}
         curve = Curve(directory, settings, rows[column] / units, rows["episode_return"])
         if not len(curve.x):

@@ -5,11 +5,16 @@ import json
 import runs
 
 SETTINGS = dict(network="DRQN", env="CartPole-v1", maxsteps=300, seed=1, checkpoint_period=100, num_envs=8, history=1, frame_skip=1,
-                flicker=0.0, units=64, unroll=10, learning_rate=0.001, sticky=None, eval_period=100, eval_episodes=2, backend="tensorflow")
+                flicker=0.0, units=64, unroll=10, learning_rate=0.001, sticky=None, eval_period=100, eval_episodes=2, eval_epsilon=0.05,
+                backend="tensorflow")
 
 
-def make_run(directory, evaluations=(), episodes=(), **settings):
-    """Write a run: evaluations [(agent_step, episode returns)], training episodes [(agent_step, episode_return, cut)], 2 steps a second."""
+def make_run(directory, evaluations=(), episodes=(), fresh=(), **settings):
+    """Write a run: evaluations [(agent_step, episode returns)], training episodes [(agent_step, episode_return, cut)], 2 steps a second.
+
+    Args:
+        fresh: returns of the episodes that evaluate.py played with its best weights; none if empty.
+    """
     directory.mkdir(parents=True)
     settings = SETTINGS | settings
     (directory / "config.json").write_text(json.dumps(dict(settings=settings)))
@@ -18,4 +23,8 @@ def make_run(directory, evaluations=(), episodes=(), **settings):
             "train": [(t, t * skip, r, 9, 1, 0, cut, t / 2) for t, r, cut in episodes]}
     for name, own in rows.items():
         (directory / f"{name}.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in [runs.COLUMNS[name], *own]))
+    if fresh:
+        header = "policy,weights,episode,episode_return,length,epsilon,flicker,eval_seed"
+        rows = [f"agent,best,{i},{r},9,{settings['eval_epsilon']},{settings['flicker']},0" for i, r in enumerate(fresh)]
+        (directory / "episodes-best.csv").write_text("\r\n".join([header, *rows, ""]))
     return directory

@@ -9,8 +9,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
 GROUND = {"replay", "wrappers", "twins", "pomdps", "runs", "checkpoints", "job", "models", "backends"}
 MAY_IMPORT = {
-    **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "stats", "film", "agent"} | GROUND for name in SCRIPTS},
-    **{name: {"curves", "stats"} | GROUND for name in ("sweeps", "tables")},
+    **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "film", "agent"} | GROUND for name in SCRIPTS},
+    **{name: {"curves", "scores", "stats"} | GROUND for name in ("sweeps", "tables")},
+    "scores": {"stats"} | GROUND,
     "curves": {"stats"} | GROUND,
     "trainer": {"rollout", "agent"} | GROUND,
     **{name: {"agent"} | GROUND for name in ("rollout", "stats", "film")},

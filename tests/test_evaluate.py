@@ -121,6 +121,17 @@ def test_the_printed_statistics_are_those_of_the_rows(go):
     assert any(line.startswith("random ") for line in said.splitlines())
 
 
+def test_the_evaluation_that_chose_the_checkpoint_is_told_beside_its_fresh_score(go):
+    said = go("--run_dir=runs/cartpole", "--episodes=2").splitlines()
+    rows = rows_of("runs/cartpole/eval.csv")  # of the one evaluation of this run
+    mean = statistics.mean(float(row["episode_return"]) for row in rows)
+    best = next(i for i, line in enumerate(said) if line.startswith("best "))
+    assert said[best + 1] == (f"chosen at agent step {rows[0]['agent_step']} by evaluations' mean {mean:.2f} (2 episodes); "
+                              "the fresh score above is the one to report")
+    for otherwise in ("--flicker=0", "--epsilon=0.9", "--checkpoint=last", "--policy=random"):
+        assert "the one to report" not in go("--run_dir=runs/cartpole", "--episodes=2", otherwise)
+
+
 def test_rows_say_how_they_were_made_and_come_out_the_same_again(go):
     go("--run_dir=runs/cartpole", "--episodes=4", "--epsilon=0.25", "--flicker=0.1", "--eval_seed=3", "--csv=one.csv")
     go("--run_dir=runs/cartpole", "--episodes=4", "--epsilon=0.25", "--flicker=0.1", "--eval_seed=3", "--csv=two.csv", "--checkpoint=last")

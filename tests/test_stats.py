@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import stats
 from run_files import make_run
@@ -100,6 +101,52 @@ def test_align_interpolates_and_never_extrapolates():
     np.testing.assert_array_equal(y, [[0, 2, 4, 8, NAN], [NAN, 10, 20, 40, 60]])
 
 
+def test_stratified_interquartile_mean_by_hand():
+    # 0, 8 | 2, 4 | 6, 100 pooled: 0 and 100 are the outer quarters, rounded down, of 6.
+    assert stats.stratified_interval([[0, 8], [2, 4], [6, 100]])[0] == 5
+    # Games weigh the same: 0 thrice and 6, 9, 12 pooled are 0 0 0 6 9 12, of which the middle four are 0 0 6 9.
+    assert stats.stratified_interval([[0], [6, 9, 12]])[0] == 15 / 4
+    # 1 and 3 thrice, 5, 6 and 7 twice: of these 12 the middle six are 3 3 3 5 5 6.
+    assert stats.stratified_interval([[1, 3], [5, 6, 7]])[0] == pytest.approx(25 / 6)
+
+
+def test_stratified_interval_draws_within_games():
+    # Seeds of one game that are equal leave nothing to draw: of 6 each, four on each side fall away, 2 + 300 + 600 are left of 10.
+    np.testing.assert_allclose(stats.stratified_interval([[1, 1], [50, 50, 50], [300]]), [90.2] * 3)
+    # Each draw takes two of the first game and two of the second: the least is 0 0 10 10, whose middle two are 0 and 10.
+    assert stats.stratified_interval([[0, 2], [10, 12]]) == (6, 5, 7)
+
+
+def test_welch_by_hand():
+    # Means 2 and 6, variances 1 and 4, 3 seeds each: t = 4 / sqrt(5/3) with (5/3)^2 / ((1/3)^2 / 2 + (4/3)^2 / 2) = 50 / 17 degrees.
+    expected = 2 * scipy.stats.t.sf(4 / (5 / 3) ** 0.5, 50 / 17)
+    assert stats.welch([1, 2, 3], [4, 6, 8]) == pytest.approx(expected) == pytest.approx(0.0553, abs=1e-3)
+    assert stats.welch([1, 2, 3], [4, 6, 8]) == pytest.approx(scipy.stats.ttest_ind([4, 6, 8], [1, 2, 3], equal_var=False).pvalue)
+    assert stats.welch([7, 7, 7], [1, 2, 3]) == pytest.approx(1 - (75 / 77) ** 0.5)  # t = 5 sqrt(3), 2 degrees
+    assert np.isnan([stats.welch([7, 7], [7, 7]), stats.welch([7, 7], [8, 8]), stats.welch([1], [2, 3]), stats.welch([], [2, 3])]).all()
+
+
+def test_benjamini_hochberg_by_hand():
+    # In order of size .01 .02 .03 .04 of 4: 4/1 .01, 4/2 .02, 4/3 .03, 4/4 .04 are all .04.
+    np.testing.assert_allclose(stats.adjust([0.04, 0.01, 0.03, 0.02]), [0.04] * 4)
+    # 3/1 .001, 3/2 .5 and 3/3 .6, where none may be above a later one; what was not tested counts for none.
+    np.testing.assert_allclose(stats.adjust([0.5, NAN, 0.001, 0.6]), [0.6, NAN, 0.003, 0.6])
+    assert np.isnan(stats.adjust([NAN, NAN])).all() and not len(stats.adjust([]))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:random_state is deprecated")  # by arch, under rliable
+def test_stratified_interval_is_rliables():
+    from rliable import library, metrics
+    values = np.random.default_rng(0).normal(100, 10, size=(5, 7))  # seeds, games
+    middle, theirs = library.get_interval_estimates({"ours": values}, lambda runs: np.array([metrics.aggregate_iqm(runs)]), reps=4000,
+                                                    random_state=np.random.RandomState(0))
+    ours = stats.stratified_interval(values.T)
+    low, high = theirs["ours"][:, 0]
+    assert ours[0] == pytest.approx(middle["ours"][0], rel=1e-12)
+    np.testing.assert_allclose(ours[1:], (low, high), atol=0.1 * (high - low))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2, 3, 4, 5, 7, 10])
 def test_interquartile_mean_is_rliables(seeds):
@@ -163,6 +210,14 @@ def test_a_row_that_is_being_written_is_left_out(tmp_path):
         (run / "eval.csv").write_text(text)  # An evaluation of which one episode is missing is no whole one either.
         (curve,) = curves_of(run)
         np.testing.assert_array_equal([curve.x, curve.y], [(100, 200), (2, 7)])
+
+
+def test_the_best_evaluation_is_the_one_whose_weights_training_keeps(tmp_path):
+    run = make_run(tmp_path / "a", [(100, (1, 3)), (200, (5, 9)), (300, (6, 8)), (400, (0, 2)), (500, (90,))])  # the last is half-written
+    (settings,) = stats.find_runs([run])[0].values()
+    assert stats.best_evaluation(run, settings) == (300, 7)  # of equals the latest
+    empty = make_run(tmp_path / "b")
+    assert stats.best_evaluation(empty, settings) is None
 
 
 @pytest.mark.parametrize("damage, message", [
