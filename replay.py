@@ -17,7 +17,7 @@ action, reward, discount of s+1 s+2 s+3         a row holds the action that LED 
 mask                        1   1   0           0: the episode had ended, padding
 ```
 frames uint8[B, T+H, 84, 84] or float32[B, T+H, D]; action int32[B, T]; reward, discount, mask float32[B, T]; first bool[B]: whether
-the recurrent state starts from zero, in windows drawn at random always.
+the recurrent state starts from zero: in windows drawn at random always, in those of a lane where it takes a new episode.
 """
 
 
@@ -35,8 +35,13 @@ class Replay:
         frame_shape, frame_dtype: of one frame.
         history: H, frames that the network stacks into an observation.
         unroll: T, transitions per window.
-        sample: `timestep` draws uniformly over transitions; `episode` over episodes, finished or not, then a start in [0, max(0, L-T)].
+        sample: `timestep` draws uniformly over transitions; `episode` over episodes, finished or not, then a start in [0, max(0, L-T)];
+            `sequential` walks lanes, one per row of the batch, through episodes drawn uniformly, from the first transition on.
         seed: of the sampling generator.
+
+    Attributes:
+        lanes: int64[2, B], the row at which each lane's next window starts, -1 where it takes a new episode, and its environment; B = 0
+            before the first draw and where windows are drawn at random.
     """
 
     def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed):
@@ -44,7 +49,9 @@ class Replay:
         if self.num_rows < history + 1:
             raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} environments; "
                              f"a history of {history} needs at least {history + 1}")
-        self.history, self.unroll, self.draw = history, unroll, {"timestep": self._draw_timesteps, "episode": self._draw_episodes}[sample]
+        self.history, self.unroll = history, unroll
+        self.draw = dict(timestep=self._draw_timesteps, episode=self._draw_episodes, sequential=self._draw_lanes)[sample]
+        self.lanes = np.zeros((2, 0), np.int64)
         rows = (self.num_rows, num_envs)
         self.columns = dict(frame=np.zeros((*rows, *frame_shape), frame_dtype), action=np.zeros(rows, np.int32),
                             reward=np.zeros(rows, np.float32), discount=np.zeros(rows, np.float32), start=np.zeros(rows, np.int64))
@@ -109,55 +116,82 @@ class Replay:
             raise RuntimeError(f"replay.sample was called with {self.end} rows stored; a transition takes two")
         return self.windows(*self.draw(batch_size))
 
-    def windows(self, start, env):
-        """Cut the windows whose first transitions are rows `start` int64[B] of environments `env` int64[B]."""
+    def windows(self, start, env, first=True):
+        """Cut the windows whose first transitions are rows `start` int64[B] of environments `env` int64[B]; `first` as in Window."""
         H, T = self.history, self.unroll
         rows = start[:, None] + np.arange(1 - H, T + 1)  # [B, T+H]
         at, env = rows % self.num_rows, env[:, None]
-        begin = self.columns["start"][start[:, None] % self.num_rows, env]
-        valid = (rows >= begin) & (rows < self.end)
-        valid &= self.columns["start"][at, env] == begin
+        valid = (rows >= self._begin(start[:, None], env)) & self._reaches(start[:, None], rows, env)
         frames = self.columns["frame"][at, env]
         frames[~valid] = 0
         at, mask = at[:, H:], valid[:, H:]
         action, reward, discount = (np.where(mask, self.columns[name][at, env], 0) for name in ("action", "reward", "discount"))
-        return Window(frames, action.astype(np.int32), reward, discount, mask.astype(np.float32), np.ones(len(start), bool))
+        return Window(frames, action.astype(np.int32), reward, discount, mask.astype(np.float32), np.full(len(start), first))
 
     def _usable(self, begin):
         """First rows from which an episode that began at `begin` can be read with a real history."""
         return np.where(begin >= self.oldest, begin, self.oldest + self.history - 1)
 
+    def _begin(self, row, env):
+        """Return the rows at which the episodes of rows `row` begin."""
+        return self.columns["start"][row % self.num_rows, env]
+
+    def _reaches(self, row, later, env):
+        """Whether the episodes of rows `row` go on to rows `later`."""
+        return (later < self.end) & (self._begin(later, env) == self._begin(row, env))
+
     def _draw_timesteps(self, batch_size):
         """Uniform over stored transitions, by rejection of the few rows that start none."""
         def propose(size):
             row, env = self.rng.integers(self.oldest, self.end - 1, size), self.rng.integers(0, self.num_envs, size)
-            begin = self.columns["start"][row % self.num_rows, env]
-            follows = self.columns["start"][(row + 1) % self.num_rows, env] == begin
-            return row, env, follows & (row >= self._usable(begin))
+            return row, env, self._reaches(row, row + 1, env) & (row >= self._usable(self._begin(row, env)))
         return self._accept(propose, batch_size)
 
     def _draw_episodes(self, batch_size):
         """Uniform over episodes of at least one usable transition, then a start uniform in [0, max(0, L-T)]."""
-        stored = np.cumsum(self._tail - self._head)
-
         def propose(size):
-            drawn = self.rng.integers(0, stored[-1], size)
-            env = np.searchsorted(stored, drawn, side="right")
-            place = self._tail[env] - (stored[env] - drawn)
-            begin = self._starts[place % self.num_rows, env]
-            newest = place + 1 == self._tail[env]
-            end = np.where(newest, self.end, self._starts[(place + 1) % self.num_rows, env])
-            usable = self._usable(begin)
-            length = end - 1 - usable  # L transitions
-            start = usable + self.rng.integers(0, np.maximum(length - self.unroll, 0) + 1)
-            return start, env, length >= 1
+            usable, env, length = self._propose_episodes(size)
+            return usable + self.rng.integers(0, np.maximum(length - self.unroll, 0) + 1), env, length
         return self._accept(propose, batch_size)
 
+    def _draw_lanes(self, batch_size):
+        """The window after each lane's last; where there is none, the first of an episode, drawn as by `_draw_episodes`.
+
+        ```
+        transition    0 1 2 3 4 5 6 7 8 9       of a lane's episode with L = 10, T = 4
+        update 1     [0 1 2 3]                  first: from a zero state
+        update 2             [4 5 6 7]          from the state that update 1 ended with; with L = 8 it would be the last
+        update 3                     [8 9 . .]  padded: its state goes nowhere
+        update 4     [0 1 2 3]                  first, of another episode
+        ```
+        A lane does not wait for an episode that is still running: it takes another one where a window reaches the newest row.
+        """
+        if self.lanes.shape[1] != batch_size:
+            self.lanes = np.full((2, batch_size), -1)
+        start, env = self.lanes.copy()
+        first = start < self._usable(self._begin(start, env))  # So is a row that was overwritten, whatever lies in its place.
+        start[first], env[first] = self._accept(self._propose_episodes, first.sum())
+        follows = self._reaches(start, start + self.unroll + 1, env)
+        self.lanes = np.stack([np.where(follows, start + self.unroll, -1), env])
+        return start, env, first
+
+    def _propose_episodes(self, size):
+        """Draw uniformly over stored episodes; return first usable rows, environments, and L, which may be 0 or less."""
+        stored = np.cumsum(self._tail - self._head)
+        drawn = self.rng.integers(0, stored[-1], size)
+        env = np.searchsorted(stored, drawn, side="right")
+        place = self._tail[env] - (stored[env] - drawn)
+        usable = self._usable(self._starts[place % self.num_rows, env])
+        newest = place + 1 == self._tail[env]
+        end = np.where(newest, self.end, self._starts[(place + 1) % self.num_rows, env])
+        return usable, env, end - 1 - usable
+
     def _accept(self, propose, batch_size):
+        """Return rows and environments of `propose(size) -> rows, environments, transitions there`, by rejection of those without any."""
         start, env = np.zeros(0, np.int64), np.zeros(0, np.int64)
         for _ in range(1000):
-            rows, envs, usable = propose(batch_size - len(start))
-            start, env = np.append(start, rows[usable]), np.append(env, envs[usable])
+            rows, envs, transitions = propose(batch_size - len(start))
+            start, env = np.append(start, rows[transitions > 0]), np.append(env, envs[transitions > 0])
             if len(start) == batch_size:
                 return start, env
         raise RuntimeError(f"replay.sample found no transition in {len(self)} timesteps")

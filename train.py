@@ -59,8 +59,9 @@ def define_flags():
     integer("units", 512, "of the dense or LSTM core [units; Mnih et al. 2015]", 1, **learn)
     integer("bufflen", 400_000, "replay [timesteps; Hausknecht & Stone 2015]", 1, **learn)
     integer("unroll", None, "transitions per window [agent steps; default 1 for DQN; 10 for DRQN, Hausknecht & Stone 2015]", 1, **learn)
-    choice("sample", None, ["timestep", "episode"],
-           "windows drawn uniformly over timesteps (default for DQN), or over episodes, then a start (default for DRQN)", **learn)
+    choice("sample", None, ["timestep", "episode", "sequential"],
+           "windows drawn uniformly over timesteps (default for DQN), or over episodes, then a start (default for DRQN), or sequential: "
+           "each of batch_size lanes walks through a drawn episode, its state carried from update to update", **learn)
     integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
     choice("optimizer", "rmsprop", list(agent.OPTIMIZERS), "a row of the table in agent.py, with its source [Mnih et al. 2015]", **learn)
     real("learning_rate", None, "default: the one that comes with --optimizer", 0, **learn)

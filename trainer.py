@@ -196,7 +196,7 @@ class Trainer:
             seconds=self.seconds, returns=list(self.returns), pending=self.pending, phases=self.phases,
             generators=dict(exploration=self.rng.bit_generator.state, replay=self.replay.rng.bit_generator.state))
         arrays = {f"agent/{name}": value for name, value in self.agent.get_state().items()} | {
-            f"rollout/{name}": value for name, value in self.rollout.get_state().items()}
+            f"rollout/{name}": value for name, value in self.rollout.get_state().items()} | {"replay/lanes": self.replay.lanes}
         self.run.save(state, arrays, self.replay, self.agent.save_weights)
 
     def _restore(self):
@@ -211,6 +211,7 @@ class Trainer:
         self.rng.bit_generator.state = state["generators"]["exploration"]
         self.replay.rng.bit_generator.state = state["generators"]["replay"]
         self.replay.restore(self.run.checkpoints.load_replay(), state["replay_end"])
+        self.replay.lanes = arrays.get("replay/lanes", self.replay.lanes)  # Checkpoints of before there were lanes have none.
         part = lambda prefix: {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
         self.agent.set_state(part("agent/"))
         if not self.rollout.set_state(part("rollout/")):

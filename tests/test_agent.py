@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import models
-from replay import Window
+from replay import Replay, Window
 
 A = 4
 
@@ -199,6 +199,63 @@ def test_learning_forgets_the_state_of_rows_that_are_first(frozen):
     assert again == fresh
     carried = float(agent.learn(two._replace(first=np.zeros(4, bool)))["loss"])
     assert carried != fresh
+
+
+def make_lanes(history, changed=None):
+    """Return a replay whose lanes walk, in windows of 3, four environments' episodes of 11, 4 and 6, 9 and 1, and 11 transitions.
+
+    Frames are random numbers, those of the environment `changed` others.
+    """
+    replay, rng = Replay(48, 4, (3,), np.float32, history, 3, "sequential", 0), np.random.default_rng(1)
+    for row in range(12):
+        frame, other = rng.normal(size=(2, 4, 3))
+        if changed is not None:
+            frame[changed] = other[changed]
+        first = np.array([row == 0, row in (0, 5), row in (0, 10), row == 0])
+        replay.append(frame, rng.integers(A, size=4), rng.normal(size=4), np.full(4, 0.9), first)
+    return replay
+
+
+@pytest.mark.parametrize("history", [1, 3])
+def test_updates_along_lanes_equal_one_long_unroll_of_each_episode(frozen, history):
+    agent, replay, walked = make_agent(history=history, optimizer="frozen", loss="mse"), make_lanes(history), [None] * 5
+    agent.set_state({name: value + 0.1 * name.startswith("target") for name, value in agent.get_state().items()})
+    windows = [replay.sample(5) for _ in range(7)]
+    for window in windows:
+        loss, squares = float(agent.learn(window)["loss"]), []
+        for lane in range(5):
+            frames, first = window.frames[lane], window.first[lane]
+            walked[lane] = frames if first else np.concatenate([walked[lane], frames[history:]])
+            zero = agent.initial_state(1)
+            before = zero if first else agent.online_network(walked[lane][None, :-4], zero)[1]
+            q_tm1, after = agent.online_network(walked[lane][None, :-1], zero)  # Of all that the lane has walked.
+            q_t, _ = agent.target_network(frames[None], before)  # The target network takes up the online one's state.
+            y = window.reward[lane] + window.discount[lane] * ops.convert_to_numpy(q_t)[0, 1:].max(axis=-1)
+            q_a_tm1 = ops.convert_to_numpy(q_tm1)[0, -3:][range(3), window.action[lane]]
+            squares.append(window.mask[lane] * (y - q_a_tm1) ** 2)
+            state = agent.get_state()
+            for i in range(2):
+                np.testing.assert_allclose(state[f"window_state/{i}"][lane], numpy_of(after)[str(i)][0], rtol=1e-4, atol=1e-5)
+        assert loss == pytest.approx(np.sum(squares) / 2 / window.mask.sum(), rel=1e-4)
+    first, full = (np.array([getattr(window, name) for window in windows]) for name in ("first", "mask"))
+    assert not first[1].all() and first[1:].any() and (full == 0).any()
+    assert max(len(frames) for frames in walked) >= 9
+
+
+def test_what_one_lane_sees_never_reaches_another(frozen, monkeypatch):
+    agent, seen, envs = make_agent(history=3, optimizer="frozen"), [], []
+    start, learn = agent.get_state(), agent._steps.learn
+    monkeypatch.setattr(agent, "_steps", agent._steps._replace(learn=lambda *inputs: seen.append(learn(*inputs)) or seen[-1]))
+    for replay in (make_lanes(history=3), make_lanes(history=3, changed=0)):
+        agent.set_state(start)
+        for _ in range(6):
+            agent.learn(replay.sample(12))
+            envs.append(replay.lanes[1])
+    for env, same, one, other in zip(envs, envs[6:], seen, seen[6:]):
+        np.testing.assert_array_equal(env, same)
+        for a, b in zip([one["td_error"], *one["next_state"]], [other["td_error"], *other["next_state"]]):
+            np.testing.assert_array_equal((ops.convert_to_numpy(a) != ops.convert_to_numpy(b)).any(axis=1), env == 0)
+    assert len({tuple(env) for env in envs}) > 2 and all(0 < (env == 0).sum() < 12 for env in envs)
 
 
 @pytest.mark.parametrize("network, history", [("DRQN", 3), ("DQN", 4)])

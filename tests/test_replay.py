@@ -1,6 +1,7 @@
 """Windows drawn from the replay, against a naive list of episodes."""
 
 import collections
+import itertools
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from replay import Replay, Window
 
 HISTORY_UNROLL = [(4, 1), (1, 10), (10, 1), (3, 5)]
+SAMPLES = ["timestep", "episode", "sequential"]
 N, NUM_ROWS = 3, 40  # environments, rows of the ring
 GARBAGE = 99  # in what a first row holds besides its frame, which must never be read
 NUM_DRAWS = 20_000
@@ -85,11 +87,12 @@ def assert_windows_equal(window, expected):
 
 
 def probabilities(tape, history, unroll, sample):
-    """Return {number of the first frame: probability}, as the replay's docstring has it."""
+    """Return {number of the first frame: probability} of a first draw, as the replay's docstring has it."""
     episodes = tape.transitions(history)
     if sample == "timestep":
         return {episode[k].number: 1 / sum(map(len, episodes)) for transitions in episodes for _, episode, k in transitions}
-    starts = [transitions[:max(0, len(transitions) - unroll) + 1] for transitions in episodes]
+    choice = lambda length: max(0, length - unroll) + 1 if sample == "episode" else 1
+    starts = [transitions[:choice(len(transitions))] for transitions in episodes]
     return {episode[k].number: 1 / len(starts) / len(some) for some in starts for _, episode, k in some}
 
 
@@ -104,7 +107,7 @@ def test_every_window_equals_one_cut_from_a_list_of_episodes(history, unroll, nu
     assert_windows_equal(replay.windows(starts, envs), naive_windows(transitions, history, unroll))
 
 
-@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("num_rows", [25, 157])
 @pytest.mark.parametrize("history, unroll", HISTORY_UNROLL)
 def test_draws_are_windows_of_the_list_and_uniform(history, unroll, num_rows, sample):
@@ -126,7 +129,7 @@ def test_draws_are_windows_of_the_list_and_uniform(history, unroll, num_rows, sa
     assert abs(chi_square - freedom) < 5 * np.sqrt(2 * freedom)
 
 
-@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("history, unroll", HISTORY_UNROLL)
 def test_no_window_crosses_an_episode(history, unroll, sample):
     replay = make_replay(history, unroll, sample)
@@ -168,7 +171,7 @@ def test_a_truncated_episode_keeps_its_final_observation_and_discount():
     assert (window.discount, window.mask) == (np.float32(0.9), 1)
 
 
-@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("sample", SAMPLES)
 def test_a_reset_row_is_no_transition(sample):
     replay = make_replay(sample=sample, num_envs=1)
     append_frames(replay, frames=[1, 2, 3, 4, 5, 6], firsts=[1, 0, 1, 1, 0, 1])
@@ -190,6 +193,116 @@ def test_unfinished_episodes_are_drawn_as_often_as_finished_ones():
     assert 0.45 < (replay.sample(2000).frames[:, 0, 0] == 11).mean() < 0.55
 
 
+# Lanes
+
+
+@pytest.mark.parametrize("history, unroll", HISTORY_UNROLL)
+def test_lanes_walk_episodes_as_they_would_a_list(history, unroll):
+    replay = make_replay(history, unroll, "sequential")
+    tape, rng = Tape(replay), np.random.default_rng(1)
+    after, ends = [None] * 8, collections.Counter()  # (episode, position) at which each lane's next window starts; why lanes ended
+    tape.write(3)
+    for _ in range(400):
+        window, expected = replay.sample(8), []
+        transitions = tape.transitions(history)
+        usable = {episode[k].number for some in transitions for _, episode, k in some}
+        starts = {episode[k].number: (episode, k) for (_, episode, k), *_ in transitions}
+        for lane, number in enumerate(window.frames[:, history - 1, 0].astype(int)):
+            goes_on = after[lane] is not None and after[lane][0][after[lane][1]].number in usable
+            ends["overwritten"] += after[lane] is not None and not goes_on
+            episode, k = after[lane] if goes_on else starts[number]  # A KeyError: began in the middle of an episode.
+            expected.append(naive_window(episode, k, history, unroll)._replace(first=not goes_on))
+            left, running = len(episode) - 1 - (k + unroll), episode in [episodes[-1] for episodes in tape.episodes]
+            after[lane] = (episode, k + unroll) if left > 0 else None
+            ends["full" if left == 0 else "padded" if left < 0 else "none", running] += 1
+        assert_windows_equal(window, Window(*map(np.array, zip(*expected))))
+        tape.write(rng.choice([0, 0, 1, 2, 30]))
+    reasons = {"overwritten", *itertools.product(["full", "none"] + ["padded"] * (unroll > 1), [False, True])}
+    assert ends.keys() == reasons and min(ends.values()) >= 10
+
+
+def draw_of_one_lane(replay):
+    window = replay.sample(1)
+    return window.frames[0, :, 0].tolist(), window.mask[0].tolist(), bool(window.first[0])
+
+
+def test_a_lane_ends_after_a_window_that_no_transition_follows():
+    replay = make_replay(unroll=3, sample="sequential", num_envs=1)
+    append_frames(replay, frames=range(1, 9), firsts=[1, 0, 0, 0, 0, 0, 0, 1])  # 6 transitions, and none yet
+    for _ in range(2):
+        assert draw_of_one_lane(replay) == ([1, 2, 3, 4], [1, 1, 1], True)
+        assert draw_of_one_lane(replay) == ([4, 5, 6, 7], [1, 1, 1], False)
+
+
+def test_a_lane_ends_after_a_padded_window():
+    replay = make_replay(unroll=3, sample="sequential", num_envs=1)
+    append_frames(replay, frames=range(1, 7), firsts=[1, 0, 0, 0, 0, 1])
+    for _ in range(2):
+        assert draw_of_one_lane(replay) == ([1, 2, 3, 4], [1, 1, 1], True)
+        assert draw_of_one_lane(replay) == ([4, 5, 0, 0], [1, 0, 0], False)
+
+
+@pytest.mark.parametrize("num_rows, frames, goes_on", [(3, [1, 2, 3, 0], False), (4, [1, 2, 3, 4], False), (5, [1, 2, 3, 4], True)])
+def test_a_lane_does_not_wait_for_an_episode_that_is_running(num_rows, frames, goes_on):
+    replay = make_replay(unroll=3, sample="sequential", num_envs=1)
+    append_frames(replay, frames=range(1, num_rows + 1), firsts=[1] + [0] * (num_rows - 1))
+    assert draw_of_one_lane(replay) == (frames, [1, 1, frames[-1] > 0], True)
+    append_frames(replay, frames=range(num_rows + 1, 12), firsts=[0] * (11 - num_rows))
+    assert draw_of_one_lane(replay) == ([4, 5, 6, 7] if goes_on else [1, 2, 3, 4], [1, 1, 1], not goes_on)
+
+
+@pytest.mark.parametrize("num_rows, firsts, frames, goes_on", [
+    (0, [], [1, 2, 3, 4, 5], True),  # The lane is at frame 3, which is seen with 1 and 2.
+    (1, [0], [2, 3, 4, 5, 6], False),  # Frame 1 is gone.
+    (12, [0] * 12, [13, 14, 15, 16, 17], False),  # Frame 13 lies in the place of 3, of the same episode,
+    (12, [1] + [0] * 11, [13, 14, 15, 16, 17], False),  # of another,
+    (12, [1, 1] + [0] * 10, [13, 14, 15, 16, 17], False),
+    (12, [0, 0, 1] + [0] * 9, [0, 0, 13, 14, 15], False)])  # or as the first of another.
+def test_a_lane_ends_where_its_next_row_or_that_row_s_history_was_overwritten(num_rows, firsts, frames, goes_on):
+    replay = make_replay(history=3, unroll=2, sample="sequential", num_rows=10, num_envs=1)
+    append_frames(replay, frames=range(1, 11), firsts=[1] + [0] * 9)
+    assert draw_of_one_lane(replay) == ([0, 0, 1, 2, 3], [1, 1], True)
+    append_frames(replay, frames=range(11, 11 + num_rows), firsts=firsts)
+    assert draw_of_one_lane(replay) == (frames, [1, 1], not goes_on)
+
+
+@pytest.mark.parametrize("batch_size", [3, 5])
+def test_another_number_of_lanes_begins_anew(batch_size):
+    replay = make_replay(sample="sequential")
+    Tape(replay).write(40)
+    assert [replay.sample(size).first.all() for size in (4, 4, batch_size)] == [True, False, True]
+
+
+class Reading:
+    """An array that counts the elements read from it."""
+
+    num_read = 0
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getitem__(self, key):
+        found = self.array[key]
+        Reading.num_read += found.size
+        return found
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_draw_reads_no_more_of_a_long_ring_than_of_a_short_one(sample, monkeypatch):
+    num_read = []
+    for num_rows in (60, 6000):
+        replay = make_replay(history=3, unroll=5, sample=sample, num_rows=num_rows)
+        for row in range(2 * num_rows):
+            replay.append(np.zeros((N, 2)), *np.zeros((3, N)), np.full(N, row % 20 == 0))
+        replay.columns = {name: Reading(column) for name, column in replay.columns.items()}
+        replay._starts = Reading(replay._starts)
+        monkeypatch.setattr(Reading, "num_read", 0)
+        for _ in range(50):
+            replay.sample(32)
+        num_read.append(Reading.num_read)
+    assert num_read[0] > 50 * 32 * (5 + 3) and num_read[1] < 1.2 * num_read[0]
+
+
 def test_windows_have_the_types_and_shapes_of_their_docstring():
     replay = make_replay(history=4, unroll=2, num_envs=1, frame_shape=(84, 84), frame_dtype=np.uint8)
     for number in range(9):
@@ -202,7 +315,8 @@ def test_windows_have_the_types_and_shapes_of_their_docstring():
 
 
 @pytest.mark.parametrize("num_rows", [1, 25, 40, 157])
-@pytest.mark.parametrize("history, unroll, sample", [(4, 1, "timestep"), (3, 5, "timestep"), (1, 10, "episode"), (3, 5, "episode")])
+@pytest.mark.parametrize("history, unroll, sample", [(4, 1, "timestep"), (3, 5, "timestep"), (1, 10, "episode"), (3, 5, "episode"),
+                                                     (4, 1, "sequential"), (3, 5, "sequential")])
 def test_a_replay_restored_from_segments_goes_on_as_the_original(history, unroll, sample, num_rows):
     original, restored = make_replay(history, unroll, sample), make_replay(history, unroll, sample, seed=1)
     tape, segments = Tape(original), []
@@ -211,9 +325,9 @@ def test_a_replay_restored_from_segments_goes_on_as_the_original(history, unroll
         at = np.arange(start, original.end) % NUM_ROWS
         segments.append((start, {name: column[at] for name, column in original.columns.items()}))
     if original.end > 1:
-        original.sample(5)
+        original.sample(8)
     restored.restore((segment for segment in segments if segment[0] + 7 > original.oldest), original.end)
-    restored.rng.bit_generator.state = original.rng.bit_generator.state
+    restored.rng.bit_generator.state, restored.lanes = original.rng.bit_generator.state, original.lanes.copy()
 
     tape.replays = original, restored
     assert len(restored) == len(original)
@@ -251,7 +365,7 @@ def test_a_timestep_of_atari_takes_at_most_7100_bytes():
     assert announced <= taken < 1.0001 * announced
 
 
-@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("history", [1, 4])
 def test_the_smallest_replay_holds_one_transition_and_a_smaller_one_is_refused(history, sample):
     replay = make_replay(history, unroll=10, sample=sample, num_rows=history + 1, num_envs=1)
@@ -261,7 +375,7 @@ def test_the_smallest_replay_holds_one_transition_and_a_smaller_one_is_refused(h
         Replay(N * (history + 1) - 1, N, (2,), np.float32, history, 10, sample, 0)
 
 
-@pytest.mark.parametrize("sample", ["timestep", "episode"])
+@pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("num_rows", [0, 1, 2])
 def test_sampling_from_a_replay_without_transitions_is_an_error(num_rows, sample):
     replay = make_replay(sample=sample, num_envs=1)

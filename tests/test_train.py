@@ -45,6 +45,9 @@ def small_periods():
         yield
 
 
+ONE_NETWORK = pytest.mark.parametrize("whole", ["DRQN"], indirect=True)  # where a second would show nothing new
+
+
 def go(arguments, directory):
     return train.train(train.configure([*arguments, f"--run_dir={directory}"]))
 
@@ -285,15 +288,43 @@ def test_a_signal_before_the_first_step_leaves_a_run_that_can_begin(tmp_path, mo
     assert train.main([*arguments, "--maxsteps=80"]) == 0
 
 
-def test_killed_and_continued_equals_uninterrupted(again, tmp_path, monkeypatch):
-    def die():
-        raise MemoryError("killed")
+def die():
+    raise MemoryError("killed")
 
+
+def test_killed_and_continued_equals_uninterrupted(again, tmp_path, monkeypatch):
     interrupt(monkeypatch, 250, die)  # Well after the second checkpoint.
     with pytest.raises(MemoryError):
         go(again["arguments"], tmp_path)
     assert go(again["arguments"], tmp_path).agent_step >= MAXSTEPS
     assert_same_runs(again["directory"], tmp_path)
+
+
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_lanes_stopped_killed_and_continued_equal_uninterrupted_ones(tmp_path, monkeypatch, network):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 20)
+    arguments = [*CARTPOLE, f"--network={network}", "--sample=sequential"]
+    whole = go(arguments, tmp_path / "whole")
+    assert sorted(whole.agent.traces) == ["act", "learn"]
+    interrupt(monkeypatch, 131, lambda: signal.raise_signal(signal.SIGINT))
+    go(arguments, tmp_path / "pieces")
+    kept = arrays_of(tmp_path / "pieces")
+    assert kept["replay/lanes"].shape == (2, 4) and kept["replay/lanes"][0].max() > 0  # Some are in the middle of an episode,
+    assert network == "DQN" or (kept["agent/window_state/0"] != 0).all()  # and so are their states.
+    interrupt(monkeypatch, 250, die)
+    with pytest.raises(MemoryError):
+        go(arguments, tmp_path / "pieces")
+    go(arguments, tmp_path / "pieces")
+    assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
+
+
+def test_a_checkpoint_of_before_there_were_lanes_goes_on(tmp_path, monkeypatch):
+    arguments = [*CARTPOLE, "--network=DQN", "--learning_starts=90", "--eval_period=1000"]
+    go([*arguments, "--maxsteps=100"], tmp_path)
+    load = checkpoints.Checkpoints.load_arrays
+    monkeypatch.setattr(checkpoints.Checkpoints, "load_arrays",
+                        lambda self: {name: array for name, array in load(self).items() if name != "replay/lanes"})
+    assert go([*arguments, "--maxsteps=120"], tmp_path).updates == 3
 
 
 def at_steps(monkeypatch, calls):
@@ -308,7 +339,6 @@ def at_steps(monkeypatch, calls):
 
 
 FULL = "No space left on device|File too large"
-ONE_NETWORK = pytest.mark.parametrize("whole", ["DRQN"], indirect=True)  # where a second would show nothing new
 
 
 @ONE_NETWORK
@@ -493,6 +523,8 @@ def test_saving_and_loading_400_000_timesteps_of_atari_takes_at_most_300_mb(tmp_
               noops=30, max_episode_frames=108_000, life_loss="none", learning_rate=2.5e-4, epsilon_decay="linear:1000000steps")),
     (["--network=DQN"], dict(history=4, unroll=1, sample="timestep")),
     (["--network=DQN", "--history=10", "--unroll=5", "--sample=episode"], dict(history=10, unroll=5, sample="episode")),
+    (["--sample=sequential"], dict(network="DRQN", unroll=10, sample="sequential")),
+    (["--network=DQN", "--sample=sequential"], dict(history=4, unroll=1, sample="sequential")),
     (["--env=CartPole-v1"], dict(frame_skip=1, max_episode_frames=500, sticky=None, noops=None, life_loss=None)),
     (["--env=ms_pacman"], dict(env="MsPacman", frame_skip=4)),
     (["--env=ALE/Pong-v5"], dict(env="ALE/Pong-v5", frame_skip=4, sticky=0.25)),
