@@ -36,6 +36,7 @@ from matplotlib.figure import Figure  # noqa: E402
 import curves  # noqa: E402
 import evaluate  # noqa: E402
 import rollout  # noqa: E402
+import runs  # noqa: E402
 import stats  # noqa: E402
 
 COLUMNS = "run seed target features subset r2 samples".split()
@@ -148,18 +149,15 @@ class Recorder:
         half = len(state) // 2
         actions, own = self.agent.act(frames, state[:half], first, epsilon, rng)
         _, other = self.untrained.q_values(frames, state[half:], first)
-        playing = ~first if self._rows else first  # rollout.evaluate goes on with ended episodes, as if each of their frames were a first.
         obscured = (frames[:, -1] != self.envs.unobscured).reshape(len(first), -1).any(axis=1)
-        row = dict(episode=np.arange(len(first)), frame=frames[:, -1], obscured=obscured, hidden=self.read(),
-                   state=np.hstack([np.asarray(s) for s in own]), untrained=np.hstack([np.asarray(s) for s in other]))
-        self._rows.append({name: column[playing] for name, column in row.items()})
+        self._rows.append(dict(episode=np.arange(len(first)), frame=frames[:, -1], obscured=obscured, hidden=self.read(),
+                               state=np.hstack([np.asarray(s) for s in own]), untrained=np.hstack([np.asarray(s) for s in other])))
         return actions, [*own, *other]
 
-    def steps(self):
-        """Return {name: array [S, ...]} over the agent steps of all episodes, one episode after the other."""
-        columns = {name: np.concatenate([row[name] for row in self._rows]) for name in self._rows[0]}
-        order = np.argsort(columns["episode"], kind="stable")
-        return {name: column[order] for name, column in columns.items()}
+    def steps(self, lengths):
+        """Return {name: array [S, ...]} over the agent steps of all episodes of these lengths, one episode after the other."""
+        played = np.arange(len(self._rows)) < np.array(lengths)[:, None]  # [N, T]; those that have ended play on unseen.
+        return {name: np.stack([row[name] for row in self._rows], axis=1)[played] for name in self._rows[0]}
 
 
 def last_seen(obscured, episode):
@@ -197,25 +195,28 @@ def predict(features, targets, fit, choose):
     """Fit a linear probe and return its predictions float64[S, K] for every step.
 
     Args:
-        features: [S, D].
+        features: [S, D], standardised.
         targets: [S, K].
         fit, choose: bool[S], the steps that determine the weights, and for each target the penalty.
     """
-    center, scale = features[fit].mean(axis=0), features[fit].std(axis=0)
-    features = (features - center) / np.where(scale > 0, scale, 1)
     mean = targets[fit].mean(axis=0)
     weights = ridge(features[fit], targets[fit] - mean, PENALTIES * fit.sum())
     best = np.argmax([r_squared(targets[choose], features[choose] @ w + mean) for w in weights], axis=0)  # [K]
     return features @ np.stack([weights[best[k], :, k] for k in range(len(best))], axis=1) + mean
 
 
-def as_vectors(frames, fit):
-    """Return float64[S, D]: vectors as they are, of images the coordinates along the principal components of those in `fit` int64[F].
+def standardise(features, fit, axis=0):
+    """Return float64[S, D] whose mean over the steps `fit` bool[S] is 0, and whose variance is 1: of each, or overall with axis=None."""
+    centered = features - features[fit].mean(axis=0, dtype=float)
+    scale = centered[fit].std(axis=axis)
+    return centered / np.where(scale > 0, scale, 1)
 
-    Of 84x84 pixels, as many components as an LSTM of 256 units has states: two probes of one size, and a Gram matrix that is soon solved.
+
+def principal_components(frames, fit):
+    """Return float64[S, 512], the coordinates of images [S, 84, 84] along the principal components of those in `fit` int64[F].
+
+    Of an LSTM's 256 units a probe has 512 features, h and c; so it has of pixels. All 7,056 would take minutes and predict less well.
     """
-    if frames.ndim == 2:
-        return frames.astype(float)
     pixels = frames.reshape(len(frames), -1)
     fit = fit[np.linspace(0, len(fit) - 1, min(len(fit), FITTED_FRAMES)).astype(int)]
     mean = pixels[fit].mean(axis=0)
@@ -227,8 +228,8 @@ def as_vectors(frames, fit):
 
 
 def with_age(seen, age):
-    """Return the features [S, 2D+1] of which a variable that moves at a constant speed since it was seen is a linear function."""
-    return np.hstack([seen, age[:, None], seen * age[:, None]])
+    """Return the features [S, 2D+1], for `seen` [S, D] and `age` [S, 1], of which a constant speed since then makes linear functions."""
+    return np.hstack([seen, age, seen * age])
 
 
 def record(directory, episodes):
@@ -253,10 +254,10 @@ def record(directory, episodes):
         raise ValueError(f"{directory} is a run on {settings['env']}, whose hidden variables are unknown; expected CartPole or Pong")
     recorder = Recorder(agent, rollout.make_agent(settings, envs), envs, hidden.read)
     played = rollout.evaluate(recorder, envs, settings["history"], settings["eval_epsilon"], seed=0, evaluation=0)
-    steps = recorder.steps()
+    steps = recorder.steps([episode["length"] for episode in played])
     targets, defined = hidden.split(steps.pop("hidden"), steps["episode"])
     envs.close()
-    print(f"{directory}: mean return {np.mean([e['episode_return'] for e in played]):.1f} over {episodes} episodes, "
+    print(f"{directory}: mean return {np.mean([episode['episode_return'] for episode in played]):.1f} over {episodes} episodes, "
           f"{len(defined)} agent steps, {steps['obscured'].mean():.0%} obscured", flush=True)
     return settings, hidden.targets, steps | dict(targets=targets, defined=defined)
 
@@ -269,18 +270,20 @@ def probe(names, steps):
     if not (fit.any() and choose.any() and test.any()):
         raise ValueError(f"{len(np.unique(steps['episode']))} episodes were played, and some part of them has no step to probe; "
                          "expected more --episodes")
-    seen = as_vectors(steps["frame"], np.flatnonzero(fit & ~steps["obscured"]))[seen_at]
-    features = dict(zip(FEATURES, (steps["state"].astype(float), steps["untrained"].astype(float), seen,
-                                   with_age(seen, np.arange(len(seen)) - seen_at))))
+    seen, images = steps["frame"], steps["frame"].ndim > 2
+    if images:
+        seen = principal_components(seen, np.flatnonzero(fit & ~steps["obscured"]))
+    seen = standardise(seen[seen_at], fit, axis=None if images else 0)  # Pixels have one unit; to blow up the rare ones predicts less well.
+    age = standardise((np.arange(len(seen)) - seen_at)[:, None], fit)
+    features = dict(zip(FEATURES, (standardise(steps["state"], fit), standardise(steps["untrained"], fit), seen, with_age(seen, age))))
     rows = []
     for kind, values in features.items():
         predictions = predict(values, steps["targets"], fit, choose)
         for subset in SUBSETS:
             part = test & steps["obscured"] if subset == "obscured" else test
-            if part.any():
-                scores = r_squared(steps["targets"][part], predictions[part])
-                rows += [dict(target=name, features=kind, subset=subset, r2=float(score), samples=int(part.sum()))
-                         for name, score in zip(names, scores)]
+            if part.sum() > 1:  # One step has no variance to explain.
+                rows += [dict(target=name, features=kind, subset=subset, r2=float(r2), samples=int(part.sum()))
+                         for name, r2 in zip(names, r_squared(steps["targets"][part], predictions[part]))]
     return rows
 
 
@@ -343,15 +346,17 @@ def measure(options):
     """Probe every run, print the table, and write everything down."""
     if options.episodes < 3:
         raise ValueError(f"--episodes={options.episodes} was given; expected at least 3: to fit a probe, to choose its penalty, to test")
-    pathlib.Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    rows, first = [], None
-    for directory in options.run_dir:
-        settings, names, steps = record(directory, options.episodes)
-        first = first or settings
+    first = runs.read_config(options.run_dir[0])["settings"]
+    for directory in options.run_dir[1:]:
+        settings = runs.read_config(directory)["settings"]
         for name in "network", "env", "flicker":
             if settings[name] != first[name]:
                 raise ValueError(f"{directory} has --{name}={settings[name]} and {options.run_dir[0]} has {first[name]}; "
                                  "expected seeds of one experiment")
+    pathlib.Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for directory in options.run_dir:
+        settings, names, steps = record(directory, options.episodes)
         rows += [dict(run=str(directory), seed=settings["seed"]) | row for row in probe(names, steps)]
     with open(f"{options.out}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
