@@ -215,7 +215,7 @@ def standardise(features, fit, axis=0):
 def principal_components(frames, fit):
     """Return float64[S, 512], the coordinates of images [S, 84, 84] along the principal components of those in `fit` int64[F].
 
-    Of an LSTM's 256 units a probe has 512 features, h and c; so it has of pixels. All 7,056 would take minutes and predict less well.
+    Of an LSTM's 256 units a probe has 512 features, h and c; so it has of pixels: twice as many predict Pong's no better.
     """
     pixels = frames.reshape(len(frames), -1)
     fit = fit[np.linspace(0, len(fit) - 1, min(len(fit), FITTED_FRAMES)).astype(int)]
@@ -326,8 +326,9 @@ def draw(rows, title):
                         axes.plot((x, x), np.clip((low, high), FLOOR, 1), color="black", linewidth=0.8)
                     if len(own) > 1:
                         axes.plot([x] * len(own), np.maximum(own, FLOOR), "o", markersize=1.8, color="black", alpha=0.6, linewidth=0)
-                    axes.annotate(f"{mean:.2f}".replace("-", "\N{MINUS SIGN}"), (x, max(mean, *own, high if len(own) > 2 else mean, 0)),
-                                  (0, 1.5), textcoords="offset points", ha="center", va="bottom", fontsize=5.5)
+                    top = min(max(0, *own, high if len(own) > 2 else 0), 1)
+                    axes.annotate(f"{mean:.2f}".replace("-", "\N{MINUS SIGN}"), (x, top), (0, 1.5),
+                                  textcoords="offset points", ha="center", va="bottom", fontsize=5.5)
             axes.axhline(0, color="black", linewidth=0.6)
             axes.set(title=SUBSETS[subset], ylabel="held-out R²", xticks=range(len(targets)), xticklabels=targets)
             axes.grid(axis="x", visible=False)
@@ -336,7 +337,7 @@ def draw(rows, title):
         panels[0].set_ylim(max(FLOOR, min(lowest, 0) * 1.1), 1.08)
         figure.suptitle(title, fontsize=9)
         handles, labels = panels[0].get_legend_handles_labels()
-        text = "Linear probes." if num_seeds == 1 else (f"Linear probes: the mean over {num_seeds} seeds, which are dots"
+        text = "Linear probes of one seed." if num_seeds == 1 else (f"Linear probes: the mean over {num_seeds} seeds, which are dots"
                                                         + (", and its 95% interval." if num_seeds > 2 else "."))
         figure.legend(handles, labels, loc="outside lower center", ncols=len(FEATURES), frameon=False, title=text, title_fontsize=7)
     return figure
