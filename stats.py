@@ -98,10 +98,10 @@ def zero_score(returns, random_returns):
     """Return the score that counts as none of the original: 0, or where scores can be negative that of random play.
 
     Args:
-        returns: all that are known of an environment; scores can be negative where one of them, or of random play's, is.
+        returns: all that are known of an environment, random play's included; scores can be negative where one of them is.
         random_returns: of random play.
     """
-    return np.mean(random_returns) if min(np.min(returns), np.min(random_returns)) < 0 else 0.0
+    return np.mean(random_returns) if np.min(returns) < 0 else 0.0
 
 
 @dataclasses.dataclass
