@@ -14,7 +14,6 @@ import stats
 PAPER = pathlib.Path(__file__).parent / "paper" / "figure5_generalization.csv"
 PAPER_STYLES = {network: dict(color=grey, linestyle=dashes, linewidth=1.0) for network, grey, dashes in
                 (("DRQN", "#808080", (0, (4, 2))), ("DQN", "#a8a8a8", (0, (1.5, 1.5))))}
-X_LABEL = "probability that a screen is shown"
 COLUMNS = ("policy", "observation_probability", "episode_return")
 
 
@@ -23,7 +22,7 @@ class Sweep(stats.Curve):
     """The fractions y of one run's original score by the probability x that a screen is shown; the score that is its zero.
 
     Attributes:
-        formula: of the fractions.
+        formula: of the fractions, as Matplotlib's mathematical text.
     """
 
     formula: str
@@ -84,8 +83,8 @@ def read_sweeps(found):
     for directory, (of_agent, of_random) in tables.items():
         settings, p = found[directory], trained_probability(found[directory])
         zero = stats.zero_score(all_returns[settings["env"]], of_random)
-        minus = " \N{MINUS SIGN} random" if zero else ""
-        formula = f"(score(p){minus}) / (score({p:g}){minus})" if zero else f"score(p) / score({p:g})"
+        minus = "-random" if zero else ""
+        formula = rf"$\dfrac{{\mathrm{{score}}(p){minus}}}{{\mathrm{{score}}({p:g}){minus}}}$".replace("random", r"\mathrm{random}")
         original = np.mean(of_agent[p])
         if original <= zero:
             notes.append(f"{directory} has no fractions: its original score, {original:.2f}, is no more than their zero, {zero:.2f}")
@@ -141,14 +140,15 @@ def draw(sweeps):
     panels = arrange(sweeps)
     columns = curves.columns_of(len(panels))
     rows, width = -(-len(panels) // columns), curves.width_of(columns)
+    x_label = "probability that a screen is shown" if columns < 3 else "probability that\na screen is shown"
     seeds, paper, text = {}, {}, ""
     with matplotlib.rc_context(curves.STYLE):
         figure = Figure(layout="constrained")
-        grid_axes = figure.subplots(rows, columns, squeeze=False, sharex="all")
+        grid_axes = figure.subplots(rows, columns, squeeze=False)
         for i, (axes, (title, own)) in enumerate(zip(grid_axes.flat, panels)):
             envs, formulas = {sweep.settings["env"] for sweep in own}, {sweep.formula for sweep in own}
-            axes.set(title=title, xlabel=X_LABEL if i + columns >= len(panels) else "", xlim=(0, 1.02),
-                     ylabel="fraction of the original score" + "".join(f"\n{formula}" for formula in formulas if len(envs) == 1))
+            axes.set(title=title, xlim=(0, 1.02), xticks=np.arange(6) / 5, xlabel=x_label if i + columns >= len(panels) else "",
+                     ylabel="fraction of original score" + "".join(f"\n{formula}" for formula in formulas if len(envs) == 1))
             axes.axvline(own[0].trained, color="#444444", linewidth=0.8, linestyle=":", gid="trained")
             if own[0].trained == 1:
                 for network, (x, y) in read_paper().items():

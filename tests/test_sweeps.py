@@ -48,14 +48,14 @@ def test_fractions_of_scores_that_are_never_negative(tmp_path):
     make_sweep(tmp_path / "a", {0.1: (1, 3), 0.5: (5, 5), 1.0: (4, 12)}, random=(3, 3))
     (sweep,), notes = read(tmp_path)
     np.testing.assert_allclose((sweep.x, sweep.y), [(0.1, 0.5, 1), (2 / 8, 5 / 8, 1)])
-    assert sweep.formula == "score(p) / score(1)" and not notes
+    assert sweep.formula == r"$\dfrac{\mathrm{score}(p)}{\mathrm{score}(1)}$" and not notes
 
 
 def test_where_scores_can_be_negative_random_play_is_zero(tmp_path):
     make_sweep(tmp_path / "a", {0.5: (-15, -5), 1.0: (9, 11)}, random=(-21, -19), env="Pong")
     (sweep,), _ = read(tmp_path)
     np.testing.assert_allclose(sweep.y, [(-10 + 20) / (10 + 20), 1])
-    assert sweep.formula == "(score(p) \N{MINUS SIGN} random) / (score(1) \N{MINUS SIGN} random)"
+    assert sweep.formula == r"$\dfrac{\mathrm{score}(p)-\mathrm{random}}{\mathrm{score}(1)-\mathrm{random}}$"
 
 
 def test_one_negative_return_of_an_environment_decides_for_all_its_runs(tmp_path):
@@ -72,7 +72,7 @@ def test_the_original_is_the_score_at_the_probability_of_training(tmp_path):
     np.testing.assert_allclose(sweep.y, [0.2, 1, 2.5])
     figure = sweeps.draw([sweep])
     assert sweep.trained == 0.3 and gids(figure)["trained"][0] == [0.3, 0.3]
-    assert figure.axes[0].get_ylabel() == "fraction of the original score\nscore(p) / score(0.3)"
+    assert figure.axes[0].get_ylabel() == "fraction of original score" + "\n" + r"$\dfrac{\mathrm{score}(p)}{\mathrm{score}(0.3)}$"
     assert titles(figure) == ["CartPole-v1, trained with flicker 0.7"]
 
 
@@ -115,7 +115,7 @@ def test_several_environments_have_a_mean_of_the_agents_that_are_in_all_of_them(
     np.testing.assert_allclose([drawn(figure, i)["DRQN, 1 frame"][1] for i in range(3)], [(1 / 3, 1)] * 3)
     assert "DQN, 10 frames" in drawn(figure, 0) and "DQN, 10 frames" not in drawn(figure, 2)
     assert set(gids(figure, 2)) == {"trained", "environment Breakout", "environment Pong"}
-    assert figure.axes[2].get_ylabel() == "fraction of the original score"
+    assert figure.axes[2].get_ylabel() == "fraction of original score"
 
 
 def test_a_mean_over_environments_weighs_them_alike(tmp_path):
