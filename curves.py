@@ -111,8 +111,8 @@ def arrange(curves, names, grid_rows=None, grid_columns=None):
         raise ValueError(f"these are runs of {', '.join(envs)}; expected runs of one environment, or --grid_rows=env")
     of_env = {env: [curve for curve in curves if curve.settings["env"] == env] for env in envs}
     if not grid:
-        across = {1: 1, 2: 2, 4: 2}.get(len(envs), 3)
-        return [Panel(i // across, i % across, own, describe_env(own, names)) for i, (env, own) in enumerate(of_env.items())]
+        columns = columns_of(len(envs))
+        return [Panel(i // columns, i % columns, own, describe_env(own, names)) for i, (env, own) in enumerate(of_env.items())]
     values = [sorted({str(v): v for v in (c.settings.get(name) for c in curves)}.values(), key=order) for name in (grid_rows, grid_columns)]
     panels = []
     for (i, row), (j, column) in itertools.product(*map(enumerate, values)):
@@ -120,6 +120,15 @@ def arrange(curves, names, grid_rows=None, grid_columns=None):
         panels.append(Panel(i, j, own, show(grid_columns, column) if grid_columns and i == 0 else "",
                             show(grid_rows, row) if grid_rows and column == values[1][-1] else ""))
     return panels
+
+
+def columns_of(num_panels):
+    return {1: 1, 2: 2, 4: 2}.get(num_panels, 3)
+
+
+def width_of(columns):
+    """Return the inches of a figure of so many columns of panels."""
+    return WIDTH if columns == 1 else 2 * WIDTH * max(1, columns / 4)
 
 
 def describe_env(curves, names, grid=()):
@@ -144,7 +153,7 @@ def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
     panels = arrange(curves, names, grid_rows, grid_columns)
     styles = style_lines(curves, names)
     rows, columns = 1 + max(panel.row for panel in panels), 1 + max(panel.column for panel in panels)
-    width = WIDTH if columns == 1 else 2 * WIDTH * max(1, columns / 4)
+    width = width_of(columns)
     share = "none" if not grid else "row" if grid_rows == "env" else "col" if grid_columns == "env" else "all"
     with matplotlib.rc_context(STYLE):
         figure = Figure(layout="constrained")
@@ -158,7 +167,9 @@ def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
             for line, (label, style) in styles.items():
                 own = [curve for curve in panel.curves if curve.line == line]
                 if own:
-                    seeds.setdefault(label, []).extend(_draw_line(axes, own, x, label, style))
+                    late = own[0].settings["num_envs"] - 1  # agent steps, at most, by which evaluations of one count differ
+                    tolerance = {"agent_step": late, "frames": late * own[0].settings["frame_skip"], "hours": 0}[x]
+                    seeds.setdefault(label, []).extend(draw_line(axes, own, label, style, tolerance))
             if not panel.curves:
                 axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", va="center", color="#888888", fontsize=7)
             axes.set_xlim(left=0)
@@ -170,15 +181,14 @@ def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
             axes.remove()
         if grid and "env" not in grid:
             figure.suptitle(describe_env(curves, names, grid), fontsize=9)
-        text_lines = _legend(figure, width, dict(styles.values()), seeds, y)
+        text = f" Each point is the mean of the episodes in 1/{stats.BINS} of the axis." if y == "train" else ""
+        text_lines = add_legend(figure, width, dict(styles.values()), seeds, text)
         figure.set_size_inches(width, rows * max(1.6, 0.6 * width / columns) + 0.14 * text_lines + 0.3)
     return figure
 
 
-def _draw_line(axes, curves, x, label, style):
-    """Draw the runs of one line; return how many seeds its mean has, point for point."""
-    late = curves[0].settings["num_envs"] - 1  # agent steps, at most, by which evaluations of one count differ
-    tolerance = {"agent_step": late, "frames": late * curves[0].settings["frame_skip"], "hours": 0}[x]
+def draw_line(axes, curves, label, style, tolerance=0):
+    """Draw the runs of one line, their points at most `tolerance` apart being one; return how many seeds its mean has, point for point."""
     grid, values = stats.align([(curve.x, curve.y) for curve in curves], tolerance)
     middle, low, high = stats.interquartile_band(values)
     seeds, drawn = (~np.isnan(values)).sum(0), ~np.isnan(middle)
@@ -196,19 +206,25 @@ def _draw_line(axes, curves, x, label, style):
     return seeds[drawn] if drawn.any() else [len(curves)]
 
 
-def _legend(figure, width, styles, seeds, y):
-    """Put the lines of all panels and what they show below them, in a figure of `width` inches; return the lines of text."""
+def add_legend(figure, width, styles, seeds, more="", others=None):
+    """Put the lines of all panels and what they show below them, in a figure of `width` inches; return the lines of text.
+
+    Args:
+        styles: {label: colour and dashes}.
+        seeds: {label: how many its mean has, point for point}.
+        more: what to say besides.
+        others: {label: style} of lines without seeds.
+    """
     text = "Lines are single seeds."
     if max(map(max, seeds.values())) > 1:
         fewer = any(min(own) < max(own) for own in seeds.values())
         text = f"Interquartile mean over seeds with 95% bootstrap band; thin: single seeds{'; faint: not from all seeds' * fewer}."
-    if y == "train":
-        text += f" Each point is the mean of the episodes in 1/{stats.BINS} of the axis."
-    handles = []
+    text, handles = text + more, []
     for label, style in styles.items():
         low, high = min(seeds[label]), max(seeds[label])
         count = f"{low}" if low == high else f"{low}\N{EN DASH}{high}"
         handles.append(Line2D([], [], **style, linewidth=1.4, label=f"{label} ({count} seed{'' if high == 1 else 's'})"))
+    handles += [Line2D([], [], **style, label=label) for label, style in (others or {}).items()]
     characters = int(width * CHARACTERS)
     across = max(1, min(len(handles), characters // (max(len(handle.get_label()) for handle in handles) + 8)))
     for handle in handles:

@@ -3,6 +3,7 @@
     python evaluate.py                                    the newest run under runs/, its best checkpoint
     python evaluate.py --run_dir=runs/Pong-DQN-s1 --episodes=100 --flicker=0.5
     python evaluate.py --video=film.mp4                   and its first episode as a film
+    python evaluate.py --observation_probabilities=0.1,...,1.0    the generalization of Hausknecht & Stone 2015, section 6
 """
 
 import contextlib
@@ -23,6 +24,7 @@ import runs
 import stats
 
 COLUMNS = "policy weights episode episode_return length epsilon flicker eval_seed".split()
+SWEEP_COLUMNS = "policy weights observation_probability episode episode_return length epsilon eval_seed".split()
 
 
 def define_flags():
@@ -35,12 +37,15 @@ def define_flags():
     flags.DEFINE_integer("episodes", 30, "each in an environment of its own [episodes; Mnih et al. 2015]", 1, **own)
     flags.DEFINE_float("epsilon", None, "probability of a random action; default: the run's --eval_epsilon", 0, 1, **own)
     flags.DEFINE_float("flicker", None, "probability that a frame is obscured; default: the run's", 0, 1, **own)
+    flags.DEFINE_string("observation_probabilities", None, "a sweep over probabilities that a screen is shown, such as 0.5,1 or "
+                        "0.1,...,1.0 (steps of 0.1) or 0.2,0.4,...,1.0; that of training joins them", **own)
     flags.DEFINE_integer("eval_seed", 0, "of the episodes; none repeats an episode of training", 0, **own)
     flags.DEFINE_enum("policy", "agent", ["agent", "random"], "whose episodes to play; an agent's are printed beside random ones", **own)
     flags.DEFINE_bool("render", False, "show the first episode in a window: ALE's own, or Gymnasium's", **own)
     flags.DEFINE_string("video", None, "film the first episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **own)
     flags.DEFINE_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1, **own)
-    flags.DEFINE_string("csv", None, "file of a row per episode; default: <run_dir>/episodes-<weights or random>.csv", **own)
+    flags.DEFINE_string("csv", None, "file of a row per episode; default: <run_dir>/episodes-<weights or random>.csv, "
+                        "of a sweep <run_dir>/observability.csv", **own)
     return values
 
 
@@ -56,12 +61,40 @@ def newest_run(folder="runs"):
     return max(found, key=lambda run: max(path.stat().st_mtime for path in run.glob("*.csv") if path.stem in runs.COLUMNS))
 
 
+def parse_probabilities(text):
+    """Return the probabilities that a text lists, sorted: `0.5,1`, `0.2,0.4,...,1.0`, or `0.1,...,1.0` in steps of 0.1.
+
+    Raises:
+        ValueError: it lists something else.
+    """
+    try:
+        *values, last = [part if part == "..." else float(part) for part in text.split(",")]
+        if values[-1:] == ["..."]:
+            first, second = values[:-1] if len(values) > 2 else (values[0], values[0] + 0.1)
+            count = round((last - first) / (second - first)) + 1
+            values = [first + i * (second - first) for i in range(min(count, 1000))]
+        else:
+            values.append(last)
+        if not all(0 <= value <= 1 for value in values) or abs(values[-1] - last) > 1e-6:
+            raise ValueError("not all of them are probabilities, or the last is not reached")
+    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"--observation_probabilities={text} was given; expected probabilities from 0 to 1, such as 0.5,1 or "
+                         "0.1,...,1.0 or 0.2,0.4,...,1.0") from error
+    return sorted({round(value, 6) for value in values})
+
+
 def check(values):
     """Refuse flags that contradict each other or this machine before anything is built, and prepare SDL for the rest."""
     if values.render and values.video:
         raise ValueError("--render and --video were given; expected one of them")
     if values.video_steps and not values.video:
         raise ValueError(f"--video_steps={values.video_steps} was given without --video")
+    if values.observation_probabilities is not None:
+        parse_probabilities(values.observation_probabilities)
+        for flag, given in (("flicker", values.flicker is not None), ("render", values.render), ("video", values.video),
+                            ("policy=random", values.policy == "random")):
+            if given:
+                raise ValueError(f"--observation_probabilities and --{flag} were given; expected one of them")
     if values.video:
         film.check_name(values.video)
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Films need no display, and pygame looks for one aloud.
@@ -74,8 +107,16 @@ def check(values):
         os.environ.update(SDL_RENDER_DRIVER="software", SDL_FRAMEBUFFER_ACCELERATION="0")
 
 
+def probabilities_of(settings, values):
+    """Return the probabilities of a sweep: those asked for, and the one of training, whose score is the original one."""
+    return sorted({*parse_probabilities(values.observation_probabilities), round(1 - settings["flicker"], 6)})
+
+
 def make_envs(settings, values, render_mode=None):
-    """Build an environment per episode."""
+    """Build an environment per episode; of a sweep one per episode and probability, in the order of probabilities."""
+    if values.observation_probabilities:
+        flicker = np.repeat(1 - np.array(probabilities_of(settings, values)), values.episodes)
+        return rollout.make_envs(settings, len(flicker), flicker=flicker)
     return rollout.make_envs(settings, values.episodes, render_mode=render_mode,
                              **({} if values.flicker is None else {"flicker": values.flicker}))
 
@@ -128,19 +169,22 @@ def play_on_film(settings, envs, agent, epsilon, eval_seed, path, max_steps, tit
     return episodes
 
 
+def deviation(returns):
+    return returns.std(ddof=min(1, len(returns) - 1))
+
+
 def describe(name, episodes):
     """Return one line: mean, standard deviation, median, min and max of the episode returns."""
     returns = np.array([episode["episode_return"] for episode in episodes])
-    deviation = returns.std(ddof=1) if len(returns) > 1 else 0.0
-    return (f"{name:<12} mean {returns.mean():9.2f}   std {deviation:8.2f}   median {np.median(returns):8.1f}   "
+    return (f"{name:<12} mean {returns.mean():9.2f}   std {deviation(returns):8.2f}   median {np.median(returns):8.1f}   "
             f"min {returns.min():8.1f}   max {returns.max():8.1f}   ({len(returns)} episodes)")
 
 
-def write_csv(path, episodes, **values):
+def write_csv(path, columns, rows):
     with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(dict(values, episode=i, **episode) for i, episode in enumerate(episodes))
+        writer.writerows(rows)
 
 
 @contextlib.contextmanager
@@ -167,7 +211,6 @@ def written_whole(path):
 
 def evaluate(values):
     """Play the episodes, print what they returned, and write them down."""
-    check(values)
     directory, settings, envs, agent, name = load(values)
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
     if values.policy == "random":
@@ -191,10 +234,41 @@ def evaluate(values):
                   + f"({settings['eval_episodes']} episodes); the fresh score above is the one to report")
         if values.policy == "agent":
             print(describe("random", play(settings, make_envs(settings, values), agent, 1.0, values.eval_seed)))
-        write_csv(aside, episodes, policy=values.policy, weights=name, epsilon=epsilon, flicker=envs.flicker, eval_seed=values.eval_seed)
+        common = dict(policy=values.policy, weights=name, epsilon=epsilon, flicker=envs.flicker, eval_seed=values.eval_seed)
+        write_csv(aside, COLUMNS, [dict(common, episode=i, **episode) for i, episode in enumerate(episodes)])
     print(f"Every episode is in {path}.")
     if values.video:
         print(f"The film of episode 0, which returned {episodes[0]['episode_return']:g}, is {values.video}.")
+
+
+def sweep(values):
+    """Play the same episodes with each probability that a screen is shown, print their returns, and write them down.
+
+    Reference: Hausknecht & Stone 2015, section 6.
+    """
+    directory, settings, envs, agent, name = load(values)
+    probabilities, trained = probabilities_of(settings, values), round(1 - settings["flicker"], 6)
+    epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
+    print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, seed {values.eval_seed}, "
+          f"trained with screens shown with probability {trained:g}")
+    path = pathlib.Path(values.csv or directory / "observability.csv")
+    with written_whole(path) as aside:
+        played = rollout.evaluate(agent, envs, settings["history"], epsilon, values.eval_seed, 0, repeats=len(probabilities))
+        envs.close()
+        played += play(settings, rollout.make_envs(settings, values.episodes, flicker=0.0), agent, 1.0, values.eval_seed)
+        groups = [dict(policy="agent", weights=name, observation_probability=p, epsilon=epsilon) for p in probabilities]
+        groups.append(dict(policy="random", weights="random", observation_probability=1.0, epsilon=1.0))
+        returns = np.reshape([episode["episode_return"] for episode in played], (len(groups), values.episodes))
+        zero = stats.zero_score(returns, returns[-1])
+        original = returns[probabilities.index(trained)].mean() - zero
+        print(f"screens shown       mean        std   fraction of the original{', random play being 0' if zero else ''}")
+        for shown, own in zip([*map("{:g}".format, probabilities), "random play"], returns):
+            fraction = f"{(own.mean() - zero) / original:.3f}" if original > 0 else "-"  # An original of zero has no fractions.
+            print(f"{shown:<13} {own.mean():10.2f} {deviation(own):10.2f}   {fraction:>8}")
+        write_csv(aside, SWEEP_COLUMNS, [
+            dict(groups[i // values.episodes], eval_seed=values.eval_seed, episode=i % values.episodes, **episode)
+            for i, episode in enumerate(played)])
+    print(f"Every episode is in {path}.")
 
 
 def main(arguments):
@@ -207,7 +281,8 @@ def main(arguments):
         rest = values(["evaluate.py", *arguments])[1:]
         if rest:
             raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
-        evaluate(values)
+        check(values)
+        (evaluate if values.observation_probabilities is None else sweep)(values)
     except (ValueError, OSError, flags.Error) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2

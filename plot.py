@@ -3,6 +3,7 @@
     python plot.py runs/*                                               a panel per environment
     python plot.py runs/* --x=hours --y=train --out=results/pong
     python plot.py runs/* --grid_rows=flicker --grid_columns=history    the master plot: a panel per pair of values
+    python plot.py runs/* --figure=observability                        scores by the probability that a screen is shown
     python plot.py runs/* --table=standard                              scores beside the paper's; flicker, placement, runs
 
 An argument is a run or a folder of runs; default: runs. Runs form one line when their config.json differs in nothing but seed,
@@ -23,6 +24,7 @@ from absl import flags
 
 import curves
 import stats
+import sweeps
 import tables
 
 
@@ -30,27 +32,35 @@ def define_flags():
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
     own = dict(flag_values=values, module_name="plot")
+    flags.DEFINE_enum("figure", "curves", ["curves", "observability"], "learning curves, or the sweeps of evaluate.py "
+                      "--observation_probabilities as fractions of the original score [Hausknecht & Stone 2015, Figure 5]", **own)
     flags.DEFINE_enum("x", "agent_step", list(curves.X_LABELS), "x axis [agent steps, emulator frames, wall hours of training]", **own)
     flags.DEFINE_enum("y", "eval", list(curves.Y_LABELS), "returns of evaluations, or of training's complete episodes [raw reward]", **own)
     flags.DEFINE_string("grid_rows", None, "a flag of train.py: a row of panels for each of its values among the runs", **own)
     flags.DEFINE_string("grid_columns", None, "a flag of train.py: a column of panels for each of its values among the runs", **own)
-    flags.DEFINE_enum("table", None, list(tables.TABLES), "a table instead of curves: of the paper's, or of any runs", **own)
-    flags.DEFINE_string("out", None, "path to which .png and .svg, or .csv, .md and .tex are added; default: curves, or the table's name",
-                        **own)
+    flags.DEFINE_enum("table", None, list(tables.TABLES), "a table instead of a figure: of the paper's, or of any runs", **own)
+    flags.DEFINE_string("out", None, "path to which .png and .svg, or .csv, .md and .tex are added; default: the name of the figure or "
+                        "table", **own)
     return values
 
 
-def write_table(values, found, others):
-    """Print a table of runs, and write it."""
-    for name in ("x", "y", "grid_rows", "grid_columns"):
-        if values[name].present:
-            raise ValueError(f"--{name} was given with --table={values.table}; it is of curves")
-    table, notes = tables.make(values.table, found)
-    paths = tables.save(table, values.table if values.out is None else values.out)
-    print(tables.to_text(table))
-    for sentence in [*(f"left out: {other}" for other in others), *notes]:
-        print(f"Note: {sentence}.")
-    print(f"The table is in {', '.join(map(str, paths))}.")
+def make(values, found):
+    """Write what was asked for of runs {directory: settings}; return what to print: before, sentences on what is not in it, after."""
+    kind, out = ("table", values.table) if values.table else ("figure", values.figure)
+    strange = [f"--{name}" for name in ("figure",) * (kind == "table") + ("x", "y", "grid_rows", "grid_columns") if values[name].present]
+    if strange and out != "curves":
+        raise ValueError(f"{' and '.join(strange)} cannot be given with --{kind}={out}")
+    out = out if values.out is None else values.out
+    if values.table:
+        table, notes = tables.make(values.table, found)
+        paths = tables.save(table, out)
+        return [tables.to_text(table)], notes, f"The table is in {', '.join(map(str, paths))}."
+    drawn, notes = sweeps.read_sweeps(found) if values.figure == "observability" else stats.read_curves(found, values.x, values.y)
+    if not drawn:
+        raise ValueError(notes[0] if len(notes) == 1 else f"none of {len(notes)} runs can be drawn; the first: {notes[0]}")
+    figure = (sweeps.draw(drawn) if values.figure == "observability" else
+              curves.draw(drawn, values.x, values.y, values.grid_rows, values.grid_columns))
+    return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, curves.save(figure, out)))}."
 
 
 def main(arguments):
@@ -62,17 +72,8 @@ def main(arguments):
     try:
         paths = values(["plot.py", *arguments])[1:]
         found, others = stats.find_runs(paths or ["runs"])
-        if values.table:
-            write_table(values, found, others)
-            return 0
-        runs_drawn, notes = stats.read_curves(found, values.x, values.y)
-        if not runs_drawn:
-            raise ValueError(notes[0] if len(notes) == 1 else f"none of {len(notes)} runs can be drawn; the first: {notes[0]}")
-        figure = curves.draw(runs_drawn, values.x, values.y, values.grid_rows, values.grid_columns)
-        pictures = curves.save(figure, "curves" if values.out is None else values.out)
-        for sentence in [*(f"left out: {other}" for other in others), *notes]:
-            print(f"Note: {sentence}.")
-        print(f"{len(runs_drawn)} run{'' if len(runs_drawn) == 1 else 's'} drawn: {pictures[0]} and {pictures[1]}.")
+        before, notes, after = make(values, found)
+        print(*before, *(f"Note: {sentence}." for sentence in [*(f"left out: {other}" for other in others), *notes]), after, sep="\n")
     except (ValueError, OSError, flags.Error) as error:
         print(f"plot.py: {error}", file=sys.stderr)
         return 2

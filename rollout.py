@@ -163,20 +163,34 @@ class Rollout:
         return np.array_equal(self.envs.unobscured, arrays["unobscured"])
 
 
-def evaluate(agent, envs, history, epsilon, seed, evaluation, watch=None):
+class _Repeated:
+    """Random numbers for `repeats` equal groups of environments, the same in each: 1 2 3 1 2 3."""
+
+    def __init__(self, rng, repeats):
+        self._rng, self._repeats = rng, repeats
+
+    def random(self, size):
+        return np.tile(self._rng.random(size // self._repeats), self._repeats)
+
+    def integers(self, high, size):
+        return np.tile(self._rng.integers(high, size=size // self._repeats), self._repeats)
+
+
+def evaluate(agent, envs, history, epsilon, seed, evaluation, watch=None, repeats=1):
     """Play exactly one episode in each environment, so that short episodes are not over-represented.
 
     Args:
         seed, evaluation: integers; the result is a function of them and of the weights, flicker and epsilon included.
         watch: called before each step of the first environment's episode with the agent's frames [N, H, ...], state, first,
             actions int64[N], and that environment's episode_return and length so far.
+        repeats: equal groups of environments that differ in their flicker alone: each has the seeds and the random actions of the first.
 
     Returns:
         A dict(episode_return, length) per environment, in their order.
     """
-    N, rng = envs.num_envs, np.random.default_rng((seed, EVALUATION, evaluation, EXPLORATION))
+    N, rng = envs.num_envs, _Repeated(np.random.default_rng((seed, EVALUATION, evaluation, EXPLORATION)), repeats)
     episode_return, length, playing = np.zeros(N), np.zeros(N, np.int64), np.ones(N, bool)
-    frame, _ = envs.reset(seed=derive_seeds(seed, EVALUATION, evaluation, size=N))
+    frame, _ = envs.reset(seed=np.tile(derive_seeds(seed, EVALUATION, evaluation, size=N // repeats), repeats))
     frames, state, first = _blank(envs, history), agent.initial_state(N), np.ones(N, bool)
     while playing.any():
         frames = push_frame(frames, frame, first)

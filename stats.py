@@ -134,6 +134,16 @@ def align(curves, tolerance=0):
     return grid, np.stack([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, (_, y) in zip(snapped, curves)])
 
 
+def zero_score(returns, random_returns):
+    """Return the score that counts as none of the original: 0, or where scores can be negative that of random play.
+
+    Args:
+        returns: all that are known of an environment, random play's included; scores can be negative where one of them is.
+        random_returns: of random play.
+    """
+    return np.mean(random_returns) if np.min(returns) < 0 else 0.0
+
+
 @dataclasses.dataclass
 class Curve:
     """The returns of one run along an axis."""

@@ -64,7 +64,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         num_envs: environments.
         frame_skip: frames per agent step; an ALE screen is the maximum over the last two of them.
         max_episode_frames: frames until truncation; 0 for no cap.
-        flicker: probability that a whole frame is zeroed.
+        flicker: probability that a whole frame is zeroed; one for all environments, or float[N].
         sticky: probability that ALE repeats the previous action (Machado et al. 2018).
         full_actions: all 18 actions of ALE instead of the game's own.
         noops: most no-ops at an ALE episode's start.
@@ -101,7 +101,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
 
 
 class Flicker(gymnasium.vector.VectorWrapper):
-    """Frames of N environments, each zeroed whole with probability `flicker`: reset rows too.
+    """Frames of N environments, each zeroed whole with probability `flicker`, a float or float[N]: reset rows too.
 
     ```
     screens   s0 s1 s2 s3 s4        a fresh draw per environment and row
@@ -155,7 +155,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
 
     def _obscure(self, observations):
         self.unobscured = observations[:, 0] if self.is_atari else observations
-        if not self.flicker:
+        if not np.any(self.flicker):
             return self.unobscured
         frames = self.unobscured.copy()
         frames[self._rng.random(len(frames)) < self.flicker] = 0  # For vectors such as CartPole's, zero is also a legal observation.

@@ -168,6 +168,51 @@ def test_weights_may_be_given_as_a_file_and_are_the_ones_that_act(go, tmp_path):
     assert max(returns_of("left.csv")) <= 11, "a cart that is always pushed to the left drops its pole within 11 steps"
 
 
+# Sweeps over the probability that a screen is shown
+
+
+@pytest.mark.parametrize("text, probabilities", [
+    ("0.1,...,1.0", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]), ("0.2,0.4,...,1.0", [0.2, 0.4, 0.6, 0.8, 1.0]),
+    ("1,0.25,1", [0.25, 1.0]), ("0,1e-2", [0, 0.01]), ("0.5", [0.5]), ("0.3,...,0.3", [0.3])])
+def test_probabilities_may_be_listed_or_progress(text, probabilities):
+    assert evaluate.parse_probabilities(text) == probabilities
+
+
+@pytest.mark.parametrize("text", [
+    "", "half", "0.1,", "1.1", "-0.1", "nan", "...", "...,1", "0.1,...", "0.1,...,...,1", "0.1,...,0.95", "0.1,...,0.5,1", "1,...,0.1",
+    "0.1,0.1,...,1", "0.1,0.2,0.3,...,1", "0.1,0.1000001,...,1", "0.1,...,inf", "0,0.4,...,2"])
+def test_other_texts_are_no_probabilities(text):
+    with pytest.raises(ValueError, match=f"--observation_probabilities={re.escape(text)} was given; expected probabilities from 0 to 1"):
+        evaluate.parse_probabilities(text)
+
+
+def test_a_sweep_plays_the_episodes_of_plain_evaluations(go):
+    run, played = "--run_dir=runs/cartpole", ("episode", "episode_return", "length", "epsilon", "eval_seed")
+    go(run, "--episodes=3", "--epsilon=0.3", "--eval_seed=5", "--observation_probabilities=0,1")
+    rows = rows_of("runs/cartpole/observability.csv")
+    assert [(row["policy"], row["weights"], row["observation_probability"]) for row in rows[::3]] == [
+        ("agent", "best", "0.0"), ("agent", "best", "0.5"), ("agent", "best", "1.0"), ("random", "random", "1.0")]  # 0.5: as it was trained
+    for part, arguments in ((rows[:3], ["--epsilon=0.3", "--flicker=1"]), (rows[6:9], ["--epsilon=0.3", "--flicker=0"]),
+                            (rows[9:], ["--policy=random"])):
+        go(run, "--episodes=3", "--eval_seed=5", "--csv=plain.csv", *arguments)
+        assert [[row[key] for key in played] for row in part] == [[row[key] for key in played] for row in rows_of("plain.csv")]
+    assert len({row["episode_return"] for row in rows}) > 3
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_the_printed_fractions_are_those_of_the_rows(go, monkeypatch, negative):
+    returns = {6: [10, 14, 3, 5, 6, 6], 2: [1, -3] if negative else [1, 1]}  # of 3 probabilities x 2 episodes, and of random play
+    monkeypatch.setattr(rollout, "evaluate", lambda agent, envs, *_, **__: [
+        dict(episode_return=float(r), length=1) for r in returns[envs.num_envs]])
+    said = go("--run_dir=runs/cartpole", "--episodes=2", "--observation_probabilities=1,0.25")
+    # The means are 12 at 0.25, the original 4 at 0.5, 6 at 1, and of random play 1, or -1, which is then zero.
+    assert [line.split() for line in said.splitlines()[-5:-1]] == [
+        ["0.25", "12.00", "2.83", "2.600" if negative else "3.000"], ["0.5", "4.00", "1.41", "1.000"],
+        ["1", "6.00", "0.00", "1.400" if negative else "1.500"],
+        ["random", "play", *(["-1.00", "2.83", "0.000"] if negative else ["1.00", "0.00", "0.250"])]]
+    assert ("random play being 0" in said) == negative
+
+
 # Runs
 
 
@@ -342,6 +387,12 @@ def test_an_environment_without_screens_or_laws_cannot_be_filmed(monkeypatch):
     (["--render"], "no display here"),
     (["--render", "--video=film.mp4"], "--render and --video"),
     (["--video_steps=3"], "without --video"),
+    (["--observation_probabilities=0.1,...,1.0", "--flicker=0.5"], "--observation_probabilities and --flicker were given; expected one"),
+    (["--observation_probabilities=1", "--render"], "--observation_probabilities and --render"),
+    (["--observation_probabilities=1", "--video=film.mp4"], "--observation_probabilities and --video"),
+    (["--observation_probabilities=1", "--policy=random"], "--observation_probabilities and --policy=random"),
+    (["--observation_probabilities="], "--observation_probabilities= was given; expected probabilities from 0 to 1"),
+    (["--observation_probabilities=1", "--run_dir=runs/cartpole", "--csv=missing/sweep.csv"], "missing/sweep.csv cannot be written"),
     (["--episodes=0"], "episodes"),
     (["--checkpoint=newest"], "checkpoint"),
     (["runs/cartpole"], "'runs/cartpole' is no flag"),
@@ -396,11 +447,19 @@ def test_what_is_interrupted_leaves_nothing_half_written(go, monkeypatch, error,
     assert files_in() == before and pathlib.Path("film.mp4").read_text() == "an older film"
 
 
+def test_an_interrupted_sweep_leaves_nothing_half_written(go, monkeypatch):
+    monkeypatch.setattr(evaluate, "play", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))  # when random play would begin
+    before = files_in()
+    assert "nothing was written" in go("--run_dir=runs/cartpole", "--episodes=1", "--observation_probabilities=1", code=130)
+    assert files_in() == before
+
+
 def test_help_names_every_flag(capsys):
     assert evaluate.main(["--help"]) == 0
     said = capsys.readouterr().out
     assert all(f"--{'[no]' if name == 'render' else ''}{name}" in said for name in
-               "run_dir checkpoint weights episodes epsilon flicker eval_seed policy render video video_steps csv".split())
+               "run_dir checkpoint weights episodes epsilon flicker eval_seed policy render video video_steps csv observation_probabilities"
+               .split())
 
 
 # The window

@@ -300,3 +300,16 @@ def test_help_and_exit_code_of_the_command_without_any_backend(tmp_path):
     assert "--grid_columns" in done.stdout and done.stdout.endswith("set()\n"), done.stderr
     done = subprocess.run([sys.executable, str(ROOT / "plot.py"), str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr == f"plot.py: {tmp_path} holds no config.json, so it is no run of this suite\n"
+
+
+def test_flags_of_curves_do_not_apply_to_the_sweeps(tmp_path, capsys):
+    make_run(tmp_path / "a", [(100, (1, 3))])
+    assert "--grid_rows cannot be given with --figure=observability" in fails(capsys, tmp_path, "--figure=observability", "--grid_rows=env")
+    assert "--x and --y cannot be given" in fails(capsys, tmp_path, "--y=eval", "--figure=observability", "--x=agent_step")
+    assert "--figure=bars" in fails(capsys, tmp_path, "--figure=bars")
+
+
+def test_pictures_have_the_name_of_their_figure(tmp_path):
+    make_run(tmp_path / "a", [(100, (1, 3))])
+    assert plot.main([str(tmp_path / "a")]) == 0
+    assert {path.name for path in pathlib.Path().iterdir()} == {"curves.png", "curves.svg"}

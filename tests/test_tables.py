@@ -314,7 +314,7 @@ def test_published_tables_fit_a_terminal_and_are_named_after_themselves(tmp_path
 def test_bad_input_is_refused_in_one_sentence(tmp_path, capsys):
     make_seeds(tmp_path / "a", [1], env="Pong", **DRQN)
     assert "1 of 1 runs have no cell in this table" in fails(capsys, tmp_path / "a", "--table=standard")
-    assert "--x was given with --table=runs" in fails(capsys, tmp_path / "a", "--table=runs", "--x=frames")
+    assert "--x cannot be given with --table=runs" in fails(capsys, tmp_path / "a", "--table=runs", "--x=frames")
     assert "is a directory" in fails(capsys, tmp_path / "a", "--table=runs", "--out=here/")
     pathlib.Path("file").touch()
     assert "--out=file/table cannot be written" in fails(capsys, tmp_path / "a", "--table=runs", "--out=file/table")

@@ -577,7 +577,7 @@ def test_the_presets_hold_the_papers_tables(presets, table, monkeypatch):
 
 
 def test_the_papers_clip_is_that_of_caffes_loss():
-    """Caffe's Euclidean loss of one error d among a blob [10, 32, 18] is d^2 / (2 * 10); ours is the mean over 10 x 32 halves of squares."""
+    """Caffe's Euclidean loss of an error d in a blob [10, 32, 18] is d^2 / (2 * 10); ours the mean of 10 x 32 half squares."""
     settings = train.configure([f"--flagfile={ROOT}/presets/drqn_paper.flags"])["settings"]
     caffe, ours = 3.0 / 10, 3.0 / (10 * 32)  # gradients by d = 3
     assert settings["clip_norm"] / ours == pytest.approx(10 / caffe)

@@ -171,6 +171,22 @@ def test_flicker_zeroes_whole_frames_at_its_rate_and_unobscured_keeps_them(shape
         assert abs(np.corrcoef(obscured.T) - np.eye(8)).max() < 5 / np.sqrt(num_steps)  # Each environment has its own draw.
 
 
+def test_each_environment_may_flicker_at_a_rate_of_its_own():
+    rates, num_steps = np.array([0, 0.3, 0.9, 1]), 600
+    envs = make(counting.register(length=7), 4, flicker=rates)
+    frames, *_ = play(envs, np.arange(4), random_actions(envs, num_steps))
+    obscured = (frames == 0).all(axis=-1).mean(axis=0)
+    assert (abs(obscured - rates) <= 4 * np.sqrt(rates * (1 - rates) / num_steps)).all(), obscured
+
+
+@pytest.mark.parametrize("flicker", [0.3, np.full(4, 0.3)])
+def test_one_number_per_environment_and_step_decides_whether_it_is_obscured(flicker):
+    """Runs resume to the bit, so these draws are never to change."""
+    envs = make(counting.register(length=7), 4, flicker=flicker)
+    frames, *_ = play(envs, [5, 6, 7, 8], random_actions(envs, 20))
+    np.testing.assert_array_equal((frames == 0).all(axis=-1), np.random.default_rng([5, 6, 7, 8]).random((21, 4)) < 0.3)
+
+
 def test_flicker_does_not_touch_the_game():
     clear, flickering = make("Pong", sticky=0.25), make("Pong", sticky=0.25, flicker=0.5)
     actions = random_actions(clear, 40)
