@@ -11,9 +11,11 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+import pomdps
 import twins
 
 gymnasium.register_envs(ale_py)
+gymnasium.register_envs(pomdps)
 NO_CAP = 2**31 - 1  # frames; ALE counts in int32
 
 
