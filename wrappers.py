@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import time
 
 import ale_py
 import cv2
@@ -12,9 +11,12 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+import pomdps
+import twins
+
 gymnasium.register_envs(ale_py)
+gymnasium.register_envs(pomdps)
 NO_CAP = 2**31 - 1  # frames; ALE counts in int32
-NOOP = 0
 
 
 def atari_games():
@@ -68,7 +70,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         sticky: probability that ALE repeats the previous action (Machado et al. 2018).
         full_actions: all 18 actions of ALE instead of the game's own.
         noops: most no-ops at an ALE episode's start.
-        render_mode: `rgb_array` or `human`: the first environment is a `Mirror`'s.
+        render_mode: `rgb_array` or `human`: the first environment is a `twins.Mirror`'s.
         num_threads: most threads for ALE.
 
     Raises:
@@ -84,7 +86,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
             max_num_frames_per_episode=max_episode_frames or NO_CAP, repeat_action_probability=sticky,
             full_action_space=full_actions, frameskip=frame_skip, noop_max=noops)
         names = [action.name for action in envs.ale.get_action_set()]
-        twin = AtariTwin(rom, sticky, envs.ale.get_action_set(), frame_skip, render_mode) if render_mode else None
+        twin = twins.AtariTwin(rom, sticky, envs.ale.get_action_set(), frame_skip, render_mode) if render_mode else None
     else:
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps, below any skip.
         wrap = lambda e: _as_frames(_skip(e, frame_skip), env)
@@ -93,11 +95,11 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
                                       vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP), wrappers=[wrap])
             if render_mode and not {render_mode, "rgb_array"} & set(envs.metadata.get("render_modes", ())):
                 raise ValueError(f"--env={env} has no screen: it renders neither as {render_mode} nor as rgb_array")
-            twin = Twin(wrap(gymnasium.make(spec, render_mode=render_mode)), frame_skip) if render_mode else None
+            twin = twins.Twin(wrap(gymnasium.make(spec, render_mode=render_mode)), frame_skip) if render_mode else None
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise ValueError(f"--env={env} needs a package that is not installed: {_sentence(error)}") from error
         names = [str(i) for i in range(envs.single_action_space.n)]
-    return Flicker(Mirror(envs, twin) if twin else envs, flicker, names, is_atari=_is_atari(spec))
+    return Flicker(twins.Mirror(envs, twin) if twin else envs, flicker, names, is_atari=_is_atari(spec))
 
 
 class Flicker(gymnasium.vector.VectorWrapper):
@@ -160,99 +162,6 @@ class Flicker(gymnasium.vector.VectorWrapper):
         frames = self.unobscured.copy()
         frames[self._rng.random(len(frames)) < self.flicker] = 0  # For vectors such as CartPole's, zero is also a legal observation.
         return frames
-
-
-class Mirror(gymnasium.vector.VectorWrapper):
-    """N environments, and a twin that repeats the first episode of the first one after each reset, to be looked at.
-
-    `render` returns the twin's screen alone, unless it has a window; `metadata` holds its render_fps.
-    """
-
-    def __init__(self, envs, twin):
-        super().__init__(envs)
-        self.twin, self.metadata = twin, envs.metadata | dict(render_fps=twin.render_fps)
-
-    def reset(self, *, seed, options=None):
-        observations, info = self.env.reset(seed=seed, options=options)
-        try:
-            self.twin.reset(int(seed[0]), info)
-        except RuntimeError as error:  # SDL's and pygame's.
-            raise ValueError(f"no window can be opened ({_sentence(error)}); --video films the episode instead") from error
-        self._playing = True
-        return observations, info
-
-    def step(self, actions):
-        observations, reward, terminated, truncated, info = self.env.step(actions)
-        if self._playing and not self.twin.step(int(actions[0]), observations[0], reward[0], info):
-            raise ValueError("the environment is no function of its seed and actions, so its scored episode cannot be shown")
-        self._playing &= not (terminated[0] or truncated[0])
-        return observations, reward, terminated, truncated, info
-
-    def render(self):
-        return (self.twin.render(),)
-
-    def close(self, **kwargs):
-        self.twin.close()
-        super().close(**kwargs)
-
-
-class Twin:
-    """A second Gymnasium environment, which renders; every observation and reward is compared."""
-
-    def __init__(self, env, frame_skip):
-        self._env, self.render, self.close = env, env.render, env.close
-        self.render_fps = env.metadata.get("render_fps", 30) / frame_skip
-
-    def reset(self, seed, info):
-        self._env.reset(seed=seed)
-
-    def step(self, action, observation, reward, info):
-        own_observation, own_reward, *_ = self._env.step(action)
-        return own_reward == reward and np.array_equal(own_observation, observation, equal_nan=True)
-
-
-class AtariTwin:
-    """An emulator that repeats an episode of AtariVectorEnv, which has no window; every reward and the lives are compared.
-
-    It acts until its frame counter is the other's, so that it needs to know nothing of no-ops, skipped frames and the cap. Their
-    screens are the same but for the last of an episode, which AtariVectorEnv does not show.
-    """
-
-    def __init__(self, rom, sticky, actions, frame_skip, render_mode):
-        self._rom, self._actions, self.render_fps = ale_py.roms.get_rom_path(rom), actions, 60 / frame_skip
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        self._ale = ale_py.ALEInterface()
-        self._ale.setFloat("repeat_action_probability", sticky)
-        self._window, self._due = render_mode == "human", 0
-        self._ale.setBool("display_screen", self._window)
-
-    def reset(self, seed, info):
-        self._ale.setInt("random_seed", seed)
-        self._ale.loadROM(self._rom)
-        self._ale.reset_game()
-        self._act(self._actions[NOOP], info)
-        self._screens = [self._ale.getScreenRGB()]
-
-    def step(self, action, observation, reward, info):
-        return self._act(self._actions[action], info) == reward and self._ale.lives() == info["lives"][0]
-
-    def _act(self, action, info):
-        reward, self._screens = 0, []
-        while self._ale.getEpisodeFrameNumber() < info["episode_frame_number"][0]:
-            reward += self._ale.act(action)
-            self._screens.append(self._ale.getScreenRGB())
-            if self._window:  # at the console's 60 frames a second
-                now = time.monotonic()
-                self._due = max(self._due + 1 / 60, now)
-                time.sleep(self._due - now)
-        return reward
-
-    def render(self):
-        """Return uint8[210, 320, 3], the maximum over the last two frames; on a television a pixel was about twice as wide as high."""
-        return np.repeat(np.max(self._screens[-2:], axis=0), 2, axis=1)
-
-    def close(self):
-        self._ale = None  # The window goes with it.
 
 
 class FrameSkip(gymnasium.Wrapper):

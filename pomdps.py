@@ -1,0 +1,90 @@
+"""Small partially observed environments, for the paper's questions on a laptop; importing this file registers them with Gymnasium."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+
+class CartPolePosition(CartPoleEnv):
+    """CartPole-v1 with its velocities hidden: one frame says where cart and pole are, two say where they are going.
+
+    Observations are float32[2], position of the cart in [-4.8, 4.8] and angle of the pole in [-0.42, 0.42] rad; all else is CartPole's.
+    """
+
+    SEEN = [0, 2]  # of position, velocity, angle, angular velocity
+
+    def __init__(self, render_mode=None):
+        super().__init__(render_mode=render_mode)
+        box = self.observation_space
+        self.observation_space = spaces.Box(box.low[self.SEEN], box.high[self.SEEN], dtype=np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed, options=options)
+        return observation[self.SEEN], info
+
+    def step(self, action):
+        observation, *others = super().step(action)
+        return observation[self.SEEN], *others
+
+
+class DelayedCue(gymnasium.Env):
+    """A corridor to a fork; which way to turn there is shown at its start, and never again.
+
+    ```
+    frame      0     1    2   ...   9    10        length = 10
+    shows     cue    -    -   ...   -   fork
+    action     .     .    .   ...   .  choice      walking is automatic: only the action at the fork does anything
+    reward           0    0   ...   0    0    +1   or -1, and the episode terminates
+                    [ history of 10 frames ]       at the choice it begins at frame 1
+    ```
+    With a length of 10 or more no history of 10 frames holds the cue at the choice, so that whatever acts on it returns 0 on average,
+    and what remembers returns 1. A window of length + 1 transitions holds a whole episode.
+
+    Observations are float32[4], one-hot: cue left, cue right, corridor, fork. Actions are 0, left, and 1, right.
+
+    Reference: the T-maze of Bakker 2002, Reinforcement learning with Long Short-Term Memory, in which the agent also has to walk.
+
+    Args:
+        length: steps from the cue to the fork.
+        render_mode: `rgb_array` or None.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+
+    def __init__(self, length=10, render_mode=None):
+        if length < 1:
+            raise ValueError(f"length={length} was given; expected at least 1, so that the fork lies behind the cue")
+        self.length, self.render_mode = length, render_mode
+        self.observation_space = spaces.Box(0, 1, (4,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.choice = 0, None
+        self.cue = int(self.np_random.integers(2))
+        return self._observe(), {}
+
+    def step(self, action):
+        if self.t == self.length:
+            self.choice = int(action)
+            return self._observe(), 1.0 if self.choice == self.cue else -1.0, True, False, {}
+        self.t += 1
+        return self._observe(), 0.0, False, False, {}
+
+    def _observe(self):
+        return np.eye(4, dtype=np.float32)[self.cue if self.t == 0 else 3 if self.t == self.length else 2]
+
+    def render(self):
+        """Return uint8[160, 32 (length + 3), 3]: seen from above, left is up; a lamp for the cue, the walker green or red in the end."""
+        grid = np.full((5, self.length + 3, 3), (60, 64, 72), np.uint8)
+        grid[2, 1:-1] = grid[1:4, -2] = (200, 203, 208)
+        if self.t == 0:
+            grid[1 + 2 * self.cue, 1] = (240, 228, 66)
+        row = 2 if self.choice is None else 1 + 2 * self.choice
+        grid[row, 1 + self.t] = (0, 114, 178) if self.choice is None else (0, 158, 115) if self.choice == self.cue else (213, 94, 0)
+        return grid.repeat(32, axis=0).repeat(32, axis=1)
+
+
+gymnasium.register("CartPolePosition-v0", entry_point=CartPolePosition, max_episode_steps=500)
+gymnasium.register("DelayedCue-v0", entry_point=DelayedCue)

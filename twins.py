@@ -1,0 +1,103 @@
+"""What repeats the first environment's episode beside it, to be looked at: in a window or on film."""
+
+import time
+
+import ale_py
+import gymnasium
+import numpy as np
+
+NOOP = 0
+
+
+class Mirror(gymnasium.vector.VectorWrapper):
+    """N environments, and a twin that repeats the first episode of the first one after each reset, to be looked at.
+
+    `render` returns the twin's screen alone, unless it has a window; `metadata` holds its render_fps.
+    """
+
+    def __init__(self, envs, twin):
+        super().__init__(envs)
+        self.twin, self.metadata = twin, envs.metadata | dict(render_fps=twin.render_fps)
+
+    def reset(self, *, seed, options=None):
+        observations, info = self.env.reset(seed=seed, options=options)
+        try:
+            self.twin.reset(int(seed[0]), info)
+        except RuntimeError as error:  # SDL's and pygame's.
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ValueError(f"no window can be opened ({reason}); --video films the episode instead") from error
+        self._playing = True
+        return observations, info
+
+    def step(self, actions):
+        observations, reward, terminated, truncated, info = self.env.step(actions)
+        if self._playing and not self.twin.step(int(actions[0]), observations[0], reward[0], info):
+            raise ValueError("the environment is no function of its seed and actions, so its scored episode cannot be shown")
+        self._playing &= not (terminated[0] or truncated[0])
+        return observations, reward, terminated, truncated, info
+
+    def render(self):
+        return (self.twin.render(),)
+
+    def close(self, **kwargs):
+        self.twin.close()
+        super().close(**kwargs)
+
+
+class Twin:
+    """A second Gymnasium environment, which renders; every observation and reward is compared."""
+
+    def __init__(self, env, frame_skip):
+        self._env, self.render, self.close = env, env.render, env.close
+        self.render_fps = env.metadata.get("render_fps", 30) / frame_skip
+
+    def reset(self, seed, info):
+        self._env.reset(seed=seed)
+
+    def step(self, action, observation, reward, info):
+        own_observation, own_reward, *_ = self._env.step(action)
+        return own_reward == reward and np.array_equal(own_observation, observation, equal_nan=True)
+
+
+class AtariTwin:
+    """An emulator that repeats an episode of AtariVectorEnv, which has no window; every reward and the lives are compared.
+
+    It acts until its frame counter is the other's, so that it needs to know nothing of no-ops, skipped frames and the cap. Their
+    screens are the same but for the last of an episode, which AtariVectorEnv does not show.
+    """
+
+    def __init__(self, rom, sticky, actions, frame_skip, render_mode):
+        self._rom, self._actions, self.render_fps = ale_py.roms.get_rom_path(rom), actions, 60 / frame_skip
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        self._ale = ale_py.ALEInterface()
+        self._ale.setFloat("repeat_action_probability", sticky)
+        self._window, self._due = render_mode == "human", 0
+        self._ale.setBool("display_screen", self._window)
+
+    def reset(self, seed, info):
+        self._ale.setInt("random_seed", seed)
+        self._ale.loadROM(self._rom)
+        self._ale.reset_game()
+        self._act(self._actions[NOOP], info)
+        self._screens = [self._ale.getScreenRGB()]
+
+    def step(self, action, observation, reward, info):
+        return self._act(self._actions[action], info) == reward and self._ale.lives() == info["lives"][0]
+
+    def _act(self, action, info):
+        reward, self._screens = 0, []
+        while self._ale.getEpisodeFrameNumber() < info["episode_frame_number"][0]:
+            reward += self._ale.act(action)
+            self._screens.append(self._ale.getScreenRGB())
+            if self._window:  # at the console's 60 frames a second
+                now = time.monotonic()
+                self._due = max(self._due + 1 / 60, now)
+                time.sleep(self._due - now)
+        return reward
+
+    def render(self):
+        """Return uint8[210, 320, 3], the maximum over the last two frames; on a television a pixel was about twice as wide as high."""
+        return np.repeat(np.max(self._screens[-2:], axis=0), 2, axis=1)
+
+    def close(self):
+        self._ale = None  # The window goes with it.
