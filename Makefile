@@ -1,6 +1,7 @@
 # make run        a first look: DRQN on Frostbite, then flickering CartPole, which learns within minutes; scores, films, curves
 # make test       the tests                       make lint    ruff
 # make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
+# make mini       the paper in miniature: 105 short runs on small environments, their tables, curves, sweeps and probes in results/mini/
 # make bench      speed beside the peers', in a virtual environment of their own; the paper's table of costs. Alone on the machine
 PYTHON := .venv/bin/python
 FROSTBITE := runs/Frostbite-DRQN-quick-s1
@@ -28,6 +29,13 @@ evidence: .venv/installed
 	$(PYTHON) benchmarks/evidence.py
 	$(PYTHON) benchmarks/kills.py --kills=200
 
+mini: .venv/installed
+	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 slurm/grid_local.sh slurm/grids/mini.csv -j $$(nproc)
+	$(PYTHON) benchmarks/probe.py --run_dir runs/mini/CartPole-v1-DRQN-mini-flicker=0.5-s? --out=runs/mini/probe_flicker
+	$(PYTHON) benchmarks/probe.py --run_dir runs/mini/CartPolePosition-v0-DRQN-mini-s? --out=runs/mini/probe_position
+	mkdir -p results/mini
+	cp runs/mini/*.csv runs/mini/*.md runs/mini/*.png runs/mini/*.svg runs/mini/*.tex results/mini
+
 bench: .venv/installed .venv-peers/installed
 	$(PYTHON) benchmarks/speed.py
 	$(PYTHON) benchmarks/passes.py
@@ -43,4 +51,4 @@ bench: .venv/installed .venv-peers/installed
 	$(PYTHON) -m pip install --quiet -r requirements.txt
 	@touch $@
 
-.PHONY: run test lint evidence bench
+.PHONY: run test lint evidence mini bench
