@@ -69,10 +69,14 @@ def hold_lock(run, host):
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_train_takes_every_row_of_the_shipped_grids(path):
+def test_train_takes_every_row_of_the_shipped_grids(path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # from where presets are named
     for directory, (python, script, *arguments) in status.read_grid(path).items():
         assert (python, script) == ("python", "train.py")
-        assert train.configure(arguments)["run_dir"] == str(directory)
+        config = train.configure(arguments)
+        assert config["run_dir"] == str(directory)
+        file_first = sorted(arguments, key=lambda argument: not argument.startswith("--flagfile"))  # Of two values, the later one wins.
+        assert train.configure(file_first)["settings"] == config["settings"], "the preset of a row overrides its own cells"
 
 
 def test_a_row_is_a_command(capsys):
