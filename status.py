@@ -60,6 +60,7 @@ def read_grid(path):
             directory = pathlib.Path("runs", path.stem, name_row(given))
             if directory in commands:
                 raise ValueError(f"row {number} of {path} is {directory}, as row {list(commands).index(directory) + 1} is")
+            given = {"flagfile": None, **given} if "flagfile" in given else given  # first: of two values of a flag the later one wins
             commands[directory] = ["python", "train.py", *(f"--{flag}={value}" for flag, value in given.items()), f"--run_dir={directory}"]
     if not commands:
         raise ValueError(f"{path} has no rows; expected a line of flags' names, and a line of their values per run")

@@ -69,10 +69,20 @@ def hold_lock(run, host):
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_train_takes_every_row_of_the_shipped_grids(path):
+def test_train_takes_every_row_of_the_shipped_grids(path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # from where presets are named
     for directory, (python, script, *arguments) in status.read_grid(path).items():
         assert (python, script) == ("python", "train.py")
         assert train.configure(arguments)["run_dir"] == str(directory)
+
+
+def test_the_cells_of_a_row_win_over_its_preset(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "g.csv").write_text("env,units,flagfile\nPong,7,presets/cartpole.flags\n")
+    ((directory, (_, _, *arguments)),) = status.read_grid(tmp_path / "g.csv").items()
+    settings = train.configure(arguments)["settings"]
+    assert (settings["env"], settings["units"], settings["maxsteps"]) == ("Pong", 7, 60_000)
+    assert str(directory) == "runs/g/Pong-cartpole-units=7-s1"
 
 
 def test_a_row_is_a_command(capsys):
