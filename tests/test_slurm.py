@@ -1,5 +1,6 @@
 """The batch scripts of slurm/ on a real cluster of one node: runs to their end, stopped in every way and gone on, and grids."""
 
+import csv
 import os
 import pathlib
 import re
@@ -151,16 +152,21 @@ def test_a_grid_goes_through_slurm_and_on_without_it(slurm):
     assert "train.py: flag --flicker=2: " in log
     for run in one, cancelled, last:
         assert (run / "episodes-best.csv").read_text().count("\n") == 31
+        assert (run / "observability.csv").read_text().count("\n") > 100  # 10 probabilities of 10 episodes
     curves = slurm.repository / "runs/grid/curves.png"
-    assert curves.exists()
+    assert curves.exists() and curves.with_name("observability.png").exists()
+    table = csv.DictReader(curves.with_name("runs.csv").read_text().splitlines())
+    assert [(row["agent"][:4], float(row["flicker"]), row["unfinished"]) for row in table] == [
+        ("DQN,", 0, "0"), ("DRQN", 0.5, "0"), ("DQN,", 0.5, "1")]  # The cancelled one is in the table, and marked.
 
     curves.unlink()
+    scored = (one / "episodes-best.csv").stat().st_mtime_ns
     rows = (one / "train.csv").read_text()
     said = slurm("slurm/grid_local.sh", "grid.csv", "-j", "2")
     assert table_in(said) == ["done", "failed", "done", "done"], said
     assert "Going on at agent step" in (cancelled.parent / f"{cancelled.name}.log").read_text()
-    assert (one / "train.csv").read_text() == rows  # A row that is done is left alone.
-    assert curves.exists()
+    assert (one / "train.csv").read_text() == rows  # A row that is done is left alone, and so are its scores.
+    assert curves.exists() and (one / "episodes-best.csv").stat().st_mtime_ns == scored
 
 
 def test_an_interrupted_grid_saves_its_runs_and_begins_no_more(slurm):
