@@ -86,5 +86,44 @@ class DelayedCue(gymnasium.Env):
         return grid.repeat(32, axis=0).repeat(32, axis=1)
 
 
+class Pixels(gymnasium.Env):
+    """An environment of which the agent sees the screen alone: one frame says where things are, two say where they are going.
+
+    Observations are uint8[height, width, 3], the whole screen; all else is the environment's. Its limit of steps comes with the
+    registration, as below.
+
+    Args:
+        env: a registered id that renders as rgb_array.
+        render_mode: `rgb_array` or None.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, env, render_mode=None):
+        self._env, self.render_mode = gymnasium.make(env, render_mode="rgb_array").unwrapped, render_mode
+        self.metadata = self.metadata | dict(render_fps=self._env.metadata["render_fps"])
+        self._env.reset()
+        self.observation_space = spaces.Box(0, 255, self.render().shape, np.uint8)
+        self.action_space = self._env.action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        _, info = self._env.reset(seed=seed, options=options)
+        return self.render(), info
+
+    def step(self, action):
+        _, *others = self._env.step(action)
+        return self.render(), *others
+
+    def render(self):
+        return self._env.render()
+
+    def close(self):
+        self._env.close()
+
+
 gymnasium.register("CartPolePosition-v0", entry_point=CartPolePosition, max_episode_steps=500)
 gymnasium.register("DelayedCue-v0", entry_point=DelayedCue)
+for name in ("CartPole-v1", "MountainCar-v0", "Acrobot-v1"):
+    gymnasium.register(f"{name.partition('-')[0]}Pixels-v0", entry_point=Pixels, kwargs=dict(env=name),
+                       max_episode_steps=gymnasium.spec(name).max_episode_steps)

@@ -12,10 +12,12 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 import pomdps
+import slimevolley
 import twins
 
 gymnasium.register_envs(ale_py)
 gymnasium.register_envs(pomdps)
+gymnasium.register_envs(slimevolley)
 NO_CAP = 2**31 - 1  # frames; ALE counts in int32
 
 
@@ -98,7 +100,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
             twin = twins.Twin(wrap(gymnasium.make(spec, render_mode=render_mode)), frame_skip) if render_mode else None
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise ValueError(f"--env={env} needs a package that is not installed: {_sentence(error)}") from error
-        names = [str(i) for i in range(envs.single_action_space.n)]
+        names = envs.metadata.get("action_names") or [str(i) for i in range(envs.single_action_space.n)]
     return Flicker(twins.Mirror(envs, twin) if twin else envs, flicker, names, is_atari=_is_atari(spec))
 
 

@@ -1,5 +1,6 @@
 """Our own environments: what they hide, what they pay, and that training, resuming and filming know them."""
 
+import json
 import pathlib
 import signal
 import warnings
@@ -16,7 +17,8 @@ import trainer
 import wrappers
 
 ROOT = pathlib.Path(__file__).parent.parent
-IDS = ["CartPolePosition-v0", "DelayedCue-v0"]
+PIXELS = {"CartPolePixels-v0": "CartPole-v1", "MountainCarPixels-v0": "MountainCar-v0", "AcrobotPixels-v0": "Acrobot-v1"}
+IDS = ["CartPolePosition-v0", "DelayedCue-v0", *PIXELS]
 LEFT, RIGHT, CORRIDOR, FORK = np.eye(4).tolist()
 
 
@@ -50,7 +52,9 @@ def test_gymnasium_accepts_them_without_a_warning(name):
         play(gymnasium.make(name), 1, lambda _: 0)
 
 
-@pytest.mark.parametrize("name, cap", [("CartPolePosition-v0", 500), ("DelayedCue-v0", 0)])
+@pytest.mark.parametrize("name, cap", [
+    ("CartPolePosition-v0", 500), ("DelayedCue-v0", 0), ("CartPolePixels-v0", 500), ("MountainCarPixels-v0", 200),
+    ("AcrobotPixels-v0", 500)])
 def test_their_names_are_known_and_suggested(name, cap):
     assert wrappers.describe(name) == (name, dict(frame_skip=1, max_episode_frames=cap))
     with pytest.raises(ValueError, match=f"nearest names are .*{name}"):
@@ -183,15 +187,59 @@ def test_a_screen_shows_the_cue_at_the_start_alone_and_how_it_ended():
     assert len({screen.tobytes() for screen in [*left, *right, *screens(1, 1)]}) == 7
 
 
+# CartPolePixels-v0 and its like
+
+
+@pytest.mark.parametrize("name, whole", PIXELS.items())
+def test_it_shows_the_screen_and_all_else_is_the_environments(name, whole):
+    ours, theirs = gymnasium.make(name, render_mode="rgb_array"), gymnasium.make(whole, render_mode="rgb_array")
+    assert ours.spec.max_episode_steps == theirs.spec.max_episode_steps and ours.metadata["render_fps"] == theirs.metadata["render_fps"]
+    actions = np.random.default_rng(1).integers(ours.action_space.n, size=40)
+    for seed in range(3):
+        frame, _ = ours.reset(seed=seed)
+        theirs.reset(seed=seed)
+        for action in actions:
+            np.testing.assert_array_equal(frame, theirs.render())
+            np.testing.assert_array_equal(ours.render(), frame)
+            frame, *others = ours.step(action)
+            _, *same = theirs.step(action)
+            assert others == same
+            if others[1]:
+                break
+
+
+def test_a_frame_of_cartpole_tells_position_and_angle_but_no_velocity():
+    """The agent's 84x84 gray pixels, of a cart put somewhere by hand."""
+    envs = wrappers.make_envs("CartPolePixels-v0", 1, frame_skip=1, max_episode_frames=500)
+    envs.reset(seed=[1])
+    assert envs.frame_shape == (84, 84) and envs.frame_dtype == np.uint8
+    cartpole = envs.env.envs[0].unwrapped._env
+
+    def frame(*state):
+        cartpole.state = np.array(state)
+        return wrappers._gray84(cartpole.render())
+    middle = frame(0, 0, 0, 0)
+    columns = np.flatnonzero((middle < 200).any(axis=0))  # of pole and cart on white
+    assert middle.shape == (84, 84) and middle.max() == 255 and 4 <= len(columns) <= 10 and 40 <= columns.mean() <= 43
+    assert np.flatnonzero((frame(1.2, 0, 0, 0) < 200).any(axis=0)).mean() == pytest.approx(columns.mean() + 21, abs=1)  # a quarter of 4.8
+    np.testing.assert_array_equal(frame(0, 2, 0, 3), middle)
+    degrees = [frame(0, 0, np.radians(degree), 0).astype(int) for degree in range(-12, 13)]
+    assert all(abs(a - b).max() > 20 for a, b in zip(degrees, degrees[1:]))  # Thin as the pole is, it shows every degree.
+
+
 # In the suite
 
 
 TINY = """--network=DQN --history=2 --units=8 --num_envs=2 --batch_size=4 --bufflen=200 --maxsteps=120 --learning_starts=40
-    --target_period=20 --flicker=0.3 --epsilon_decay=linear:100steps --eval_period=60 --eval_episodes=2 --checkpoint_period=60""".split()
+    --target_period=20 --flicker=0.3 --epsilon_decay=linear:100steps --eval_period=60 --eval_episodes=2 --checkpoint_period=60
+    --max_episode_frames=100""".split()
 
 
-@pytest.mark.parametrize("name, dimensions, fps", [("CartPolePosition-v0", 2, 50), ("DelayedCue-v0", 4, 4)])
-def test_a_run_trains_goes_on_to_the_bit_and_is_filmed(tmp_path, monkeypatch, capsys, name, dimensions, fps):
+@pytest.mark.parametrize("name, shape, fps", [
+    ("CartPolePosition-v0", (2,), 50), ("DelayedCue-v0", (4,), 4), ("CartPolePixels-v0", (84, 84), 50),
+    *[pytest.param(*own, marks=pytest.mark.slow) for own in [  # They need requirements-slimevolley.txt.
+        ("SlimeVolley-v0", (12,), 50), ("SlimeVolleyNoFrameskip-v0", (84, 84), 50)]]])
+def test_a_run_trains_goes_on_to_the_bit_and_is_filmed(tmp_path, monkeypatch, capsys, name, shape, fps):
     go = lambda directory: train.main([*TINY, f"--env={name}", f"--run_dir={tmp_path / directory}"])
     assert go("whole") == 0
     step = trainer.Trainer.advance
@@ -206,7 +254,9 @@ def test_a_run_trains_goes_on_to_the_bit_and_is_filmed(tmp_path, monkeypatch, ca
     assert go("stopped") == 0
     assert "no function of its seed and actions" not in capsys.readouterr().err
     arrays = [np.load(max(tmp_path.glob(f"{run}/checkpoints/[0-9]*/arrays.npz"))) for run in ("whole", "stopped")]
-    assert arrays[0]["rollout/frames"].shape == (2, 2, dimensions)
+    assert arrays[0]["rollout/frames"].shape == (2, 2, *shape)
+    states = [json.loads(max(tmp_path.glob(f"{run}/checkpoints/[0-9]*/state.json")).read_text()) for run in ("whole", "stopped")]
+    assert [state["updates"] for state in states] == [(120 - 40) // 4] * 2
     for array in arrays[0]:
         np.testing.assert_array_equal(*(each[array] for each in arrays), err_msg=array)
     film = tmp_path / "film.gif"
