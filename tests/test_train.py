@@ -318,6 +318,29 @@ def test_lanes_stopped_killed_and_continued_equal_uninterrupted_ones(tmp_path, m
     assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
 
 
+def test_schedules_that_count_episodes_and_updates_stopped_and_continued_equal_uninterrupted_ones(tmp_path, monkeypatch):
+    """Reseeds cut four episodes after every 20 vector steps: those do not count."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 20)
+    arguments = [*CARTPOLE, "--network=DRQN", "--epsilon_decay=exp:3ep", "--epsilon_end=0", "--lr_schedule=step:5u:0.5"]
+    whole = go(arguments, tmp_path / "whole")
+    assert whole.agent.traces.count("learn") == 1
+    ended = [(int(row["agent_step"]), int(row["cut"])) for row in rows_of(tmp_path / "whole", "train")]
+    assert whole.complete_episodes < len(ended)
+    for row in rows_of(tmp_path / "whole", "learn"):
+        complete = sum(step <= int(row["agent_step"]) and not cut for step, cut in ended)
+        assert float(row["epsilon"]) == pytest.approx(np.exp(-complete / 3))
+        assert float(row["learning_rate"]) == pytest.approx(0.01 * 0.5 ** (int(row["updates"]) // 5))
+    assert len({row["learning_rate"] for row in rows_of(tmp_path / "whole", "learn")}) > 3
+    for at_step, how in ((131, lambda: signal.raise_signal(signal.SIGINT)), (250, die)):
+        interrupt(monkeypatch, at_step, how)
+        try:
+            go(arguments, tmp_path / "pieces")
+        except MemoryError:
+            assert at_step == 250
+    go(arguments, tmp_path / "pieces")
+    assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
+
+
 def test_a_checkpoint_of_before_there_were_lanes_goes_on(tmp_path, monkeypatch):
     arguments = [*CARTPOLE, "--network=DQN", "--learning_starts=90", "--eval_period=1000"]
     go([*arguments, "--maxsteps=100"], tmp_path)
@@ -534,6 +557,8 @@ def test_saving_and_loading_400_000_timesteps_of_atari_takes_at_most_300_mb(tmp_
     (["--optimizer=adadelta"], dict(learning_rate=0.1)),
     (["--optimizer=adam", "--learning_rate=3e-4"], dict(learning_rate=3e-4)),
     (["--epsilonStep=1e-5"], dict(epsilonStep=1e-5, epsilon_decay=None)),
+    (["--lr_schedule=constant"], dict(lr_schedule=None)),
+    (["--lr_schedule=step:9u:0.5"], dict(lr_schedule="step:9u:0.5", learning_rate=2.5e-4)),
 ])
 def test_defaults_of_the_family_are_resolved_once(arguments, resolved):
     settings = train.configure(arguments)["settings"]
@@ -608,16 +633,6 @@ def test_a_run_dir_that_is_given_is_taken():
     assert train.configure(["--run_dir=/tmp/x/y"])["run_dir"] == "/tmp/x/y"
 
 
-@pytest.mark.parametrize("decay", [dict(epsilon_decay="linear:100steps", epsilonStep=None), dict(epsilon_decay=None, epsilonStep=0.009)])
-def test_epsilon_decays_linearly_from_agent_step_0(decay):
-    epsilon = trainer.epsilon_schedule(1.0, 0.1, **decay)
-    assert [epsilon(step) for step in (0, 50, 99, 100, 10**7)] == pytest.approx([1.0, 0.55, 0.109, 0.1, 0.1])
-
-
-def test_a_step_of_zero_never_decays():
-    assert trainer.epsilon_schedule(0.3, 0.1, None, 0.0)(10**7) == 0.3
-
-
 def test_free_memory_is_no_more_than_the_machine_has():
     assert 0 < job.available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -675,6 +690,17 @@ def test_every_count_names_its_unit_in_brackets():
     (["--epsilon_decay=linear:100steps", "--epsilonStep=1e-3"], "--epsilon_decay and --epsilonStep"),
     (["--epsilon_decay=exponential"], "--epsilon_decay=exponential.*linear:"),
     (["--epsilon_decay=linear:0steps"], "--epsilon_decay=linear:0steps"),
+    (["--epsilon_decay=exp:200"], r"exp:200 was given; expected a positive count with its unit, steps \(agent steps\) or ep "),
+    (["--epsilon_decay=exp:200u"], "--epsilon_decay=exp:200u was given.*its unit, steps .* or ep .*as in exp:9975ep"),
+    (["--epsilon_decay=exp:200ep:0.1"], "--epsilon_decay=exp:200ep:0.1 was given.*as in exp:9975ep"),
+    (["--epsilon_decay=step:25ep:0.8"], "--epsilon_decay=step:25ep:0.8 is no schedule; expected one such as linear:1000000steps, exp:"),
+    (["--lr_schedule=exp:25ep"], "--lr_schedule=exp:25ep is no schedule; expected one such as constant, step:25ep:0.8, cosine_restarts:"),
+    (["--lr_schedule=step:25:0.8"], r"step:25:0.8 was given; expected .* its unit, u \(updates\) or ep \(complete episodes\)"),
+    (["--lr_schedule=step:25ep"], "--lr_schedule=step:25ep was given; expected .* and a number, as in step:25ep:0.8"),
+    (["--lr_schedule=step:25ep:1.2.3"], "--lr_schedule=step:25ep:1.2.3 was given.* and a number, as in step:25ep:0.8"),
+    (["--lr_schedule=step:0.5ep:0.8"], "--lr_schedule=step:0.5ep:0.8 was given; expected a positive count"),
+    (["--lr_schedule=step:25ep:1.1"], "--lr_schedule=step:25ep:1.1 was given; expected a factor above 0 and at most 1"),
+    (["--lr_schedule=cosine_restarts:9u:0.02"], "9u:0.02 was given; expected a floor between 0 and --learning_rate=0.01"),
     (["--epsilon_begin=0.05"], "--epsilon_begin=0.05 is below --epsilon_end=0.1"),
     (["--epsilon=0.5"], "epsilon"), (["--nosuchflag=1"], "nosuchflag"), (["--core=LSTM"], "core"),
     (["stray"], "'stray' is no flag"), (["--flagfile=nowhere.flags"], "nowhere.flags"), (["--maxsteps"], "maxsteps"),
