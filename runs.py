@@ -21,8 +21,9 @@ from tensorboardX.record_writer import masked_crc32c
 
 import checkpoints
 
-# Settings that may change when a run goes on: its limit, and how often it is looked at and saved.
-FREE = ("maxsteps", "eval_period", "checkpoint_period")
+LIMITS = dict(maxsteps="agent steps", maxepisodes="episodes")  # of training; whichever is met first ends it
+# Settings that may change when a run goes on: its limits, and how often it is looked at and saved.
+FREE = (*LIMITS, "eval_period", "checkpoint_period")
 COLUMNS = {
     "train": "agent_step frames episode_return length training_reward environment cut seconds".split(),
     "learn": "agent_step frames updates loss mean_q gradient_norm epsilon learning_rate cut_share "
@@ -218,6 +219,12 @@ def read_config(directory):
         raise ValueError(f"{directory} holds no config.json, so it is no run of this suite") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the configuration of a run of this suite ({error!r})") from error
+
+
+def met_limit(settings, agent_step, episodes):
+    """Return which limit training has met, None before: `maxsteps`, or `maxepisodes`, which counts complete ones."""
+    counts = dict(maxsteps=agent_step, maxepisodes=episodes)
+    return next((name for name in LIMITS if settings.get(name) and counts[name] >= settings[name]), None)
 
 
 def find_weights(directory, which):

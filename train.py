@@ -38,6 +38,7 @@ def define_flags():
     choice("network", "DRQN", list(models.NETWORKS), "Q-network, of the table in models.py", **run)
     string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id, whose own settings are then the defaults", **run)
     integer("maxsteps", 10_000_000, "length of training [agent steps; Hausknecht & Stone 2015]", 1, **run)
+    integer("maxepisodes", None, "and of complete episodes, whichever is met first [episodes; default none]", 1, **run)
     integer("seed", 1, "of everything random in the run", 0, **run)
     string("run_dir", None, "directory of the run; default runs/<env>-<network>[-<preset>][-flags set beside it][-<jid>]-s<seed>", **run)
     string("jid", None, "a name of your own for the run, put into run_dir", **run)

@@ -49,7 +49,7 @@ class Trainer:
         self.started = time.monotonic()
 
     def train(self):
-        """Run the loop to maxsteps, a signal or max_hours; leave a checkpoint.
+        """Run the loop to maxsteps, maxepisodes, a signal or max_hours; leave a checkpoint.
 
         Returns:
             The exit code: 0 finished, OUT_OF_HOURS, or 128 + the signal.
@@ -58,10 +58,8 @@ class Trainer:
             OSError: what there was to save in the end could not be.
         """
         s, run = self.settings, self.run
-        if self.agent_step >= s["maxsteps"]:
-            print(f"{run.directory} is finished: {self.agent_step:,} of {s['maxsteps']:,} agent steps. Raise --maxsteps to go on.")
         with job.stopping(self.max_hours) as caught, job.Progress(self.agent_step, s["maxsteps"]) as progress:
-            while self.agent_step < s["maxsteps"] and not caught:
+            while not (limit := runs.met_limit(s, self.agent_step, self.complete_episodes)) and not caught:
                 self.advance()
                 progress.update(self.agent_step, self._vital_signs)
             try:
@@ -73,7 +71,9 @@ class Trainer:
             except OSError as error:
                 raise OSError(f"{run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); "
                               "it goes on from the last good checkpoint") from error
-        if not caught or self.agent_step >= s["maxsteps"]:
+        if limit:
+            count = dict(maxsteps=self.agent_step, maxepisodes=self.complete_episodes)[limit]
+            job.tell(f"{run.directory} is finished: {count:,} of {s[limit]:,} {runs.LIMITS[limit]}. Raise --{limit} to go on.")
             return 0
         return OUT_OF_HOURS if caught[0] == signal.SIGALRM else 128 + caught[0]
 
@@ -197,7 +197,8 @@ class Trainer:
         """Return what the progress bar shows; reading the loss waits for the device."""
         if self.pending["loss"]:
             self.last_loss = float(self.pending["loss"][-1])
-        return dict(epsilon=f"{self.epsilon(self.counts):.3f}", loss=f"{self.last_loss:.3g}",
+        episodes = dict(episodes=f"{self.complete_episodes:,}/{limit:,}") if (limit := self.settings["maxepisodes"]) else {}
+        return episodes | dict(epsilon=f"{self.epsilon(self.counts):.3f}", loss=f"{self.last_loss:.3g}",
                     mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
 
     _COUNTERS = "agent_step updates evaluations episodes cut_episodes best checked".split()

@@ -408,7 +408,7 @@ def test_a_setting_that_came_or_went_is_a_difference_too(tmp_path):
         open_run(tmp_path)
 
 
-@pytest.mark.parametrize("free", ["maxsteps", "eval_period", "checkpoint_period"])
+@pytest.mark.parametrize("free", ["maxsteps", "maxepisodes", "eval_period", "checkpoint_period"])
 def test_limits_and_periods_may_change(tmp_path, free):
     run, ring = open_run(tmp_path), make_replay()
     save(run, ring, 10)

@@ -465,6 +465,26 @@ def compare_in_pieces(arguments, maxsteps, directory):
     assert_same_runs(directory / "whole", directory / "pieces")
 
 
+def test_a_run_ends_at_its_complete_episodes_and_raising_them_goes_on(tmp_path, monkeypatch, capsys):
+    """Reseeds cut four episodes after every 20 vector steps: those do not count."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 20)
+    whole = go(CARTPOLE, tmp_path / "whole")
+    for limit in (3, 7):
+        run = go([*CARTPOLE, f"--maxepisodes={limit}"], tmp_path / "pieces")
+        rows = rows_of(tmp_path / "pieces", "train")
+        before = [row for row in rows if row["cut"] == "0" and int(row["agent_step"]) < run.agent_step]
+        complete = [row for row in rows if row["cut"] == "0"]
+        assert len(before) < limit <= len(complete) == run.complete_episodes < whole.complete_episodes  # The first step at or past it.
+        assert run.agent_step < MAXSTEPS
+        assert f"pieces is finished: {len(complete)} of {limit} episodes. Raise --maxepisodes to go on." in capsys.readouterr().out
+    assert run.episodes > run.complete_episodes  # Some were cut before it was met.
+    assert go([*CARTPOLE, "--maxepisodes=7"], tmp_path / "pieces").agent_step == run.agent_step
+    assert f"is finished: {len(complete)} of 7 episodes." in capsys.readouterr().out
+    go([*CARTPOLE, "--maxepisodes=1000"], tmp_path / "pieces")
+    assert "of 300 agent steps. Raise --maxsteps" in capsys.readouterr().out
+    assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
+
+
 def test_a_game_whose_maxsteps_is_raised_twice_equals_one_that_never_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(rollout, "RESEED_PERIOD", 30)
     compare_in_pieces(BREAKOUT, (104, 105), tmp_path)
@@ -682,7 +702,8 @@ def test_every_count_names_its_unit_in_brackets():
         ("flicker", 1.5), ("flicker", -0.1), ("flicker", "nan"), ("gamma", 1.01), ("gamma", "nan"), ("epsilon_begin", 2),
         ("epsilon_end", -1), ("eval_epsilon", 7), ("eval_epsilon", "nan"), ("learning_rate", 0), ("learning_rate", "nan"),
         ("learning_rate", "inf"),
-        ("clip_norm", "nan"), ("maxsteps", 0), ("maxsteps", "many"), ("batch_size", 0), ("num_envs", 0), ("units", -1), ("seed", -1),
+        ("clip_norm", "nan"), ("maxsteps", 0), ("maxsteps", "many"), ("maxepisodes", 0),
+        ("batch_size", 0), ("num_envs", 0), ("units", -1), ("seed", -1),
         ("network", "DDQN"), ("resume", "yes"), ("optimizer", "sgd"), ("precision", "int8"), ("sample", "best"), ("eval_episodes", 0)]],
     (["--env=Frostbite", "--sticky=1.1"], "--sticky=1.1"),
     *[([f"--{name}={value}"], f"--{name}={value} does not apply to --env=CartPole-v1") for name, value in [
