@@ -44,6 +44,7 @@ def define_flags():
     string("jid", None, "a name of your own for the run, put into run_dir", **run)
     choice("resume", "auto", ["auto", "never"], "auto: go on where run_dir stopped; never: refuse a run_dir that is not empty", **run)
     integer("checkpoint_period", 50_000, "between checkpoints [agent steps]", 1, **run)
+    integer("weights_period", 0, "between weights that are kept in <run_dir>/weights, 0: none [complete episodes]", 0, **run)
     real("max_hours", 0.0, "age of this process at which it saves and exits with code 75, 0: none; leave a job some minutes to save "
          "[hours]", 0, 1e6, **run)
 

@@ -79,7 +79,7 @@ class Trainer:
 
     def advance(self):
         """Make one vector step, and whatever is due after it."""
-        s, before = self.settings, self.agent_step
+        s, before, episodes_before = self.settings, self.agent_step, self.complete_episodes
         self._vector_step()
         due = lambda period: self.agent_step // period > before // period
         if due(s["target_period"]):
@@ -88,6 +88,10 @@ class Trainer:
             self._log()
         if due(s["eval_period"]):
             self._evaluate()
+        if period := s["weights_period"]:
+            for episodes in range(period * (episodes_before // period + 1), self.complete_episodes + 1, period):
+                self._finite()
+                self.run.save_weights(f"weights/{episodes:06d}", self.agent.save_weights)
         if due(s["checkpoint_period"]):
             try:
                 self._save()
@@ -172,7 +176,7 @@ class Trainer:
         self.run.scalars(self.agent_step, evaluation__episode_return=mean)
         if self.best is None or mean >= self.best:  # Of equals the later one, which has seen more.
             self.best = mean
-            self.run.save_best(self.agent.save_weights)
+            self.run.save_weights("best", self.agent.save_weights)
 
     @property
     def complete_episodes(self):

@@ -485,6 +485,38 @@ def test_a_run_ends_at_its_complete_episodes_and_raising_them_goes_on(tmp_path, 
     assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
 
 
+def test_weights_are_kept_at_the_first_step_at_or_past_each_multiple_of_episodes(tmp_path, monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 20)  # This cuts episodes, which do not count.
+    seen = {}
+    step = trainer.Trainer.advance
+
+    def advance(self):
+        step(self)
+        for episodes in range(3, self.complete_episodes + 1, 3):
+            seen.setdefault(f"{episodes:06d}.weights.h5", self.agent.get_state())
+    arguments = [*CARTPOLE, "--weights_period=3", "--learning_starts=10"]
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "advance", advance)
+        whole = go(arguments, tmp_path / "whole")
+    kept = lambda name: {path.name: path for path in (tmp_path / name / "weights").iterdir()}
+    assert kept("whole").keys() == seen.keys() and len(seen) == whole.complete_episodes // 3 >= 5
+    assert len({state["online/0"].tobytes() for state in seen.values()}) == len(seen)
+    for at_step, how in ((131, lambda: signal.raise_signal(signal.SIGINT)), (250, die)):
+        interrupt(monkeypatch, at_step, how)
+        try:
+            go(arguments, tmp_path / "pieces")
+        except MemoryError:
+            max(kept("pieces").values()).unlink()  # of after the last checkpoint
+    go(arguments, tmp_path / "pieces")
+    assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
+    assert kept("pieces").keys() == seen.keys()
+    another = rollout.make_agent(whole.settings, whole.envs)
+    for path in (path for name in ("whole", "pieces") for path in kept(name).values()):
+        another.load_weights(path)
+        now = another.get_state()
+        assert all(np.array_equal(now[key], value) for key, value in seen[path.name].items() if key.startswith("online/")), path
+
+
 def test_a_game_whose_maxsteps_is_raised_twice_equals_one_that_never_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(rollout, "RESEED_PERIOD", 30)
     compare_in_pieces(BREAKOUT, (104, 105), tmp_path)
