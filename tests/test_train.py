@@ -660,6 +660,33 @@ def test_the_papers_clip_is_that_of_caffes_loss():
     assert settings["clip_norm"] / ours == pytest.approx(10 / caffe)
 
 
+def test_three_short_games_by_untitledgrubs_preset(tmp_path):
+    run = go([f"--flagfile={ROOT}/presets/untitledgrub_breakout.flags", "--maxepisodes=3", "--weights_period=2",
+              "--max_episode_frames=400", "--eval_period=1000000"], tmp_path)
+    assert (run.complete_episodes, run.updates) == (3, run.agent_step - 32) and 200 < run.updates < 300
+    assert run.agent_step == sum(int(row["length"]) for row in rows_of(tmp_path, "train"))
+    *_, last = rows_of(tmp_path, "learn")
+    assert float(last["epsilon"]) == pytest.approx(0.995 ** (3 / 50), rel=1e-5)
+    assert (float(last["learning_rate"]), float(last["gradient_norm"]) > 0) == (3e-4, True)
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["000002.weights.h5"]
+
+
+def test_the_schedules_of_bhowmik_and_kalbag_in_a_real_run_of_two_simple_layers(tmp_path):
+    arguments = [*CARTPOLE, "--network=DRQN_RNN2", "--epsilon_begin=0.9", "--epsilon_end=0.05", "--epsilon_decay=exp:200steps",
+                 "--update_period=1", "--lr_schedule=cosine_restarts:20u:0.002"]
+    run = go(arguments, tmp_path)
+    assert run.updates == run.agent_step - LEARNING_STARTS >= 240
+    rows = rows_of(tmp_path, "learn")
+    for row in rows:
+        assert float(row["epsilon"]) == pytest.approx(0.05 + 0.85 * np.exp(-int(row["agent_step"]) / 200))
+        since_restart = int(row["updates"]) % 20
+        assert float(row["learning_rate"]) == pytest.approx(0.002 + 0.004 * (1 + np.cos(np.pi * since_restart / 20)), rel=1e-5)
+    assert len({row["learning_rate"] for row in rows}) > 3
+    kept = arrays_of(tmp_path)  # The update before the last checkpoint was made at the rate of its own count.
+    rates = [value for name, value in kept.items() if name.startswith("agent/optimizer/") and value.shape == () and 0 < value < 0.011]
+    assert rates == [pytest.approx(0.002 + 0.004 * (1 + np.cos(np.pi * ((run.updates - 1) % 20) / 20)), rel=1e-5)]
+
+
 PRESET = f"--flagfile={ROOT}/presets/cartpole.flags"
 
 
