@@ -82,6 +82,7 @@ class Agent:
             lambda window, state: td_loss(self.online_network, self.target_network, window, _zero_where(window.first, state), loss),
             self.online_network, self.target_network, self.optimizer)
         self.traces, self.sync_target = self._steps.traces, self._steps.sync_target
+        self._learning_rate = None  # that was assigned
         self._window_state = None  # of the online network after the last window; windows drawn at random start from zero
 
     def _last_q(self, frames, state):
@@ -101,6 +102,12 @@ class Agent:
         q_values, state = self.q_values(frames, state, first)
         explore, actions = rng.random(len(q_values)) < epsilon, rng.integers(self.num_actions, size=len(q_values))
         return np.where(explore, actions, q_values.argmax(axis=-1)), state
+
+    def set_learning_rate(self, learning_rate):
+        """Make the updates from here on with this learning rate."""
+        if learning_rate != self._learning_rate:
+            self._steps.set_learning_rate(learning_rate)
+            self._learning_rate = learning_rate
 
     def learn(self, window):
         """Make one update; return its scalars, still on the device: loss, mean_q, gradient_norm."""
@@ -136,6 +143,7 @@ class Agent:
                 raise ValueError(f"the checkpoint's {name} has shape {arrays[name].shape}; expected {tuple(variable.shape)}")
         for name, variable in variables.items():
             variable.assign(arrays[name])
+        self._learning_rate = None  # The checkpoint's is that of its last update.
         self._window_state = [ops.convert_to_tensor(s) for s in window_state] or None
         self._steps.push()
 

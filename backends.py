@@ -5,12 +5,13 @@ import contextlib
 import functools
 import os
 
-Compiled = collections.namedtuple("Compiled", "act learn sync_target pull push traces")
+Compiled = collections.namedtuple("Compiled", "act learn sync_target set_learning_rate pull push traces")
 Compiled.__doc__ = """The compiled steps of one agent, and the names of the functions traced so far.
 
 act(frames, state, first) -> q_values float32[N, A], state
 learn(window, state) -> aux: a dict of scalars and `next_state`
 sync_target(): copy the online network's weights into the target network
+set_learning_rate(value): of the updates that follow; a variable of theirs, so that nothing is traced again
 pull(), push(): bring the weights from the device into the Keras variables (before they are read), and back (after they were assigned)
 """
 
@@ -101,7 +102,7 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer):
         for target, online in zip(target_network.variables, online_network.variables):
             target.assign(online)
 
-    return Compiled(act, learn, sync_target, lambda: None, lambda: None, traces)
+    return Compiled(act, learn, sync_target, optimizer.learning_rate.assign, lambda: None, lambda: None, traces)
 
 
 def _jax(q_step, td_loss, online_network, target_network, optimizer):
@@ -133,6 +134,11 @@ def _jax(q_step, td_loss, online_network, target_network, optimizer):
     def sync_target():
         values[1] = [value.copy() for value in values[0]]  # A copy: the online values are donated.
 
+    def set_learning_rate(value):
+        optimizer.learning_rate.assign(value)
+        at = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer.learning_rate)
+        values[2][at] = optimizer.learning_rate.value.copy()  # A copy: it is donated.
+
     def pull():
         for variable, value in zip(sum(variables, []), sum(values, [])):
             variable.assign(value.copy())
@@ -141,4 +147,4 @@ def _jax(q_step, td_loss, online_network, target_network, optimizer):
         values[:] = [[variable.value.copy() for variable in group] for group in variables]
 
     push()
-    return Compiled(lambda *inputs: q_values(values[0], *inputs), learn, sync_target, pull, push, traces)
+    return Compiled(lambda *inputs: q_values(values[0], *inputs), learn, sync_target, set_learning_rate, pull, push, traces)

@@ -7,17 +7,28 @@ import keras
 from keras import layers, ops
 
 
-def nature_torso(frame_shape, dtype):
-    """Return the convolutions of Mnih et al. 2015 for images [B*T, H, 84, 84], a small MLP for vectors [B*T, H, D]; -> [B*T, features]."""
+def torso(frame_shape, dtype, convolutions):
+    """Return convolutions with ReLU for images [B*T, H, 84, 84], a small MLP for vectors [B*T, H, D]; -> [B*T, features].
+
+    Args:
+        convolutions: (filters, size, stride) of each.
+    """
     if len(frame_shape) == 1:
         return keras.Sequential([layers.Flatten(dtype=dtype), layers.Dense(128, "relu", dtype=dtype)], name="torso")
     return keras.Sequential([
         layers.Rescaling(1 / 255, dtype=dtype),  # The one place where pixels are scaled.
         layers.Permute((2, 3, 1), dtype=dtype),  # [B*T, 84, 84, H]
-        layers.Conv2D(32, 8, 4, activation="relu", dtype=dtype),  # [B*T, 20, 20, 32]
-        layers.Conv2D(64, 4, 2, activation="relu", dtype=dtype),  # [B*T, 9, 9, 64]
-        layers.Conv2D(64, 3, 1, activation="relu", dtype=dtype),  # [B*T, 7, 7, 64]
-        layers.Flatten(dtype=dtype)], name="torso")  # [B*T, 3136]
+        *(layers.Conv2D(*convolution, activation="relu", dtype=dtype) for convolution in convolutions),
+        layers.Flatten(dtype=dtype)], name="torso")
+
+
+nature_torso = functools.partial(torso, convolutions=[  # Mnih et al. 2015
+    (32, 8, 4),  # [B*T, 20, 20, 32]
+    (64, 4, 2),  # [B*T, 9, 9, 64]
+    (64, 3, 1)])  # [B*T, 7, 7, 64], 3136 features
+torso_2013 = functools.partial(torso, convolutions=[  # Mnih et al. 2013
+    (16, 8, 4),  # [B*T, 20, 20, 16]
+    (32, 4, 2)])  # [B*T, 9, 9, 32], 2592 features
 
 
 class DenseCore(layers.Dense):
@@ -30,6 +41,11 @@ class DenseCore(layers.Dense):
 
     def call(self, features, state, num_steps):
         return super().call(features), []
+
+
+def _product(dtype, a, b):
+    """Return the matrix product, computed in `dtype`, as float32."""
+    return ops.cast(ops.matmul(ops.cast(a, dtype), ops.cast(b, dtype)), "float32")
 
 
 class LSTMCore(layers.Layer):
@@ -60,7 +76,7 @@ class LSTMCore(layers.Layer):
         self.bias.assign(ops.cast(forget, self.bias.dtype))  # 1, so that an untrained cell remembers (Gers et al. 2000)
 
     def call(self, features, state, num_steps):
-        product = lambda a, b: ops.cast(ops.matmul(ops.cast(a, self.compute_dtype), ops.cast(b, self.compute_dtype)), "float32")
+        product = functools.partial(_product, self.compute_dtype)
         h, c = state  # [B, U] each
         projected = product(self.before(features), self.kernel) + self.bias  # [B*T, 4U]
         projected = ops.reshape(projected, (-1, num_steps, 4 * self.units))
@@ -73,10 +89,42 @@ class LSTMCore(layers.Layer):
         return self.after(ops.reshape(ops.stack(outputs, axis=1), (-1, self.units))), [h, c]  # [B*T, U]
 
 
+class RNNCore(layers.Layer):
+    """Two of keras.layers.SimpleRNN, one on the other, their input projections hoisted out of the recurrence as in LSTMCore.
+
+    The state is h of each layer; it and the biases stay float32 under mixed precision.
+    """
+
+    def __init__(self, units, dtype):
+        super().__init__(dtype=dtype, autocast=False, name="core")
+        self.units, self.state_sizes = units, (units, units)
+
+    def build(self, features_shape):
+        self.weights_of = [(self.add_weight((size, self.units), "glorot_uniform", name=f"kernel_{i}"),
+                            self.add_weight((self.units, self.units), "orthogonal", name=f"recurrent_kernel_{i}"),
+                            self.add_weight((self.units,), "zeros", autocast=False, name=f"bias_{i}"))
+                           for i, size in enumerate((features_shape[-1], self.units))]
+
+    def call(self, features, state, num_steps):
+        product = functools.partial(_product, self.compute_dtype)
+        inputs, last = features, []  # [B*T, ...]
+        for (kernel, recurrent_kernel, bias), h in zip(self.weights_of, state):  # h [B, U]
+            projected = ops.reshape(product(inputs, kernel) + bias, (-1, num_steps, self.units))
+            outputs = []
+            for t in range(num_steps):
+                h = ops.tanh(projected[:, t] + product(h, recurrent_kernel))
+                outputs.append(h)
+            inputs = ops.reshape(ops.stack(outputs, axis=1), (-1, self.units))  # [B*T, U]
+            last.append(h)
+        return inputs, last
+
+
 Network = collections.namedtuple("Network", "torso core history unroll sample")
 NETWORKS = {  # name -> torso, core, and the defaults of --history, --unroll and --sample
     "DQN": Network(nature_torso, DenseCore, history=4, unroll=1, sample="timestep"),  # Mnih et al. 2015
     "DRQN": Network(nature_torso, LSTMCore, history=1, unroll=10, sample="episode"),  # Hausknecht & Stone 2015
+    "DQN2013": Network(torso_2013, DenseCore, history=4, unroll=1, sample="timestep"),  # Mnih et al. 2013, with --units=256
+    "DRQN_RNN2": Network(nature_torso, RNNCore, history=1, unroll=10, sample="episode"),  # Bhowmik: two simple layers for the LSTM
 }
 NETWORKS |= {  # the other placements of the LSTM in Hausknecht & Stone 2015, appendix; in DRQN it replaces the dense layer
     "DRQN_ReLU": NETWORKS["DRQN"]._replace(core=functools.partial(LSTMCore, relu=True)),

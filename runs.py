@@ -21,8 +21,9 @@ from tensorboardX.record_writer import masked_crc32c
 
 import checkpoints
 
-# Settings that may change when a run goes on: its limit, and how often it is looked at and saved.
-FREE = ("maxsteps", "eval_period", "checkpoint_period")
+LIMITS = dict(maxsteps="agent steps", maxepisodes="episodes")  # of training; whichever is met first ends it
+# Settings that may change when a run goes on: its limits, and how often it is looked at and saved.
+FREE = (*LIMITS, "eval_period", "checkpoint_period", "weights_period")
 COLUMNS = {
     "train": "agent_step frames episode_return length training_reward environment cut seconds".split(),
     "learn": "agent_step frames updates loss mean_q gradient_norm epsilon learning_rate cut_share "
@@ -38,6 +39,7 @@ class Run:
     config.json                     settings, versions, git commit, command line
     train.csv learn.csv eval.csv    a row per episode, per 1,000 agent steps, per evaluation episode
     best.weights.h5                 of the best evaluation
+    weights/000050.weights.h5       as they were after so many complete episodes, where they are kept
     checkpoints/ replay/            of checkpoints.Checkpoints
     lock                            held by the process that trains, and naming it
     ```
@@ -78,7 +80,7 @@ class Run:
         self._event(file_version="brain.Event:2")
         if self.checkpoints.state:  # TensorBoard hides what other files hold of steps after this one.
             self._event(step=state["agent_step"], session_log=SessionLog(status=SessionLog.START))
-        self._best = None  # weights that are not on the disk yet
+        self._waiting = {}  # path -> weights that are not on the disk yet
 
     def row(self, name, **values):
         """Append a row to `name`.csv; each column must be given."""
@@ -96,16 +98,20 @@ class Run:
         crc = lambda of: struct.pack("<I", masked_crc32c(of))
         self._events.append(length + crc(length) + data + crc(data))
 
-    def save_best(self, save_weights):
-        """Put the weights that `save_weights(path)` writes in place of the best so far, now or where a disk is full with the next save."""
-        self._best = _weights(save_weights)
-        with contextlib.suppress(OSError):
-            self._write_best()
+    def save_weights(self, name, save_weights):
+        """Put the weights that `save_weights(path)` writes in place of those of this name, such as `best` or `weights/000050`.
 
-    def _write_best(self):
-        if self._best is not None:
-            checkpoints.write_whole(self.directory / "best.weights.h5", self._best)
-            self._best = None
+        That is now, or where a disk is full with the next save.
+        """
+        self._waiting[self.directory / f"{name}.weights.h5"] = _weights(save_weights)
+        with contextlib.suppress(OSError):
+            self._write_weights()
+
+    def _write_weights(self):
+        for path in list(self._waiting):
+            path.parent.mkdir(exist_ok=True)
+            checkpoints.write_whole(path, self._waiting[path])
+            del self._waiting[path]
 
     def save(self, state, arrays, replay, save_weights):
         """Write a checkpoint, and before it all that a full disk refused so far.
@@ -117,7 +123,7 @@ class Run:
         Raises:
             OSError: it could not be written; the checkpoints before it are as they were.
         """
-        self._write_best()
+        self._write_weights()
         for file in (*self._csv.values(), self._events):
             file.flush()
             os.fsync(file.descriptor)
@@ -218,6 +224,12 @@ def read_config(directory):
         raise ValueError(f"{directory} holds no config.json, so it is no run of this suite") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the configuration of a run of this suite ({error!r})") from error
+
+
+def met_limit(settings, agent_step, episodes):
+    """Return which limit training has met, None before: `maxsteps`, or `maxepisodes`, which counts complete ones."""
+    counts = dict(maxsteps=agent_step, maxepisodes=episodes)
+    return next((name for name in LIMITS if settings.get(name) and counts[name] >= settings[name]), None)
 
 
 def find_weights(directory, which):

@@ -23,7 +23,7 @@ class Score(stats.Curve):
 
     @property
     def unfinished(self):
-        return bool(self.x[-1] + self.settings["eval_period"] <= self.settings["maxsteps"])
+        return stats.is_unfinished(self.directory, self.settings, self.x[-1])
 
 
 def read_scores(found):

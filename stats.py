@@ -234,6 +234,12 @@ def best_evaluation(directory, settings):
     return max(zip(steps, means), key=lambda row: (row[1], row[0]), default=None)
 
 
+def is_unfinished(directory, settings, agent_step):
+    """Return whether a run goes on to an evaluation after that of `agent_step`."""
+    episodes = (read_csv(directory / "train.csv", runs.COLUMNS["train"])["cut"] == 0).sum() if settings.get("maxepisodes") else 0
+    return not runs.met_limit(settings, agent_step + settings["eval_period"] - 1, episodes)
+
+
 def read_curves(found, x="agent_step", y="eval"):
     """Read the returns of runs: the mean of each whole evaluation, or of complete training episodes in bins of the x axis.
 
@@ -260,7 +266,7 @@ def read_curves(found, x="agent_step", y="eval"):
         if not len(curve.x):
             notes.append(f"{directory} has no {'evaluation' if y == 'eval' else 'complete episode'} yet")
             continue
-        if rows["agent_step"][-1] + settings["eval_period"] <= settings["maxsteps"]:
+        if is_unfinished(directory, settings, rows["agent_step"][-1]):
             unfinished[directory] = rows["agent_step"][-1], settings["maxsteps"]
         twin = curves.setdefault((curve.line, settings["seed"]), curve)
         if twin is not curve:

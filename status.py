@@ -99,12 +99,13 @@ def last_lines(path):
         return file.read().decode(errors="replace").split("\n")[:-1]
 
 
-def saved_step(directory):
-    """Return the agent step of the newest checkpoint, 0 if there is none."""
+def saved_counts(directory):
+    """Return agent steps and complete episodes of the newest checkpoint, 0 if there is none."""
     for state in sorted(directory.glob("checkpoints/[0-9]*/state.json"), reverse=True):
         with contextlib.suppress(OSError, ValueError, KeyError):  # Training removes old ones while we look.
-            return json.loads(state.read_text())["agent_step"]
-    return 0
+            saved = json.loads(state.read_text())
+            return saved["agent_step"], saved["episodes"] - saved["cut_episodes"]
+    return 0, 0
 
 
 def last_return(directory):
@@ -123,12 +124,12 @@ def look(directory):
     *_, reason, end = ["", "", *last_lines(log)]
     code = re.fullmatch(r"exit code (\d+)", end)
     failed = code and int(code[1]) not in STOPS
-    saved, last = saved_step(directory), last_lines(directory / "learn.csv")[1:]
+    (saved, episodes), last = saved_counts(directory), last_lines(directory / "learn.csv")[1:]
     written = [path.stat().st_mtime for path in directory.glob("*.csv") if path.stem in runs.COLUMNS]
     age = time.time() - max(written) if written else None
     locked = is_locked(directory)
     maxsteps = run and run["settings"]["maxsteps"]
-    state = ("done" if run and saved >= maxsteps else "running" if locked else "failed" if failed else
+    state = ("done" if run and runs.met_limit(run["settings"], saved, episodes) else "running" if locked else "failed" if failed else
              "running" if locked is None and not code and written and age < FRESH else "waiting")
     step = max(saved, int(last[-1].split(",")[0]) if last else 0)
     mean = last_return(directory)

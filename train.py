@@ -18,6 +18,7 @@ import agent
 import job
 import models
 import runs
+import schedules
 import trainer
 import wrappers
 
@@ -37,11 +38,13 @@ def define_flags():
     choice("network", "DRQN", list(models.NETWORKS), "Q-network, of the table in models.py", **run)
     string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id, whose own settings are then the defaults", **run)
     integer("maxsteps", 10_000_000, "length of training [agent steps; Hausknecht & Stone 2015]", 1, **run)
+    integer("maxepisodes", None, "and of complete episodes, whichever is met first [episodes; default none]", 1, **run)
     integer("seed", 1, "of everything random in the run", 0, **run)
     string("run_dir", None, "directory of the run; default runs/<env>-<network>[-<preset>][-flags set beside it][-<jid>]-s<seed>", **run)
     string("jid", None, "a name of your own for the run, put into run_dir", **run)
     choice("resume", "auto", ["auto", "never"], "auto: go on where run_dir stopped; never: refuse a run_dir that is not empty", **run)
     integer("checkpoint_period", 50_000, "between checkpoints [agent steps]", 1, **run)
+    integer("weights_period", 0, "between weights that are kept in <run_dir>/weights, 0: none [complete episodes]", 0, **run)
     real("max_hours", 0.0, "age of this process at which it saves and exits with code 75, 0: none; leave a job some minutes to save "
          "[hours]", 0, 1e6, **run)
 
@@ -65,6 +68,8 @@ def define_flags():
     integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
     choice("optimizer", "rmsprop", list(agent.OPTIMIZERS), "a row of the table in agent.py, with its source [Mnih et al. 2015]", **learn)
     real("learning_rate", None, "default: the one that comes with --optimizer", 0, **learn)
+    string("lr_schedule", None, "of the learning rate over updates (u) or complete episodes (ep): constant [default]; step:25ep:0.8, times "
+           "0.8 every 25; cosine_restarts:10ep:0.001, half a cosine down to 0.001 in 10, and again [Kalbag et al. have both]", **learn)
     real("gamma", 0.99, "discount per agent step [Mnih et al. 2015]", 0, 1, **learn)
     choice("loss", "huber", ["huber", "mse"], "of a temporal-difference error; mse is half the square [Mnih et al. 2015]", **learn)
     real("clip_norm", 10.0, "global L2 norm of gradients, 0 for none [Hausknecht & Stone 2015]", 0, **learn)
@@ -76,7 +81,9 @@ def define_flags():
     real("epsilon_begin", 1.0, "probability of a random action at agent step 0 [Mnih et al. 2015]", 0, 1, **explore)
     real("epsilon_end", 0.1, "and at the end of its decay [Mnih et al. 2015]", 0, 1, **explore)
     string("epsilon_decay", None,
-           "linear:<N>steps, from begin to end in N agent steps [default linear:1000000steps, Mnih et al. 2015]", **explore)
+           "linear:<N>steps or linear:<N>ep, from begin to end in N agent steps or complete episodes [default linear:1000000steps, Mnih et "
+           "al. 2015]; exp:<N>steps or exp:<N>ep, end + (begin - end) exp(-count / N) [Bhowmik: exp:200steps]; with an end of 0 that is "
+           "times d every M for N = -M / ln d [UntitledGrub, .995 every 50 games: exp:9975ep]", **explore)
     real("epsilonStep", None, "instead of --epsilon_decay: decrement per agent step", 0, **explore)
 
     integer("eval_period", 50_000, "between evaluations [agent steps; Hausknecht & Stone 2015]", 1, **evaluation)
@@ -118,7 +125,8 @@ def configure(arguments):
         settings["epsilon_decay"] = given["epsilon_decay"] or "linear:1000000steps"
     if settings["learning_rate"] is None:
         settings["learning_rate"] = agent.OPTIMIZERS[settings["optimizer"]][1]["learning_rate"]
-    trainer.epsilon_schedule(**{name: settings[name] for name in ("epsilon_begin", "epsilon_end", "epsilon_decay", "epsilonStep")})
+    if settings["lr_schedule"] == "constant":
+        settings["lr_schedule"] = None  # As runs have it that were begun before there were others.
     _check(settings)
     settings["backend"] = keras.backend.backend()
     return dict(settings=settings, run_dir=given["run_dir"] or _name_run(arguments, given), resume=given["resume"],
@@ -133,6 +141,8 @@ def _check(settings):
                              f"--maxsteps={settings['maxsteps']}, and at most --bufflen={settings['bufflen']}")
     if settings["learning_rate"] <= 0:
         raise ValueError(f"--learning_rate={settings['learning_rate']} was given; expected a positive number")
+    schedules.epsilon(**{name: settings[name] for name in ("epsilon_begin", "epsilon_end", "epsilon_decay", "epsilonStep")})
+    schedules.learning_rate(settings["learning_rate"], settings["lr_schedule"])
 
 
 def _name_run(arguments, given):

@@ -1,7 +1,6 @@
 """The training loop over the parts of a run (Hausknecht & Stone 2015, section 4.2)."""
 
 import collections
-import re
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ import job
 import replay
 import rollout
 import runs
+import schedules
 
 LEARN_PERIOD = 1000  # agent steps per row of learn.csv
 OUT_OF_HOURS = 75  # exit code of a run that --max_hours stopped: EX_TEMPFAIL, the same command goes on
@@ -34,7 +34,8 @@ class Trainer:
         self.agent = rollout.make_agent(s, self.envs)
         self.rollout = rollout.Rollout(self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"])
         self.eval_envs = rollout.make_envs(s, s["eval_episodes"])
-        self.epsilon = epsilon_schedule(s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
+        self.epsilon = schedules.epsilon(s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
+        self.learning_rate = schedules.learning_rate(s["learning_rate"], s["lr_schedule"])
         self.rng = np.random.default_rng((s["seed"], rollout.EXPLORATION))  # of exploration
         self.agent_step = self.updates = self.evaluations = self.episodes = self.cut_episodes = 0
         self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, float("nan")
@@ -48,7 +49,7 @@ class Trainer:
         self.started = time.monotonic()
 
     def train(self):
-        """Run the loop to maxsteps, a signal or max_hours; leave a checkpoint.
+        """Run the loop to maxsteps, maxepisodes, a signal or max_hours; leave a checkpoint.
 
         Returns:
             The exit code: 0 finished, OUT_OF_HOURS, or 128 + the signal.
@@ -57,10 +58,8 @@ class Trainer:
             OSError: what there was to save in the end could not be.
         """
         s, run = self.settings, self.run
-        if self.agent_step >= s["maxsteps"]:
-            print(f"{run.directory} is finished: {self.agent_step:,} of {s['maxsteps']:,} agent steps. Raise --maxsteps to go on.")
         with job.stopping(self.max_hours) as caught, job.Progress(self.agent_step, s["maxsteps"]) as progress:
-            while self.agent_step < s["maxsteps"] and not caught:
+            while not (limit := runs.met_limit(s, self.agent_step, self.complete_episodes)) and not caught:
                 self.advance()
                 progress.update(self.agent_step, self._vital_signs)
             try:
@@ -72,13 +71,15 @@ class Trainer:
             except OSError as error:
                 raise OSError(f"{run.directory} could not be saved at agent step {self.agent_step:,} ({error.strerror or error}); "
                               "it goes on from the last good checkpoint") from error
-        if not caught or self.agent_step >= s["maxsteps"]:
+        if limit:
+            count = dict(maxsteps=self.agent_step, maxepisodes=self.complete_episodes)[limit]
+            job.tell(f"{run.directory} is finished: {count:,} of {s[limit]:,} {runs.LIMITS[limit]}. Raise --{limit} to go on.")
             return 0
         return OUT_OF_HOURS if caught[0] == signal.SIGALRM else 128 + caught[0]
 
     def advance(self):
         """Make one vector step, and whatever is due after it."""
-        s, before = self.settings, self.agent_step
+        s, before, episodes_before = self.settings, self.agent_step, self.complete_episodes
         self._vector_step()
         due = lambda period: self.agent_step // period > before // period
         if due(s["target_period"]):
@@ -87,6 +88,10 @@ class Trainer:
             self._log()
         if due(s["eval_period"]):
             self._evaluate()
+        if period := s["weights_period"]:
+            for episodes in range(period * (episodes_before // period + 1), self.complete_episodes + 1, period):
+                self._finite()
+                self.run.save_weights(f"weights/{episodes:06d}", self.agent.save_weights)
         if due(s["checkpoint_period"]):
             try:
                 self._save()
@@ -100,7 +105,7 @@ class Trainer:
         if self.rollout.reseed_due:
             row, episodes = self.rollout.reseed()
         else:
-            actions = self.rollout.act(self.epsilon(self.agent_step), self.rng)
+            actions = self.rollout.act(self.epsilon(self.counts), self.rng)
             self.clock("act")
             self.agent_step += int((~self.rollout.last).sum())  # Those that ended in the last step reset in this one.
             row, episodes = self.rollout.step(actions, meanwhile=self._learn)
@@ -125,6 +130,7 @@ class Trainer:
     def _update(self):
         window = self.replay.sample(self.settings["batch_size"])
         self.clock("sample")
+        self.agent.set_learning_rate(self.learning_rate(self.counts))
         for name, value in self.agent.learn(window).items():
             self.pending[name].append(value)  # Still on the device: nobody waits for it here.
         self.updates += 1
@@ -147,7 +153,7 @@ class Trainer:
         self._finite()
         mean = {name: float(np.mean(self.pending[name])) if self.pending[name] else float("nan")
                 for name in ("loss", "mean_q", "gradient_norm")}
-        values = mean | dict(epsilon=self.epsilon(self.agent_step), learning_rate=self.settings["learning_rate"],
+        values = mean | dict(epsilon=self.epsilon(self.counts), learning_rate=self.learning_rate(self.counts),
                              cut_share=self.cut_episodes / max(self.episodes, 1))
         phases = {f"{name}_seconds": round(self.phases[name], 4) for name in ("environment", "act", "sample", "learn")}
         self.run.row("learn", agent_step=self.agent_step, frames=self.frames, updates=self.updates, seconds=self.seconds,
@@ -170,7 +176,17 @@ class Trainer:
         self.run.scalars(self.agent_step, evaluation__episode_return=mean)
         if self.best is None or mean >= self.best:  # Of equals the later one, which has seen more.
             self.best = mean
-            self.run.save_best(self.agent.save_weights)
+            self.run.save_weights("best", self.agent.save_weights)
+
+    @property
+    def complete_episodes(self):
+        """Episodes as schedules and limits count them: those that a reseed cut are none."""
+        return self.episodes - self.cut_episodes
+
+    @property
+    def counts(self):
+        """What schedules are functions of, by unit."""
+        return dict(steps=self.agent_step, ep=self.complete_episodes, u=self.updates)
 
     @property
     def frames(self):
@@ -185,7 +201,8 @@ class Trainer:
         """Return what the progress bar shows; reading the loss waits for the device."""
         if self.pending["loss"]:
             self.last_loss = float(self.pending["loss"][-1])
-        return dict(epsilon=f"{self.epsilon(self.agent_step):.3f}", loss=f"{self.last_loss:.3g}",
+        episodes = dict(episodes=f"{self.complete_episodes:,}/{limit:,}") if (limit := self.settings["maxepisodes"]) else {}
+        return episodes | dict(epsilon=f"{self.epsilon(self.counts):.3f}", loss=f"{self.last_loss:.3g}",
                     mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
 
     _COUNTERS = "agent_step updates evaluations episodes cut_episodes best checked".split()
@@ -219,17 +236,3 @@ class Trainer:
                   "Its running episodes are cut, and training goes on with new ones.", file=sys.stderr)
             self.rollout.cut_short()
         print(f"Going on at agent step {self.agent_step:,} of {self.run.directory}.")
-
-
-def epsilon_schedule(epsilon_begin, epsilon_end, epsilon_decay, epsilonStep):
-    """Return epsilon as a function of the agent step."""
-    if epsilon_begin < epsilon_end:
-        raise ValueError(f"--epsilon_begin={epsilon_begin} is below --epsilon_end={epsilon_end}; expected a decay")
-    if epsilonStep is not None:
-        decrement = epsilonStep
-    else:
-        match = re.fullmatch(r"linear:([1-9]\d*)steps", epsilon_decay)
-        if not match:
-            raise ValueError(f"--epsilon_decay={epsilon_decay} is no schedule; expected linear:<N>steps, such as linear:1000000steps")
-        decrement = (epsilon_begin - epsilon_end) / int(match[1])
-    return lambda agent_step: max(epsilon_end, epsilon_begin - decrement * agent_step)

@@ -448,6 +448,30 @@ def test_a_restored_agent_goes_on_as_the_original(network):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_learning_rate_that_was_set_is_that_of_the_updates_that_follow_and_is_restored(sgd):
+    """Without a clip a weight moves by the gradient times the rate, so that twice the rate moves it twice as far."""
+    agent, window = make_agent(optimizer="sgd", clip_norm=0.0), make_window()
+    start, moved = agent.get_state(), {}
+    for rate in (1.0, 0.0, 0.25, 0.5, 1.0):  # 1.0 is also the optimizer's own.
+        agent.set_state(start)
+        agent.set_learning_rate(rate)
+        agent.learn(window)
+        moved[rate] = {name: value - start[name] for name, value in weights(agent).items()}
+    for name in moved[1.0]:
+        assert not moved[0.0][name].any()
+        for rate in (0.25, 0.5):
+            np.testing.assert_allclose(moved[rate][name], rate * moved[1.0][name], rtol=1e-3, atol=1e-6, err_msg=name)
+    assert np.abs(moved[0.5]["online/0"]).max() > 1e-4
+    agent.set_learning_rate(0.0)
+    stopped = agent.get_state()
+    agent.set_state(start)
+    agent.learn(window)
+    assert differ(weights(agent), start)
+    agent.set_state(stopped)
+    agent.learn(window)
+    assert_same(weights(agent), {name: value for name, value in stopped.items() if name.startswith("online")})
+
+
 def test_a_state_is_a_snapshot_that_later_updates_leave_alone():
     agent = make_agent()
     agent.learn(make_window())

@@ -17,7 +17,7 @@ OTHER = {"tensorflow": "jax", "jax": "tensorflow"}[keras.backend.backend()]
 TESTS = pathlib.Path(__file__).parent
 # What these test, a device that holds the weights could get wrong. The other backend runs them for its DRQN alone: JAX compiles slowly.
 CARRIED = "not DQN and (restored or snapshot or saved or loading or sync_alone or has_learned or traced_once)"
-NUM_CARRIED = 7
+NUM_CARRIED = 8
 
 CASES = {  # name -> settings of the agent
     "DQN": dict(network="DQN"),
@@ -115,6 +115,7 @@ def test_acting_and_learning_are_each_traced_once(network, tmp_path):
     state = arguments["state"]
     for seed in range(3):
         _, state = agent.act(**arguments | dict(state=state), epsilon=0.5, rng=np.random.default_rng(seed))
+        agent.set_learning_rate(1e-3 / (1 + seed))
         agent.learn(make_window(seed=seed, first=np.full(4, seed == 1)))
         agent.sync_target()
     agent.set_state(agent.get_state())

@@ -66,6 +66,20 @@ def test_number_of_trainable_parameters_at_18_actions(name, history, num_paramet
     assert len(network.trainable_variables) == len(network.variables)
 
 
+def test_number_of_trainable_parameters_of_mnih_et_al_2013():
+    """Filters or units, times inputs and a bias: 16 (8 8 4 + 1) + 32 (4 4 16 + 1) + 256 (2592 + 1) + 4 (256 + 1)."""
+    network = models.QNetwork("DQN2013", (84, 84), 4, history=4, units=256)
+    assert sum(int(np.prod(w.shape)) for w in network.trainable_variables) == 4_112 + 8_224 + 663_808 + 1_028
+    assert (models.NETWORKS["DQN2013"].history, models.NETWORKS["DQN2013"].unroll) == (4, 1)
+
+
+def test_number_of_trainable_parameters_of_the_two_layer_rnn():
+    """Convolutions for one frame, 71,840; 512 (3136 + 512 + 1) and 512 (512 + 512 + 1); 2 (512 + 1)."""
+    network = models.QNetwork("DRQN_RNN2", (84, 84), 2, history=1, units=512)
+    assert sum(int(np.prod(w.shape)) for w in network.trainable_variables) == 71_840 + 1_868_288 + 524_800 + 1_026
+    assert len(network.trainable_variables) == len(network.variables)
+
+
 def test_the_table_holds_the_published_histories_and_unrolls():
     dqn, drqn = models.NETWORKS["DQN"], models.NETWORKS["DRQN"]
     assert (dqn.history, dqn.unroll, dqn.sample) == (4, 1, "timestep")
@@ -86,11 +100,41 @@ def test_the_lstm_core_equals_that_of_keras():
     assert_close([ops.reshape(outputs, (2, 5, UNITS)), *state], expected)
 
 
+def test_the_two_layers_of_the_rnn_core_equal_those_of_keras():
+    rng = np.random.default_rng(0)
+    features, h0, h1 = (rng.normal(size=shape).astype(np.float32) for shape in [(2, 5, 6), (2, UNITS), (2, UNITS)])
+    theirs = [keras.layers.SimpleRNN(UNITS, return_sequences=True, return_state=True) for _ in range(2)]
+    ours = models.RNNCore(UNITS, "float32")
+    for layer, size in zip(theirs, (6, UNITS)):
+        layer.build((2, 5, size))
+    ours.build((10, 6))
+    drawn = [w for layer in theirs for w in layer.get_weights()]
+    for weights in (drawn, [rng.normal(size=w.shape) for w in drawn]):
+        assert [w.shape for w in weights] == [w.shape for w in ours.get_weights()]
+        theirs[0].set_weights(weights[:3])
+        theirs[1].set_weights(weights[3:])
+        ours.set_weights(weights)
+        between, end0 = theirs[0](features, initial_state=h0)
+        expected, end1 = theirs[1](between, initial_state=h1)
+        outputs, state = ours(features.reshape(10, 6), [h0, h1], num_steps=5)
+        assert_close([ops.reshape(outputs, (2, 5, UNITS)), *state], [expected, end0, end1])
+
+
+def test_the_rnn_core_is_initialised_as_those_of_keras():
+    core = models.RNNCore(UNITS, "float32")
+    core.build((None, 200))
+    for (kernel, recurrent_kernel, bias), inputs in zip((core.get_weights()[:3], core.get_weights()[3:]), (200, UNITS)):
+        limit = (6 / (inputs + UNITS)) ** 0.5  # Glorot, uniform
+        assert 0.9 * limit < np.abs(kernel).max() <= limit
+        np.testing.assert_allclose(recurrent_kernel @ recurrent_kernel.T, np.eye(UNITS), atol=1e-5)
+        assert not bias.any()
+
+
 def test_the_placements_of_the_lstm_in_the_appendix():
     """With the same weights: a ReLU takes the negative outputs and leaves the state; a dense layer with ReLU precedes the same LSTM."""
     rng = np.random.default_rng(0)
     features, state = rng.normal(size=(6, 5)).astype(np.float32), [rng.normal(size=(2, UNITS)).astype(np.float32) for _ in range(2)]
-    cores = {name: models.NETWORKS[name].core(UNITS, "float32") for name in models.NETWORKS if name != "DQN"}
+    cores = {name: models.NETWORKS[name].core(UNITS, "float32") for name in models.NETWORKS if models.NETWORKS[name].history == 1}
     for core in cores.values():
         core.build((6, 5))
     dense, lstm = cores["DRQN_after_dense"].get_weights()[3:], cores["DRQN_after_dense"].get_weights()[:3]

@@ -254,6 +254,13 @@ def test_empty_and_unfinished_runs_are_told(tmp_path, capsys):
         "1 run drawn: /curves.png and /curves.svg."]
 
 
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_run_that_has_met_its_episodes_is_finished(tmp_path, capsys, cut):
+    make_run(tmp_path / "a", [(100, (1, 3))], episodes=[(40, 1, 0), (90, 3, cut)], maxsteps=1_000_000, maxepisodes=2)
+    assert plot.main([str(tmp_path / "a"), f"--out={tmp_path / 'curves'}"]) == 0
+    assert ("1 of 1 runs are unfinished" in capsys.readouterr().out) == bool(cut)
+
+
 def test_nothing_to_draw(tmp_path, capsys):
     make_run(tmp_path / "a")
     assert "a has no evaluation yet" in fails(capsys, tmp_path)

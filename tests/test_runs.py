@@ -235,7 +235,7 @@ def test_after_a_fall_the_newest_two_whole_checkpoints_stay(tmp_path, damage, pa
 def test_best_weights_are_replaced(tmp_path):
     run = open_run(tmp_path)
     for weights in (b"first", b"second"):
-        run.save_best(lambda path, weights=weights: path.write(weights))
+        run.save_weights("best", lambda path, weights=weights: path.write(weights))
         assert (tmp_path / "best.weights.h5").read_bytes() == weights
 
 
@@ -266,7 +266,7 @@ def disk(tmp_path):
 def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
     directory, ring = disk.place / "run", make_replay()
     run = open_run(directory)
-    run.save_best(lambda path: path.write(b"first" * 999))
+    run.save_weights("best", lambda path: path.write(b"first" * 999))
     save(run, ring, 10)
     before = tree(directory)
     disk.fill()
@@ -276,7 +276,8 @@ def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
             run.scalars(end, train__episode_return=1.0)
         fill(ring, end)
         run.checkpoints.write_ahead(ring)
-        run.save_best(lambda path: path.write(b"later" * 999))
+        run.save_weights("best", lambda path: path.write(b"later" * 999))
+        run.save_weights(f"weights/{end:06d}", lambda path, end=end: path.write(bytes([end]) * 999))
         with pytest.raises(OSError, match="No space left|File too large"):
             save(run, ring, end)
         now = tree(directory)
@@ -291,6 +292,8 @@ def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
     save(run, ring, 30)
     assert steps_in_csv(directory) == [10, *(end for end in (16, 21, 24, 27) for _ in range(201)), 30]
     assert (directory / "best.weights.h5").read_bytes() == b"later" * 999
+    for end in (16, 21, 24, 27):
+        assert (directory / f"weights/{end:06d}.weights.h5").read_bytes() == bytes([end]) * 999
     run.close()
     check_restores(open_run(directory), 30)
     assert not list(directory.rglob("*aside*"))
@@ -408,7 +411,7 @@ def test_a_setting_that_came_or_went_is_a_difference_too(tmp_path):
         open_run(tmp_path)
 
 
-@pytest.mark.parametrize("free", ["maxsteps", "eval_period", "checkpoint_period"])
+@pytest.mark.parametrize("free", ["maxsteps", "maxepisodes", "eval_period", "checkpoint_period", "weights_period"])
 def test_limits_and_periods_may_change(tmp_path, free):
     run, ring = open_run(tmp_path), make_replay()
     save(run, ring, 10)

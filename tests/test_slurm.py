@@ -88,7 +88,7 @@ def test_a_job_trains_to_the_end_and_is_not_queued_again(slurm, whole):
     assert "TresPerNode" not in about  # --gres=none: sbatch's own command line wins.
     settings = runs.read_config(run)["settings"]
     assert (settings["env"], settings["network"]) == ("Breakout", "DRQN")  # So does the last of two flags.
-    assert status.look(run)[0][1] == "done" and status.saved_step(run) >= 3000
+    assert status.look(run)[0][1] == "done" and status.saved_counts(run)[0] >= 3000
 
 
 def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole):
@@ -114,7 +114,7 @@ def test_a_requeued_and_then_a_killed_job_lose_nothing(slurm, whole):
     for pid in map(int, re.findall(r"^\d+", slurm("scontrol", "listpids", job), re.M)):
         if b"train.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             os.kill(pid, signal.SIGKILL)
-    assert slurm.state_at_the_end(job) == "FAILED" and status.saved_step(run) < 3000
+    assert slurm.state_at_the_end(job) == "FAILED" and status.saved_counts(run)[0] < 3000
     assert status.look(run)[0][1] == "waiting"
     job = slurm.sbatch(*command)
     assert slurm.state_at_the_end(job) == "COMPLETED" and "Going on at agent step" in slurm.log(job), slurm.log(job)
@@ -179,5 +179,5 @@ def test_an_interrupted_grid_saves_its_runs_and_begins_no_more(slurm):
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     assert process.wait() != 0
     for run in one, two:
-        assert run.with_name(f"{run.name}.log").read_text().endswith("exit code 130\n") and status.saved_step(run) >= 1000
+        assert run.with_name(f"{run.name}.log").read_text().endswith("exit code 130\n") and status.saved_counts(run)[0] >= 1000
     assert not three.exists() and not (grid.parent / "runs/interrupted/curves.png").exists()

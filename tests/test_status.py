@@ -50,10 +50,17 @@ def write_grid(name, *lines):
     return path
 
 
-def write_checkpoint(run, agent_step, vector_step=10):
+def write_checkpoint(run, agent_step, vector_step=10, episodes=0):
     place = run / f"checkpoints/{vector_step:09d}"
     place.mkdir(parents=True)
-    (place / "state.json").write_text(json.dumps(dict(agent_step=agent_step)))
+    (place / "state.json").write_text(json.dumps(dict(agent_step=agent_step, episodes=episodes + 4, cut_episodes=4)))
+
+
+@pytest.mark.parametrize("episodes, state", [(49, "waiting"), (50, "done")])
+def test_a_run_is_done_that_has_met_its_episodes(table, episodes, state):
+    run = make_run(pathlib.Path("runs", "short"), [(100, (1, 2))], maxepisodes=50)
+    write_checkpoint(run, 103, episodes=episodes)
+    assert table()[0]["runs/short"][0] == state
 
 
 def hold_lock(run, host):

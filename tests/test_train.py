@@ -318,6 +318,29 @@ def test_lanes_stopped_killed_and_continued_equal_uninterrupted_ones(tmp_path, m
     assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
 
 
+def test_schedules_that_count_episodes_and_updates_stopped_and_continued_equal_uninterrupted_ones(tmp_path, monkeypatch):
+    """Reseeds cut four episodes after every 20 vector steps: those do not count."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 20)
+    arguments = [*CARTPOLE, "--network=DRQN", "--epsilon_decay=exp:3ep", "--epsilon_end=0", "--lr_schedule=step:5u:0.5"]
+    whole = go(arguments, tmp_path / "whole")
+    assert whole.agent.traces.count("learn") == 1
+    ended = [(int(row["agent_step"]), int(row["cut"])) for row in rows_of(tmp_path / "whole", "train")]
+    assert whole.complete_episodes < len(ended)
+    for row in rows_of(tmp_path / "whole", "learn"):
+        complete = sum(step <= int(row["agent_step"]) and not cut for step, cut in ended)
+        assert float(row["epsilon"]) == pytest.approx(np.exp(-complete / 3))
+        assert float(row["learning_rate"]) == pytest.approx(0.01 * 0.5 ** (int(row["updates"]) // 5))
+    assert len({row["learning_rate"] for row in rows_of(tmp_path / "whole", "learn")}) > 3
+    for at_step, how in ((131, lambda: signal.raise_signal(signal.SIGINT)), (250, die)):
+        interrupt(monkeypatch, at_step, how)
+        try:
+            go(arguments, tmp_path / "pieces")
+        except MemoryError:
+            assert at_step == 250
+    go(arguments, tmp_path / "pieces")
+    assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
+
+
 def test_a_checkpoint_of_before_there_were_lanes_goes_on(tmp_path, monkeypatch):
     arguments = [*CARTPOLE, "--network=DQN", "--learning_starts=90", "--eval_period=1000"]
     go([*arguments, "--maxsteps=100"], tmp_path)
@@ -442,6 +465,58 @@ def compare_in_pieces(arguments, maxsteps, directory):
     assert_same_runs(directory / "whole", directory / "pieces")
 
 
+def test_a_run_ends_at_its_complete_episodes_and_raising_them_goes_on(tmp_path, monkeypatch, capsys):
+    """Reseeds cut four episodes after every 20 vector steps: those do not count."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 20)
+    whole = go(CARTPOLE, tmp_path / "whole")
+    for limit in (3, 7):
+        run = go([*CARTPOLE, f"--maxepisodes={limit}"], tmp_path / "pieces")
+        rows = rows_of(tmp_path / "pieces", "train")
+        before = [row for row in rows if row["cut"] == "0" and int(row["agent_step"]) < run.agent_step]
+        complete = [row for row in rows if row["cut"] == "0"]
+        assert len(before) < limit <= len(complete) == run.complete_episodes < whole.complete_episodes  # The first step at or past it.
+        assert run.agent_step < MAXSTEPS
+        assert f"pieces is finished: {len(complete)} of {limit} episodes. Raise --maxepisodes to go on." in capsys.readouterr().out
+    assert run.episodes > run.complete_episodes  # Some were cut before it was met.
+    assert go([*CARTPOLE, "--maxepisodes=7"], tmp_path / "pieces").agent_step == run.agent_step
+    assert f"is finished: {len(complete)} of 7 episodes." in capsys.readouterr().out
+    go([*CARTPOLE, "--maxepisodes=1000"], tmp_path / "pieces")
+    assert "of 300 agent steps. Raise --maxsteps" in capsys.readouterr().out
+    assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
+
+
+def test_weights_are_kept_at_the_first_step_at_or_past_each_multiple_of_episodes(tmp_path, monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 20)  # This cuts episodes, which do not count.
+    seen = {}
+    step = trainer.Trainer.advance
+
+    def advance(self):
+        step(self)
+        for episodes in range(3, self.complete_episodes + 1, 3):
+            seen.setdefault(f"{episodes:06d}.weights.h5", self.agent.get_state())
+    arguments = [*CARTPOLE, "--weights_period=3", "--learning_starts=10"]
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "advance", advance)
+        whole = go(arguments, tmp_path / "whole")
+    kept = lambda name: {path.name: path for path in (tmp_path / name / "weights").iterdir()}
+    assert kept("whole").keys() == seen.keys() and len(seen) == whole.complete_episodes // 3 >= 5
+    assert len({state["online/0"].tobytes() for state in seen.values()}) == len(seen)
+    for at_step, how in ((131, lambda: signal.raise_signal(signal.SIGINT)), (250, die)):
+        interrupt(monkeypatch, at_step, how)
+        try:
+            go(arguments, tmp_path / "pieces")
+        except MemoryError:
+            max(kept("pieces").values()).unlink()  # of after the last checkpoint
+    go(arguments, tmp_path / "pieces")
+    assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
+    assert kept("pieces").keys() == seen.keys()
+    another = rollout.make_agent(whole.settings, whole.envs)
+    for path in (path for name in ("whole", "pieces") for path in kept(name).values()):
+        another.load_weights(path)
+        now = another.get_state()
+        assert all(np.array_equal(now[key], value) for key, value in seen[path.name].items() if key.startswith("online/")), path
+
+
 def test_a_game_whose_maxsteps_is_raised_twice_equals_one_that_never_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(rollout, "RESEED_PERIOD", 30)
     compare_in_pieces(BREAKOUT, (104, 105), tmp_path)
@@ -534,6 +609,8 @@ def test_saving_and_loading_400_000_timesteps_of_atari_takes_at_most_300_mb(tmp_
     (["--optimizer=adadelta"], dict(learning_rate=0.1)),
     (["--optimizer=adam", "--learning_rate=3e-4"], dict(learning_rate=3e-4)),
     (["--epsilonStep=1e-5"], dict(epsilonStep=1e-5, epsilon_decay=None)),
+    (["--lr_schedule=constant"], dict(lr_schedule=None)),
+    (["--lr_schedule=step:9u:0.5"], dict(lr_schedule="step:9u:0.5", learning_rate=2.5e-4)),
 ])
 def test_defaults_of_the_family_are_resolved_once(arguments, resolved):
     settings = train.configure(arguments)["settings"]
@@ -583,6 +660,33 @@ def test_the_papers_clip_is_that_of_caffes_loss():
     assert settings["clip_norm"] / ours == pytest.approx(10 / caffe)
 
 
+def test_three_short_games_by_untitledgrubs_preset(tmp_path):
+    run = go([f"--flagfile={ROOT}/presets/untitledgrub_breakout.flags", "--maxepisodes=3", "--weights_period=2",
+              "--max_episode_frames=400", "--eval_period=1000000"], tmp_path)
+    assert (run.complete_episodes, run.updates) == (3, run.agent_step - 32) and 200 < run.updates < 300
+    assert run.agent_step == sum(int(row["length"]) for row in rows_of(tmp_path, "train"))
+    *_, last = rows_of(tmp_path, "learn")
+    assert float(last["epsilon"]) == pytest.approx(0.995 ** (3 / 50), rel=1e-5)
+    assert (float(last["learning_rate"]), float(last["gradient_norm"]) > 0) == (3e-4, True)
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["000002.weights.h5"]
+
+
+def test_the_schedules_of_bhowmik_and_kalbag_in_a_real_run_of_two_simple_layers(tmp_path):
+    arguments = [*CARTPOLE, "--network=DRQN_RNN2", "--epsilon_begin=0.9", "--epsilon_end=0.05", "--epsilon_decay=exp:200steps",
+                 "--update_period=1", "--lr_schedule=cosine_restarts:20u:0.002"]
+    run = go(arguments, tmp_path)
+    assert run.updates == run.agent_step - LEARNING_STARTS >= 240
+    rows = rows_of(tmp_path, "learn")
+    for row in rows:
+        assert float(row["epsilon"]) == pytest.approx(0.05 + 0.85 * np.exp(-int(row["agent_step"]) / 200))
+        since_restart = int(row["updates"]) % 20
+        assert float(row["learning_rate"]) == pytest.approx(0.002 + 0.004 * (1 + np.cos(np.pi * since_restart / 20)), rel=1e-5)
+    assert len({row["learning_rate"] for row in rows}) > 3
+    kept = arrays_of(tmp_path)  # The update before the last checkpoint was made at the rate of its own count.
+    rates = [value for name, value in kept.items() if name.startswith("agent/optimizer/") and value.shape == () and 0 < value < 0.011]
+    assert rates == [pytest.approx(0.002 + 0.004 * (1 + np.cos(np.pi * ((run.updates - 1) % 20) / 20)), rel=1e-5)]
+
+
 PRESET = f"--flagfile={ROOT}/presets/cartpole.flags"
 
 
@@ -606,16 +710,6 @@ def test_the_default_run_dir_names_preset_and_flags_beside_it_but_no_limits(argu
 
 def test_a_run_dir_that_is_given_is_taken():
     assert train.configure(["--run_dir=/tmp/x/y"])["run_dir"] == "/tmp/x/y"
-
-
-@pytest.mark.parametrize("decay", [dict(epsilon_decay="linear:100steps", epsilonStep=None), dict(epsilon_decay=None, epsilonStep=0.009)])
-def test_epsilon_decays_linearly_from_agent_step_0(decay):
-    epsilon = trainer.epsilon_schedule(1.0, 0.1, **decay)
-    assert [epsilon(step) for step in (0, 50, 99, 100, 10**7)] == pytest.approx([1.0, 0.55, 0.109, 0.1, 0.1])
-
-
-def test_a_step_of_zero_never_decays():
-    assert trainer.epsilon_schedule(0.3, 0.1, None, 0.0)(10**7) == 0.3
 
 
 def test_free_memory_is_no_more_than_the_machine_has():
@@ -667,7 +761,8 @@ def test_every_count_names_its_unit_in_brackets():
         ("flicker", 1.5), ("flicker", -0.1), ("flicker", "nan"), ("gamma", 1.01), ("gamma", "nan"), ("epsilon_begin", 2),
         ("epsilon_end", -1), ("eval_epsilon", 7), ("eval_epsilon", "nan"), ("learning_rate", 0), ("learning_rate", "nan"),
         ("learning_rate", "inf"),
-        ("clip_norm", "nan"), ("maxsteps", 0), ("maxsteps", "many"), ("batch_size", 0), ("num_envs", 0), ("units", -1), ("seed", -1),
+        ("clip_norm", "nan"), ("maxsteps", 0), ("maxsteps", "many"), ("maxepisodes", 0),
+        ("batch_size", 0), ("num_envs", 0), ("units", -1), ("seed", -1),
         ("network", "DDQN"), ("resume", "yes"), ("optimizer", "sgd"), ("precision", "int8"), ("sample", "best"), ("eval_episodes", 0)]],
     (["--env=Frostbite", "--sticky=1.1"], "--sticky=1.1"),
     *[([f"--{name}={value}"], f"--{name}={value} does not apply to --env=CartPole-v1") for name, value in [
@@ -675,6 +770,17 @@ def test_every_count_names_its_unit_in_brackets():
     (["--epsilon_decay=linear:100steps", "--epsilonStep=1e-3"], "--epsilon_decay and --epsilonStep"),
     (["--epsilon_decay=exponential"], "--epsilon_decay=exponential.*linear:"),
     (["--epsilon_decay=linear:0steps"], "--epsilon_decay=linear:0steps"),
+    (["--epsilon_decay=exp:200"], r"exp:200 was given; expected a positive count with its unit, steps \(agent steps\) or ep "),
+    (["--epsilon_decay=exp:200u"], "--epsilon_decay=exp:200u was given.*its unit, steps .* or ep .*as in exp:9975ep"),
+    (["--epsilon_decay=exp:200ep:0.1"], "--epsilon_decay=exp:200ep:0.1 was given.*as in exp:9975ep"),
+    (["--epsilon_decay=step:25ep:0.8"], "--epsilon_decay=step:25ep:0.8 is no schedule; expected one such as linear:1000000steps, exp:"),
+    (["--lr_schedule=exp:25ep"], "--lr_schedule=exp:25ep is no schedule; expected one such as constant, step:25ep:0.8, cosine_restarts:"),
+    (["--lr_schedule=step:25:0.8"], r"step:25:0.8 was given; expected .* its unit, u \(updates\) or ep \(complete episodes\)"),
+    (["--lr_schedule=step:25ep"], "--lr_schedule=step:25ep was given; expected .* and a number, as in step:25ep:0.8"),
+    (["--lr_schedule=step:25ep:1.2.3"], "--lr_schedule=step:25ep:1.2.3 was given.* and a number, as in step:25ep:0.8"),
+    (["--lr_schedule=step:0.5ep:0.8"], "--lr_schedule=step:0.5ep:0.8 was given; expected a positive count"),
+    (["--lr_schedule=step:25ep:1.1"], "--lr_schedule=step:25ep:1.1 was given; expected a factor above 0 and at most 1"),
+    (["--lr_schedule=cosine_restarts:9u:0.02"], "9u:0.02 was given; expected a floor between 0 and --learning_rate=0.01"),
     (["--epsilon_begin=0.05"], "--epsilon_begin=0.05 is below --epsilon_end=0.1"),
     (["--epsilon=0.5"], "epsilon"), (["--nosuchflag=1"], "nosuchflag"), (["--core=LSTM"], "core"),
     (["stray"], "'stray' is no flag"), (["--flagfile=nowhere.flags"], "nowhere.flags"), (["--maxsteps"], "maxsteps"),
