@@ -93,7 +93,7 @@ def style_lines(curves, names):
 
 
 def arrange(curves, names, grid_rows=None, grid_columns=None):
-    """Return panels: one per environment, or one per pair of values of two settings.
+    """Return panels: one per environment and flicker, or one per pair of values of two settings.
 
     Raises:
         ValueError: a setting is unknown, or panels would mix environments.
@@ -109,10 +109,11 @@ def arrange(curves, names, grid_rows=None, grid_columns=None):
     envs = sorted({curve.settings["env"] for curve in curves})
     if grid and len(envs) > 1 and "env" not in grid:
         raise ValueError(f"these are runs of {', '.join(envs)}; expected runs of one environment, or --grid_rows=env")
-    of_env = {env: [curve for curve in curves if curve.settings["env"] == env] for env in envs}
     if not grid:
-        columns = columns_of(len(envs))
-        return [Panel(i // columns, i % columns, own, describe_env(own, names)) for i, (env, own) in enumerate(of_env.items())]
+        screens = lambda curve: (curve.settings["env"], curve.settings["flicker"])
+        each = [[curve for curve in curves if screens(curve) == own] for own in sorted(set(map(screens, curves)))]
+        columns = columns_of(len(each))
+        return [Panel(i // columns, i % columns, own, describe_env(own, names)) for i, own in enumerate(each)]
     values = [sorted({str(v): v for v in (c.settings.get(name) for c in curves)}.values(), key=order) for name in (grid_rows, grid_columns)]
     panels = []
     for (i, row), (j, column) in itertools.product(*map(enumerate, values)):
@@ -143,13 +144,14 @@ def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
 
     Args:
         curves: of stats.read_curves(..., x, y).
-        grid_rows, grid_columns: settings, a row or column of panels for each of their values; by default a panel per environment.
+        grid_rows, grid_columns: settings, a row or column of panels for each of their values; by default a panel per environment and
+            flicker.
 
     Raises:
         ValueError: as `arrange`.
     """
     grid = [name for name in (grid_rows, grid_columns) if name]
-    names = label_settings(curves, grid)
+    names = label_settings(curves, grid or ["flicker"])
     panels = arrange(curves, names, grid_rows, grid_columns)
     styles = style_lines(curves, names)
     rows, columns = 1 + max(panel.row for panel in panels), 1 + max(panel.column for panel in panels)

@@ -1,6 +1,6 @@
 """Runs as learning curves, interquartile means over seeds with bootstrap bands (Agarwal et al. 2021), or as tables of scores.
 
-    python plot.py runs/*                                               a panel per environment
+    python plot.py runs/*                                               a panel per environment and flicker
     python plot.py runs/* --x=hours --y=train --out=results/pong
     python plot.py runs/* --grid_rows=flicker --grid_columns=history    the master plot: a panel per pair of values
     python plot.py runs/* --figure=observability                        scores by the probability that a screen is shown

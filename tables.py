@@ -197,7 +197,8 @@ def each_line(own):
     for score in own:
         env, network, flicker = (score.settings[name] for name in ("env", "network", "flicker"))
         values = [score.settings.get(name) for name in names[network]]
-        place = env, flicker, network != "DRQN", network, *map(curves.order, values)
+        usual = score.settings.get("sample") == "sequential", -score.settings.get("unroll", 0)  # Windows at random, and long, come first.
+        place = env, flicker, network != "DRQN", network, usual, *map(curves.order, values)
         label = ", ".join([network, *map(curves.show, names[network], values)])
         lines.setdefault((place, label), []).append(score)
     rows, pairs, references = [], [], {}
@@ -208,7 +209,7 @@ def each_line(own):
         rows.append(row)
     caption = OURS.format("against the first DRQN of the same environment and flicker", scores.compare(pairs), "better than it")
     return Table("Runs", "env flicker agent score interval seeds steps chosen p", rows,
-                 f"{caption}95% interval: Student's t over seeds. {NONE}: unknown from one seed."), []
+                 f"{caption}95% interval: Student's t over seeds. {NONE}: unknown, from one seed or where all seeds return the same."), []
 
 
 TABLES = {

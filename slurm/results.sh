@@ -11,20 +11,22 @@ cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}" || exit 2    # grid.sh submits from
 source .venv/bin/activate || exit 2
 name=$(basename "$1" .csv)
 folder=runs/$name
+tables=runs swept=
+case $name in
+  paper) tables="standard flicker" ;;
+  placement) tables=placement ;;
+  mini) swept=CartPole-v1 ;;        # Elsewhere flicker hides the cue itself, or comes on top of what is hidden anyway.
+esac
 
 score() {                           # A run without weights is refused in a sentence; the next one may have some.
   [ "$1/episodes-best.csv" -nt "$1/best.weights.h5" ] || python evaluate.py --run_dir="$1"
-  [ "$1/observability.csv" -nt "$1/best.weights.h5" ] || python evaluate.py --run_dir="$1" --episodes=10 --observation_probabilities=0.1,...,1.0
+  [[ "$1/observability.csv" -nt "$1/best.weights.h5" || $1 != "$folder/$swept"* ]] || python evaluate.py --run_dir="$1" --episodes=10 --observation_probabilities=0.1,...,1.0
 }
+export folder swept
 export -f score
 for config in "$folder"/*/config.json; do dirname "$config"; done | xargs -P "${3:-1}" -I RUN bash -c 'score "RUN"'
 
 python status.py "$1"
 python plot.py "$folder" --out="$folder/curves"
-python plot.py "$folder" --figure=observability --out="$folder/observability"
-case $name in
-  paper) tables="standard flicker" ;;
-  placement) tables=placement ;;
-  *) tables=runs ;;
-esac
+python plot.py "$folder/$swept"*/ --figure=observability --out="$folder/observability"
 for table in $tables; do python plot.py "$folder" --table="$table" --out="$folder/$table"; done

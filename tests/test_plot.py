@@ -136,13 +136,14 @@ def test_labels_tell_settings_apart_and_name_no_files(tmp_path):
     assert list(lines(figure)) == labels and legend(figure)[0] == [f"{label} (1 seed)" for label in labels]
 
 
-def test_flicker_is_in_the_title_or_where_it_differs_in_the_labels(tmp_path):
+def test_a_panel_per_environment_and_flicker(tmp_path):
     make_run(tmp_path / "a", [(100, (1, 3))], flicker=0.5)
     figure = curves.draw(read(tmp_path))
     assert figure.axes[0].get_title() == "CartPole-v1, flicker 0.5" and list(lines(figure)) == ["DRQN, 1 frame"]
     make_run(tmp_path / "b", [(100, (1, 3))], network="DQN", history=4)
     figure = curves.draw(read(tmp_path))
-    assert figure.axes[0].get_title() == "CartPole-v1" and list(lines(figure)) == ["DRQN, 1 frame, flicker 0.5", "DQN, 4 frames, flicker 0"]
+    assert [axes.get_title() for axes in figure.axes] == ["CartPole-v1", "CartPole-v1, flicker 0.5"]
+    assert [list(lines(figure, panel)) for panel in (0, 1)] == [["DQN, 4 frames"], ["DRQN, 1 frame"]]
 
 
 def test_colours_belong_to_networks_and_dashes_to_their_variants(tmp_path):
