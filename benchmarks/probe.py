@@ -242,8 +242,9 @@ def record(directory, episodes):
     Raises:
         ValueError: the run cannot be played, its network has no state, or what its environment hides is unknown.
     """
-    directory, settings, envs, agent, _ = evaluate.load(argparse.Namespace(
-        run_dir=directory, checkpoint="best", weights=None, episodes=episodes, flicker=None, render=False, video=None))
+    values = evaluate.define_flags()
+    values(["evaluate.py", f"--run_dir={directory}", f"--episodes={episodes}"])
+    directory, settings, envs, agent, _ = evaluate.load(values)
     if not agent.initial_state(1):
         raise ValueError(f"{directory} is a run of {settings['network']}, which has no state to probe; expected one of DRQN")
     if envs.is_atari and "pong" in settings["env"].lower():
