@@ -12,7 +12,7 @@ import models
 OPTIMIZERS = {  # name -> constructor, its settings, their source; the loss is a mean over the batch and its time steps
     # Mnih et al. 2015, as DeepMind's dqn_zoo runs it on a mean loss: the paper's minimum squared gradient .01 belongs to a summed one.
     "rmsprop": (keras.optimizers.RMSprop, dict(learning_rate=2.5e-4, rho=0.95, centered=True, epsilon=0.01 / 32**2)),
-    # Hausknecht & Stone 2015; rho is their momentum, epsilon that of Caffe.
+    # Hausknecht & Stone 2015; rho is their momentum, epsilon that of Caffe, and belongs to gradients of its loss: --loss=euclidean.
     "adadelta": (keras.optimizers.Adadelta, dict(learning_rate=0.1, rho=0.95, epsilon=1e-8)),
     # CleanRL and Stable-Baselines3 (dqn_atari); epsilon is PyTorch's.
     "adam": (keras.optimizers.Adam, dict(learning_rate=1e-4, epsilon=1e-8)),
@@ -32,10 +32,11 @@ def td_loss(online_network, target_network, window, state, error_loss):
     Args:
         window: replay.Window with T+H frames.
         state: of the online network before the window, list of float32[B, units].
-        error_loss: `huber` (Mnih et al. 2015: errors clipped to 1), or `mse`, half the square.
+        error_loss: `huber` (Mnih et al. 2015: errors clipped to 1); `mse`, half the square; or `euclidean`, half the square summed over
+            the batch: the loss of Caffe over a blob [T, B, A], which is divided by 2 T alone.
 
     Returns:
-        loss: float32 scalar, the mean over unmasked transitions.
+        loss: float32 scalar, the mean over unmasked transitions; of `euclidean` B times that.
         aux: scalars `mean_q`, and `td_error` float32[B, T], `next_state` of the online network after T steps.
     """
     # Paper: the target network starts at the second frame from a zero state. Here: it has seen the first frame too,
@@ -50,7 +51,8 @@ def td_loss(online_network, target_network, window, state, error_loss):
     td_error = y - q_a_tm1
     size = ops.abs(td_error)
     half_square = 0.5 * td_error**2
-    errors = {"mse": half_square, "huber": ops.where(size <= 1, half_square, size - 0.5)}[error_loss]
+    errors = {"mse": half_square, "huber": ops.where(size <= 1, half_square, size - 0.5),
+              "euclidean": ops.cast(ops.shape(y)[0], "float32") * half_square}[error_loss]
     transitions = ops.sum(window.mask)
     loss = ops.sum(window.mask * errors) / transitions
     mean_q = ops.sum(window.mask * ops.max(q_tm1, axis=-1)) / transitions
@@ -63,7 +65,7 @@ class Agent:
     Args:
         network, frame_shape, num_actions, history, units, precision: of models.QNetwork.
         optimizer: name of OPTIMIZERS; learning_rate: None for the one named there; clip_norm: global L2 norm of gradients, 0 for none.
-        loss: `huber` or `mse`.
+        loss: `huber`, `mse` or `euclidean`.
         seed: of the initial weights.
     """
 

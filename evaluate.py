@@ -44,7 +44,7 @@ def define_flags():
     flags.DEFINE_bool("render", False, "show the first episode in a window: ALE's own, or Gymnasium's", **own)
     flags.DEFINE_string("video", None, "film the first episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **own)
     flags.DEFINE_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1, **own)
-    flags.DEFINE_string("csv", None, "file of a row per episode; default: <run_dir>/episodes-<weights or random>.csv, "
+    flags.DEFINE_string("csv", None, "a row per episode; default: <run_dir>/episodes-<weights or random>[-what is not the run's].csv; "
                         "of a sweep <run_dir>/observability.csv", **own)
     return values
 
@@ -215,10 +215,11 @@ def evaluate(values):
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
     if values.policy == "random":
         name, epsilon = "random", 1.0
-    own = (epsilon, envs.flicker) == (settings["eval_epsilon"], settings["flicker"])
-    chosen = stats.best_evaluation(directory, settings) if name == "best" and own else None
+    otherwise = "" if values.policy == "random" else "".join(f"-{flag}={value:g}" for flag, value, own in (
+        ("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"])) if value != own)
+    chosen = stats.best_evaluation(directory, settings) if name == "best" and not otherwise else None
     print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, flicker {envs.flicker}, seed {values.eval_seed}")
-    path = pathlib.Path(values.csv or directory / f"episodes-{name}.csv")
+    path = pathlib.Path(values.csv or directory / f"episodes-{name}{otherwise}.csv")  # The run's own score stays.
     with written_whole(path) as aside:
         if values.video:
             title = " · ".join([settings["env"], "random play" if values.policy == "random" else settings["network"],

@@ -60,6 +60,13 @@ def read_scores(found):
                      f"evaluate.py --run_dir={without[0]} plays it")
     if not scores:
         raise ValueError(f"none of {len(found)} runs has a score: {notes[-1]}")
+    for line in dict.fromkeys(score.line for score in scores):
+        inside = [score for score in scores if score.line == line]
+        for name in ("maxsteps", "eval_period"):
+            values = sorted({score.settings[name] for score in inside})
+            if len(values) > 1:
+                notes.append(f"{len(inside)} runs that are pooled, such as {inside[0].directory}, differ in {name}: "
+                             f"{', '.join(map(str, values))}")
     return scores, notes
 
 

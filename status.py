@@ -49,8 +49,12 @@ def read_grid(path):
         ValueError: it is no grid, in one sentence.
     """
     path, commands = pathlib.Path(path), {}
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
         table = csv.DictReader(line for line in file if not line.startswith("#"))
+        columns = [column.strip() for column in table.fieldnames or ()]
+        strange = [column for column in columns if not re.fullmatch(r"\w+", column) or columns.count(column) > 1]
+        if strange:
+            raise ValueError(f"{path} has the column {strange[0]!r}; expected names of flags, each once, with commas between them")
         for number, row in enumerate(table, 1):
             if None in row or None in row.values():
                 raise ValueError(f"row {number} of {path} has more or fewer cells than the {len(table.fieldnames)} columns")

@@ -14,7 +14,6 @@ import stats
 PAPER = pathlib.Path(__file__).parent / "paper" / "figure5_generalization.csv"
 PAPER_STYLES = {network: dict(color=grey, linestyle=dashes, linewidth=1.0) for network, grey, dashes in
                 (("DRQN", "#808080", (0, (4, 2))), ("DQN", "#a8a8a8", (0, (1.5, 1.5))))}
-COLUMNS = ("policy", "observation_probability", "episode_return")
 
 
 @dataclasses.dataclass
@@ -38,24 +37,27 @@ def trained_probability(settings):
 
 
 def read_returns(path, trained):
-    """Return {probability that a screen is shown: the agent's episode returns} by increasing probability, and random play's returns.
+    """Return {probability: the agent's episode returns} by increasing probability that a screen is shown, random play's, and how it played.
+
+    The last is the set of (weights, epsilon) of its episodes.
 
     Raises:
         ValueError: it is not what evaluate.py writes.
     """
-    of_agent, of_random = {}, []
+    of_agent, of_random, played = {}, [], set()
     try:
         with open(path, newline="") as file:
             for row in csv.DictReader(file):
-                policy, probability, episode_return = row[COLUMNS[0]], *(float(row[name]) for name in COLUMNS[1:])
+                policy, probability, episode_return = row["policy"], float(row["observation_probability"]), float(row["episode_return"])
                 if not np.isfinite([probability, episode_return]).all():
                     raise ValueError("a value is not finite")
+                played |= {(row["weights"], float(row["epsilon"]))} if policy == "agent" else set()
                 (of_random if policy == "random" else of_agent.setdefault(probability, [])).append(episode_return)
         if trained not in of_agent or not of_random:
             raise ValueError(f"it has no rows of {'random play' if trained in of_agent else f'the probability of training, {trained:g}'}")
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{path} is damaged, or not of this suite: {error}") from error
-    return dict(sorted(of_agent.items())), of_random
+    return dict(sorted(of_agent.items())), of_random, played
 
 
 def read_sweeps(found):
@@ -77,8 +79,12 @@ def read_sweeps(found):
             notes.append(f"{directory} has no {path.name} yet; evaluate.py --run_dir={directory} "
                          "--observation_probabilities=0.1,...,1.0 writes it")
             continue
-        tables[directory] = read_returns(path, trained_probability(settings))
-        all_returns.setdefault(settings["env"], []).extend(sum(tables[directory][0].values(), tables[directory][1]))
+        of_agent, of_random, played = read_returns(path, trained_probability(settings))
+        if played != {("best", settings["eval_epsilon"])}:
+            notes.append(f"{path} is not of the best weights at the run's --eval_epsilon={settings['eval_epsilon']}, and is left out")
+            continue
+        tables[directory] = of_agent, of_random
+        all_returns.setdefault(settings["env"], []).extend(sum(of_agent.values(), of_random))
     sweeps = {}
     for directory, (of_agent, of_random) in tables.items():
         settings, p = found[directory], trained_probability(found[directory])

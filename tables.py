@@ -163,8 +163,16 @@ def published(own, name, title, dqn_history, flicker):
         names = scores.differing([score for key, inside in cells.items() if key[1] == network for score in inside], but=["env"])
         notes += [f"runs of {network} differ from game to game in {', '.join(names)}"] if names else []
         rows += [aggregate([pair[i] for pair in both])] if both else []
-    caption = OURS.format("between DRQN and DQN", tests, "the better one") + THEIRS
+    caption = OURS.format("between DRQN and DQN", tests, "the better one") + THEIRS + describe(cells)
     return Table(title, "game agent score seeds steps chosen human p paper paper_human mnih", rows, caption), notes
+
+
+def describe(cells):
+    """Return a sentence on each way in which the runs of a table were trained, by which one tells the paper's settings from others."""
+    names = "optimizer", "loss", "update_period", "target_period", "sample", "life_loss", "sticky", "num_envs"
+    ways = {f" {key[1]}: {', '.join(f'{name} {score.settings[name]}' for name in names if name in score.settings)}."
+            for key, inside in cells.items() for score in inside}
+    return "".join(sorted(ways))
 
 
 def aggregate(rows):
@@ -186,7 +194,7 @@ def placement(own):
         row["improvement"] = 100 * (row["mean"] - random) / random if row["seeds"] else None
     tests = scores.compare([(row, rows[0]) for row in rows[1:]])
     caption = OURS.format("against DRQN", tests, "better than it") + (
-        "over random %: 100 (score - random) / random, random play of Mnih et al. 2015; beside it the paper's.")
+        "over random %: 100 (score - random) / random, random play of Mnih et al. 2015; beside it the paper's.") + describe(cells)
     return Table("Places of the LSTM on Beam Rider", "agent score seeds steps chosen p improvement paper_improvement", rows, caption), notes
 
 

@@ -71,7 +71,8 @@ def define_flags():
     string("lr_schedule", None, "of the learning rate over updates (u) or complete episodes (ep): constant [default]; step:25ep:0.8, times "
            "0.8 every 25; cosine_restarts:10ep:0.001, half a cosine down to 0.001 in 10, and again [Kalbag et al. have both]", **learn)
     real("gamma", 0.99, "discount per agent step [Mnih et al. 2015]", 0, 1, **learn)
-    choice("loss", "huber", ["huber", "mse"], "of a temporal-difference error; mse is half the square [Mnih et al. 2015]", **learn)
+    choice("loss", "huber", ["huber", "mse", "euclidean"], "of a temporal-difference error [Mnih et al. 2015]; mse: half the square; "
+           "euclidean: that summed over the batch [Caffe's, of Hausknecht & Stone's code]", **learn)
     real("clip_norm", 10.0, "global L2 norm of gradients, 0 for none [Hausknecht & Stone 2015]", 0, **learn)
     integer("update_period", 4, "agent steps per update [agent steps; Mnih et al. 2015]", 1, **learn)
     integer("target_period", 10_000, "between copies into the target network [agent steps; dqn_zoo]", 1, **learn)

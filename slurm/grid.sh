@@ -13,6 +13,6 @@ source .venv/bin/activate
 name=$(basename "$grid" .csv)
 rows=$(python status.py "$grid" --commands | wc -l)
 array=$(sbatch --parsable --job-name="$name" --array="1-$rows%$jobs" "$@" slurm/drqn.sh "$grid")
-results=$(sbatch --parsable --job-name="$name-results" --dependency="afterany:${array%;*}" "$@" slurm/results.sh "$grid")
+results=$(sbatch --parsable --job-name="$name-results" --dependency="afterany:${array%;*}" "$@" slurm/results.sh "$grid" -j 4)
 echo "Jobs ${array%;*} ($rows rows, $jobs at a time) and ${results%;*} (scores and curves, after them) are queued: squeue --me"
 echo "How far they are: python status.py $grid"

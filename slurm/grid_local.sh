@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # slurm/grid_local.sh GRID.csv [-j JOBS]: the rows of a grid on this machine, JOBS (1) at a time; then scores, curves and tables.
 set -euo pipefail
-grid=$(realpath "${1:?expected GRID.csv [-j JOBS]}"); shift
-jobs=1; if [ "${1-}" = -j ]; then jobs=$2; fi
+usage="expected slurm/grid_local.sh GRID.csv [-j JOBS]"
+[ -f "${1-}" ] || { echo "$usage, got ${1-nothing}, which is no file" >&2; exit 2; }
+grid=$(realpath "$1"); shift
+jobs=1; if [ $# = 2 ] && [ "$1" = -j ]; then jobs=$2; elif [ $# != 0 ]; then echo "$usage, got $*" >&2; exit 2; fi
 cd "$(dirname "$0")/.."
 source .venv/bin/activate
 # Ctrl-C stops every train.py, which saves. xargs does not hear it, waits for them, and begins no further row once it is told 255.

@@ -4,12 +4,17 @@
 # ends with it; and you can call it at any time: what is newer than the weights that it was made from is not made again.
 #
 #SBATCH --cpus-per-task=8
-#SBATCH --mem=16G
-#SBATCH --time=12:00:00
+#SBATCH --mem=32G
+#SBATCH --time=1-00:00:00    # What has been played by then stays; the same command again plays the rest.
 
-cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}" || exit 2    # grid.sh submits from the repository.
+usage="expected slurm/results.sh GRID.csv [-j JOBS]"
+[ -f "${1-}" ] || { echo "$usage, got ${1-nothing}, which is no file" >&2; exit 2; }
+grid=$(realpath "$1"); shift
+jobs=1; if [ $# = 2 ] && [ "$1" = -j ]; then jobs=$2; elif [ $# != 0 ]; then echo "$usage, got $*" >&2; exit 2; fi
+# Slurm runs a copy of this file; grid.sh submits from the repository.
+[ -e "$(dirname "$0")/grid.sh" ] && cd "$(dirname "$0")/.." || cd "$SLURM_SUBMIT_DIR" || exit 2
 source .venv/bin/activate || exit 2
-name=$(basename "$1" .csv)
+name=$(basename "$grid" .csv)
 folder=runs/$name
 tables=runs swept=
 case $name in
@@ -20,13 +25,15 @@ esac
 
 score() {                           # A run without weights is refused in a sentence; the next one may have some.
   [ "$1/episodes-best.csv" -nt "$1/best.weights.h5" ] || python evaluate.py --run_dir="$1"
-  [[ "$1/observability.csv" -nt "$1/best.weights.h5" || $1 != "$folder/$swept"* ]] || python evaluate.py --run_dir="$1" --episodes=10 --observation_probabilities=0.1,...,1.0
+  [[ "$1/observability.csv" -nt "$1/best.weights.h5" || $1 != "$folder/$swept"* ]] ||
+    python evaluate.py --run_dir="$1" --episodes=10 --observation_probabilities=0.1,...,1.0
 }
 export folder swept
 export -f score
-for config in "$folder"/*/config.json; do dirname "$config"; done | xargs -P "${3:-1}" -I RUN bash -c 'score "RUN"'
+python status.py "$grid" || exit 2
+compgen -G "$folder/*/config.json" > /dev/null || { echo "No run of $grid has begun." >&2; exit 1; }
+for config in "$folder"/*/config.json; do dirname "$config"; done | xargs -P "$jobs" -I RUN bash -c 'score "RUN"'
 
-python status.py "$1"
 python plot.py "$folder" --out="$folder/curves"
 python plot.py "$folder/$swept"*/ --figure=observability --out="$folder/observability"
 for table in $tables; do python plot.py "$folder" --table="$table" --out="$folder/$table"; done

@@ -108,7 +108,8 @@ def counting_window(**fields):
     ("huber", [[1, 1, 1], [1, 0, 0]], 7.125 / 4, 13 / 4),
     ("mse", [[1, 1, 1], [1, 0, 0]], 15.25 / 4, 13 / 4),
     ("huber", [[1, 1, 0], [1, 0, 0]], 3.125 / 3, 7 / 3),  # the mean over all transitions, not one of each row's mean
-    ("mse", [[1, 1, 0], [1, 0, 0]], 5.125 / 3, 7 / 3)])
+    ("mse", [[1, 1, 0], [1, 0, 0]], 5.125 / 3, 7 / 3),
+    ("euclidean", [[1, 1, 1], [1, 0, 0]], 2 * 15.25 / 4, 13 / 4)])  # B = 2
 def test_the_loss_equals_one_computed_by_hand(error_loss, mask, loss, mean_q):
     window = counting_window(mask=np.array(mask, np.float32))
     actual, aux = agents.td_loss(TableNetwork(ONLINE_TABLE), TableNetwork(TARGET_TABLE), window, [], error_loss)

@@ -270,7 +270,7 @@ def test_the_film_is_the_scored_episode_as_the_agent_saw_it(go, monkeypatch, nam
     monkeypatch.setattr(agent.Agent, "act", acting)
     monkeypatch.setattr(film, "compose", composing)
     said = go(f"--run_dir=runs/{name}", "--episodes=2", "--epsilon=0", "--video=film.mp4")
-    row = rows_of(f"runs/{name}/episodes-best.csv")[0]
+    row = rows_of(f"runs/{name}/episodes-best-epsilon=0.csv")[0]
     length, episode_return = int(row["length"]), float(row["episode_return"])
     assert "film.mp4" in said and f"{episode_return:g}" in said
     assert files_in(".") - files_in("runs") == {"film.mp4"}  # and nothing aside

@@ -113,9 +113,16 @@ def test_a_row_keeps_its_directory_when_the_grid_grows():
     (["env,seed", "Pong,1", "Pong,"], "row 2 of bad.csv is runs/bad/Pong-s1, as row 1 is"),
     (["env,run_dir", "Pong,here"], "bad.csv has a column run_dir"),
     (["env,seed"], "bad.csv has no rows"),
+    (["env;seed", "Pong;1"], "bad.csv has the column 'env;seed'"),
+    (["env,env", "Pong,Breakout"], "bad.csv has the column 'env'"),
 ])
 def test_a_file_that_is_no_grid_is_refused(lines, expected, capsys):
     assert expected in fails(capsys, write_grid("bad", *lines))
+
+
+def test_a_grid_may_come_from_a_spreadsheet():
+    path = write_grid("grid", "\N{BYTE ORDER MARK}env,seed", "Pong,1")
+    assert list(status.read_grid(path).values()) == [["python", "train.py", "--env=Pong", "--seed=1", "--run_dir=runs/grid/Pong-s1"]]
 
 
 def test_other_bad_input(capsys):

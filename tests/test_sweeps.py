@@ -131,9 +131,12 @@ def test_what_cannot_be_drawn_is_told(tmp_path, capsys):
     make_sweep(tmp_path / "again", {0.5: (-15, -5), 1.0: (9, 11)}, random=(-21, -19), env="Pong")
     make_sweep(tmp_path / "bad", {0.5: (-20, -20), 1.0: (-21, -21)}, random=(-21, -20), env="Pong", seed=2)
     make_run(tmp_path / "none", env="Pong", seed=3)
+    other = make_sweep(tmp_path / "other", {0.5: (-15, -5), 1.0: (9, 11)}, env="Pong", seed=4) / "observability.csv"
+    other.write_text(other.read_text().replace("best", "last"))
     assert plot.main([str(tmp_path), "--figure=observability", f"--out={tmp_path / 'figure'}"]) == 0
     assert capsys.readouterr().out.replace(str(tmp_path), "").splitlines() == [
         "Note: /none has no observability.csv yet; evaluate.py --run_dir=/none --observation_probabilities=0.1,...,1.0 writes it.",
+        "Note: /other/observability.csv is not of the best weights at the run's --eval_epsilon=0.05, and is left out.",
         "Note: /again and /a are the same seed of the same settings; only the latter counts.",
         "Note: /bad has no fractions: its original score, -21.00, is no more than their zero, -20.50.",
         "1 run drawn: /figure.png and /figure.svg."]
@@ -144,7 +147,7 @@ def test_what_cannot_be_drawn_is_told(tmp_path, capsys):
     ("", "no rows of the probability of training, 1"),
     ("policy,weights\nagent,best\n", "damaged, or not of this suite"),
     (f"{HEADER}\nagent,best,1.0,0,nan,9,0,0\n", "a value is not finite"),
-    (f"{HEADER}\nagent,best,1.0,0,5\n", "no rows of random play"),
+    (f"{HEADER}\nagent,best,1.0,0,5,9,0,0\n", "no rows of random play"),
     (f"{HEADER}\nagent,best,1.0,0\n", "damaged, or not of this suite"),
     (f"{HEADER}\nagent,best,0.5,0,5,9,0,0\nrandom,random,1.0,0,5,9,1,0\n", "no rows of the probability of training, 1")])
 def test_a_damaged_file_is_one_sentence(tmp_path, capsys, text, words):

@@ -203,6 +203,23 @@ def test_unfinished_runs_are_marked(tmp_path, capsys):
     assert " 300† " in go(capsys, tmp_path, "--table=standard")
 
 
+def test_runs_of_different_lengths_are_pooled_and_that_is_told(tmp_path):
+    make_seeds(tmp_path / "a", [1], env="Bowling", maxsteps=1000, **DRQN)
+    make_seeds(tmp_path / "b", [1, 3], env="Bowling", **DRQN)
+    (tmp_path / "b" / "Bowling-DRQN-1-s1").rename(tmp_path / "b" / "other")
+    config = tmp_path / "b" / "other" / "config.json"
+    config.write_text(config.read_text().replace('"seed": 1', '"seed": 9'))
+    table, notes = make("standard", tmp_path)
+    assert rows_of(table, "Bowling")[0]["seeds"] == 3
+    assert any(note.startswith("3 runs that are pooled, such as ") and note.endswith("differ in maxsteps: 300, 1000") for note in notes)
+
+
+def test_the_caption_says_how_the_agents_were_trained(tmp_path):
+    make_seeds(tmp_path, [1], env="BeamRider", optimizer="adadelta", sample="sequential", **DRQN)
+    for name in ("standard", "placement"):
+        assert "DRQN: optimizer adadelta, sample sequential, sticky None, num_envs 8." in make(name, tmp_path)[0].caption
+
+
 # Fresh episodes
 
 
