@@ -261,7 +261,7 @@ def plot(rows, path):
         left.barh(i, value, color=colours(row["loop"]), xerr=[[value - low], [high - value]], error_kw=dict(lw=0.8))
         left.text(high, i, f"  {value:.3g}", va="center", fontsize=7)
     left.set_yticks(range(len(rows.get("peers", []))), [row["loop"] for row in reversed(rows.get("peers", []))], fontsize=7)
-    left.set(xscale="log", xlabel="agent steps/s (log scale): median, min to max")
+    left.set(xscale="log", xlim=(10, 2 * left.get_xlim()[1]), xlabel="agent steps/s (log scale): median, min to max")
     for network in SLICE:
         own = [row for row in rows.get("num_envs", []) if row["network"] == network]
         right.plot([int(row["num_envs"]) for row in own], [float(row["steps_per_second"]) for row in own], "o-", ms=3,
@@ -269,9 +269,14 @@ def plot(rows, path):
     right.set(xscale="log", yscale="log", xlabel="environments", ylabel="agent steps/s")
     ticks = sorted({int(row["num_envs"]) for row in rows.get("num_envs", [])})
     right.set_xticks(ticks, ticks, minor=False)
-    right.minorticks_off()
     right.legend(fontsize=7)
+    speeds_shown = [10, 20, 50, 100, 200, 500, 1000]
+    for axis in (left.xaxis, right.yaxis):
+        low, high = axis.get_view_interval()
+        shown = [speed for speed in speeds_shown if low <= speed <= high]
+        axis.set_ticks(shown, shown)
     for axes in (left, right):
+        axes.minorticks_off()
         axes.tick_params(labelsize=7)
         axes.xaxis.label.set_size(8)
         axes.yaxis.label.set_size(8)
