@@ -17,7 +17,7 @@ action, reward, discount of s+1 s+2 s+3         a row holds the action that LED 
 mask                        1   1   0           0: the episode had ended, padding
 ```
 frames uint8[B, T+H, 84, 84] or float32[B, T+H, D]; action int32[B, T]; reward, discount, mask float32[B, T]; first bool[B]: whether
-the recurrent state starts from zero: in windows drawn at random always, in those of a lane where it takes a new episode.
+the state starts from zero: always in windows drawn at random, in those of a lane where it takes a new episode.
 """
 
 

@@ -24,20 +24,15 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import backends  # noqa: E402, F401 - first: it imports the backend quietly
-import ale_py  # noqa: E402
-import gymnasium  # noqa: E402
 import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 import scipy.linalg  # noqa: E402
-from gymnasium.envs.classic_control.cartpole import CartPoleEnv  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 import curves  # noqa: E402
-import evaluate  # noqa: E402
-import rollout  # noqa: E402
 import runs  # noqa: E402
 import stats  # noqa: E402
+from benchmarks import hidden  # noqa: E402
 
 COLUMNS = "run seed target features subset r2 samples".split()
 FEATURES = {  # -> colour: a pair of oranges that remember, a pair of blues that do not
@@ -47,117 +42,6 @@ SUBSETS = {"obscured": "steps with an obscured frame", "all": "all steps"}
 PENALTIES = np.logspace(-6, 1, 15)  # per sample, so in units of a standardised feature's own variance
 PRINCIPAL, FITTED_FRAMES = 512, 4000  # principal components of images, and the frames that they are fitted to
 FLOOR = -0.2  # of the plots: far below 0, the number says more than a bar
-
-
-class CartPole:
-    """The state of each CartPole, whatever its observations leave out."""
-
-    targets = ("position", "velocity", "angle", "angular velocity")
-
-    def __init__(self, envs):
-        self._envs = envs.unwrapped.envs
-
-    def read(self):
-        """Return float64[N, 4], as of the newest frames."""
-        return np.array([env.unwrapped.state for env in self._envs], float)
-
-    @staticmethod
-    def split(hidden, _):
-        """Return the targets float64[S, 4] of steps, and whether they are defined, bool[S]."""
-        return hidden, np.ones(len(hidden), bool)
-
-
-class Pong(gymnasium.vector.VectorWrapper):
-    """An AtariVectorEnv, which keeps its consoles' memory to itself, beside emulators that repeat the first episode of each environment.
-
-    They act until their frame counter is the other's, as wrappers.AtariTwin does; every reward is compared.
-
-    Reference: the addresses are those of Anand et al. 2019 (Atari ARI).
-    """
-
-    targets = ("ball x", "ball y", "ball velocity x", "ball velocity y", "paddle y", "opponent y")
-    BALL_X, BALL_Y, PADDLE_Y, OPPONENT_Y = ADDRESSES = [49, 54, 51, 50]
-
-    def __init__(self, envs, sticky):
-        super().__init__(envs)
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        self._consoles = [ale_py.ALEInterface() for _ in range(envs.num_envs)]
-        for console in self._consoles:
-            console.setFloat("repeat_action_probability", sticky)
-        self._actions = envs.unwrapped.ale.get_action_set()
-
-    def reset(self, *, seed, options=None):
-        observations, info = self.env.reset(seed=seed, options=options)
-        for console, own in zip(self._consoles, seed):
-            console.setInt("random_seed", int(own))
-            console.loadROM(ale_py.roms.get_rom_path("pong"))
-            console.reset_game()
-        self._playing = np.ones(self.num_envs, bool)
-        self._follow(np.zeros(self.num_envs, int), info)  # no-ops
-        return observations, info
-
-    def step(self, actions):
-        observations, reward, terminated, truncated, info = self.env.step(actions)
-        own = self._follow(actions, info)
-        assert (own == reward)[self._playing].all(), "the emulators that are read have left the episodes that are played"
-        self._playing &= ~(terminated | truncated)
-        return observations, reward, terminated, truncated, info
-
-    def _follow(self, actions, info):
-        reward = np.zeros(self.num_envs)
-        for i in np.flatnonzero(self._playing):
-            while self._consoles[i].getEpisodeFrameNumber() < info["episode_frame_number"][i]:
-                reward[i] += self._consoles[i].act(self._actions[actions[i]])
-        return reward
-
-    def read(self):
-        """Return float64[N, 4]: ball x and y, paddle y, opponent y, as of the newest screens, in the console's own coordinates."""
-        return np.array([console.getRAM()[self.ADDRESSES] for console in self._consoles], float)
-
-    @staticmethod
-    def split(hidden, episode):
-        """Return the targets float64[S, 6] of steps, and whether they are defined, bool[S]: the ball is, and was a step before.
-
-        ```
-        ball y       0    0  130  134  138    0          between rallies there is no ball, and its y is 0
-        velocity y             -    4    4    -          per agent step
-        ```
-        """
-        ball, there = hidden[:, :2], (hidden[:, :2] > 0).all(axis=1)
-        velocity = np.diff(ball, axis=0, prepend=ball[:1])
-        follows = np.append(False, there[:-1] & (episode[1:] == episode[:-1]))
-        return np.hstack([ball, velocity, hidden[:, 2:]]), there & follows
-
-
-class Recorder:
-    """An agent around an agent and its untrained like, which notes at each step what both remember, what was seen, and what is hidden.
-
-    Args:
-        agent: what acts.
-        untrained: advances its state over the same frames.
-        envs: wrappers.Flicker.
-        read: returns the hidden variables [N, ...] of the newest frames.
-    """
-
-    def __init__(self, agent, untrained, envs, read):
-        self.agent, self.untrained, self.envs, self.read, self._rows = agent, untrained, envs, read, []
-
-    def initial_state(self, num_envs):
-        return [*self.agent.initial_state(num_envs), *self.untrained.initial_state(num_envs)]
-
-    def act(self, frames, state, first, epsilon, rng):
-        half = len(state) // 2
-        actions, own = self.agent.act(frames, state[:half], first, epsilon, rng)
-        _, other = self.untrained.q_values(frames, state[half:], first)
-        obscured = (frames[:, -1] != self.envs.unobscured).reshape(len(first), -1).any(axis=1)
-        self._rows.append(dict(episode=np.arange(len(first)), frame=frames[:, -1], obscured=obscured, hidden=self.read(),
-                               state=np.hstack([np.asarray(s) for s in own]), untrained=np.hstack([np.asarray(s) for s in other])))
-        return actions, [*own, *other]
-
-    def steps(self, lengths):
-        """Return {name: array [S, ...]} over the agent steps of all episodes of these lengths, one episode after the other."""
-        played = np.arange(len(self._rows)) < np.array(lengths)[:, None]  # [N, T]; those that have ended play on unseen.
-        return {name: np.stack([row[name] for row in self._rows], axis=1)[played] for name in self._rows[0]}
 
 
 def last_seen(obscured, episode):
@@ -230,37 +114,6 @@ def principal_components(frames, fit):
 def with_age(seen, age):
     """Return the features [S, 2D+1], for `seen` [S, D] and `age` [S, 1], of which a constant speed since then makes linear functions."""
     return np.hstack([seen, age, seen * age])
-
-
-def record(directory, episodes):
-    """Play episodes of a run.
-
-    Returns:
-        settings, names of the targets, and {name: array [S, ...]} over all agent steps: episode, frame, obscured, state, untrained,
-        targets, and whether these are `defined`.
-
-    Raises:
-        ValueError: the run cannot be played, its network has no state, or what its environment hides is unknown.
-    """
-    values = evaluate.define_flags()
-    values(["evaluate.py", f"--run_dir={directory}", f"--episodes={episodes}"])
-    directory, settings, envs, agent, _ = evaluate.load(values)
-    if not agent.initial_state(1):
-        raise ValueError(f"{directory} is a run of {settings['network']}, which has no state to probe; expected one of DRQN")
-    if envs.is_atari and "pong" in settings["env"].lower():
-        envs.env = hidden = Pong(envs.env, settings["sticky"])
-    elif not envs.is_atari and isinstance(envs.unwrapped.envs[0].unwrapped, CartPoleEnv):
-        hidden = CartPole(envs)
-    else:
-        raise ValueError(f"{directory} is a run on {settings['env']}, whose hidden variables are unknown; expected CartPole or Pong")
-    recorder = Recorder(agent, rollout.make_agent(settings, envs), envs, hidden.read)
-    played = rollout.evaluate(recorder, envs, settings["history"], settings["eval_epsilon"], seed=0, evaluation=0)
-    steps = recorder.steps([episode["length"] for episode in played])
-    targets, defined = hidden.split(steps.pop("hidden"), steps["episode"])
-    envs.close()
-    print(f"{directory}: mean return {np.mean([episode['episode_return'] for episode in played]):.1f} over {episodes} episodes, "
-          f"{len(defined)} agent steps, {steps['obscured'].mean():.0%} obscured", flush=True)
-    return settings, hidden.targets, steps | dict(targets=targets, defined=defined)
 
 
 def probe(names, steps):
@@ -358,7 +211,7 @@ def measure(options):
     pathlib.Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for directory in options.run_dir:
-        settings, names, steps = record(directory, options.episodes)
+        settings, names, steps = hidden.record(directory, options.episodes)
         rows += [dict(run=str(directory), seed=settings["seed"]) | row for row in probe(names, steps)]
     with open(f"{options.out}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)

@@ -11,7 +11,7 @@ import models
 import rollout
 import train
 import wrappers
-from benchmarks import probe
+from benchmarks import hidden, probe
 
 
 def make_run(directory, *arguments):
@@ -32,7 +32,7 @@ def cartpole(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def recorded(cartpole):
-    return probe.record(cartpole, 12)
+    return hidden.record(cartpole, 12)
 
 
 # Regression
@@ -169,19 +169,19 @@ def test_the_hidden_state_of_cartpole_is_what_is_seen_where_anything_is(recorded
 
 def test_velocities_are_of_rallies_alone():
     x, y = [0, 205, 130, 134, 138, 205, 130, 126], [0, 0, 130, 138, 130, 0, 40, 44]
-    hidden = np.array([x, y, [50] * 8, [60] * 8], float).T
-    targets, defined = probe.Pong.split(hidden, np.array([0, 0, 0, 0, 0, 0, 0, 0]))
+    memory = np.array([x, y, [50] * 8, [60] * 8], float).T
+    targets, defined = hidden.Pong.split(memory, np.array([0, 0, 0, 0, 0, 0, 0, 0]))
     assert defined.tolist() == [False, False, False, True, True, False, False, True]
     assert targets[defined, 2:4].tolist() == [[4, 8], [4, -8], [-4, 4]]
     assert targets[3].tolist() == [134, 138, 4, 8, 50, 60]
-    assert not probe.Pong.split(hidden, np.arange(8))[1].any()
-    assert probe.Pong.split(hidden[2:4], np.array([0, 0]))[1].tolist() == [False, True]
+    assert not hidden.Pong.split(memory, np.arange(8))[1].any()
+    assert hidden.Pong.split(memory[2:4], np.array([0, 0]))[1].tolist() == [False, True]
 
 
 @pytest.mark.parametrize("sticky", [0.0, 0.25])
 def test_pongs_memory_says_where_the_ball_is_on_the_screen(sticky):
     envs = wrappers.make_envs("Pong", 2, frame_skip=4, max_episode_frames=0, flicker=0.5, sticky=sticky, noops=30)
-    envs.env = pong = probe.Pong(envs.env, sticky)
+    envs.env = pong = hidden.Pong(envs.env, sticky)
     envs.reset(seed=np.array([3, 4]))
     rng, at, screens, obscured = np.random.default_rng(0), [], [], []
     for _ in range(200):
@@ -234,7 +234,7 @@ def test_bars_are_means_over_seeds_and_stop_at_the_floor():
 
 
 def test_without_flicker_there_are_no_obscured_steps_to_report(tmp_path):
-    settings, names, steps = probe.record(make_run(tmp_path / "run", "--env=CartPole-v1", "--network=DRQN"), 6)
+    settings, names, steps = hidden.record(make_run(tmp_path / "run", "--env=CartPole-v1", "--network=DRQN"), 6)
     rows = probe.probe(names, steps)
     assert {row["subset"] for row in rows} == {"all"}
     assert all(row["r2"] > 0.999 for row in rows if row["features"].startswith("last seen"))
