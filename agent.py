@@ -14,6 +14,9 @@ OPTIMIZERS = {  # name -> constructor, its settings, their source; the loss is a
     "rmsprop": (keras.optimizers.RMSprop, dict(learning_rate=2.5e-4, rho=0.95, centered=True, epsilon=0.01 / 32**2)),
     # Hausknecht & Stone 2015; rho is their momentum, epsilon that of Caffe, and belongs to gradients of its loss: --loss=euclidean.
     "adadelta": (keras.optimizers.Adadelta, dict(learning_rate=0.1, rho=0.95, epsilon=1e-8)),
+    # Kalbag et al., in PyTorch, whose accumulator starts at 0 (Keras': 0.1, which would hide gradients below 0.3) and whose epsilon, 1e-10,
+    # stands outside the root: inside it is 1e-20.
+    "adagrad": (keras.optimizers.Adagrad, dict(learning_rate=0.005, initial_accumulator_value=0.0, epsilon=1e-20)),
     # CleanRL and Stable-Baselines3 (dqn_atari); epsilon is PyTorch's.
     "adam": (keras.optimizers.Adam, dict(learning_rate=1e-4, epsilon=1e-8)),
     # Rainbow (Hessel et al. 2018) and Dopamine.

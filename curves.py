@@ -16,7 +16,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 import stats
 
-X_LABELS = {"agent_step": "agent steps", "frames": "emulator frames", "hours": "hours of training"}
+X_LABELS = {"agent_step": "agent steps", "frames": "emulator frames", "hours": "hours of training",
+            "episodes": "complete training episodes"}
 Y_LABELS = {"eval": "evaluation return\n(raw reward)", "train": "training return\n(raw reward)"}
 COLOURS = {"DRQN": "#D55E00", "DQN": "#0072B2"}  # Okabe & Ito 2008: told apart by colour-blind readers
 MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # for other networks, in alphabetical order
@@ -55,7 +56,7 @@ def order(value):
 
 
 def label_settings(curves, apart=()):
-    """Return {network: the settings that its labels name}: history, and those in which its lines on one environment differ.
+    """Return {network: the settings that its labels name}: history, and those in which its lines on one game differ.
 
     Args:
         apart: settings that panels tell apart.
@@ -63,7 +64,7 @@ def label_settings(curves, apart=()):
     of_network, flickers = {}, {}
     for curve in curves:
         own = curve.settings
-        peers = [c.settings for c in curves if (c.settings["env"], c.settings["network"]) == (own["env"], own["network"])]
+        peers = [c.settings for c in curves if (c.game, c.settings["network"]) == (curve.game, own["network"])]
         differ = [name for name in own if name not in stats.SAME_LINE and len({str(peer.get(name)) for peer in peers}) > 1]
         of_network.setdefault(own["network"], {"history": None}).update(dict.fromkeys(differ))
         flickers.setdefault(own["env"], set()).add(own["flicker"])
@@ -93,7 +94,7 @@ def style_lines(curves, names):
 
 
 def arrange(curves, names, grid_rows=None, grid_columns=None):
-    """Return panels: one per environment and flicker, or one per pair of values of two settings.
+    """Return panels: one per game and flicker, or one per pair of values of two settings.
 
     Raises:
         ValueError: a setting is unknown, or panels would mix environments.
@@ -106,11 +107,11 @@ def arrange(curves, names, grid_rows=None, grid_columns=None):
             raise ValueError(f"{name} is no flag of these runs; expected one such as {', '.join(near or sorted(known)[:3])}")
     if grid_rows and grid_rows == grid_columns:
         raise ValueError(f"--grid_rows and --grid_columns are both {grid_rows}; expected two flags, or one of them alone")
-    envs = sorted({curve.settings["env"] for curve in curves})
+    envs = sorted({curve.game for curve in curves})
     if grid and len(envs) > 1 and "env" not in grid:
         raise ValueError(f"these are runs of {', '.join(envs)}; expected runs of one environment, or --grid_rows=env")
     if not grid:
-        screens = lambda curve: (curve.settings["env"], curve.settings["flicker"])
+        screens = lambda curve: (curve.game, curve.settings["flicker"])
         each = [[curve for curve in curves if screens(curve) == own] for own in sorted(set(map(screens, curves)))]
         columns = columns_of(len(each))
         return [Panel(i // columns, i % columns, own, describe_env(own, names)) for i, own in enumerate(each)]
@@ -134,9 +135,9 @@ def width_of(columns):
 
 def describe_env(curves, names, grid=()):
     """Return the environment of curves, and its flicker where labels do not tell."""
-    settings = curves[0].settings
+    settings, game = curves[0].settings, curves[0].game
     told = "flicker" in grid or any("flicker" in own for own in names.values()) or not settings["flicker"]
-    return settings["env"] if told else f"{settings['env']}, {show('flicker', settings['flicker'])}"
+    return game if told else f"{game}, {show('flicker', settings['flicker'])}"
 
 
 def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
@@ -170,7 +171,7 @@ def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
                 own = [curve for curve in panel.curves if curve.line == line]
                 if own:
                     late = own[0].settings["num_envs"] - 1  # agent steps, at most, by which evaluations of one count differ
-                    tolerance = {"agent_step": late, "frames": late * own[0].settings["frame_skip"], "hours": 0}[x]
+                    tolerance = {"agent_step": late, "frames": late * own[0].settings["frame_skip"], "hours": 0, "episodes": 0}[x]
                     seeds.setdefault(label, []).extend(draw_line(axes, own, label, style, tolerance))
             if not panel.curves:
                 axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", va="center", color="#888888", fontsize=7)

@@ -8,8 +8,9 @@
 
 An argument is a run or a folder of runs; default: runs. Runs form one line when their config.json differs in nothing but seed,
 maxsteps, eval_period and checkpoint_period. A label names the network, its history, and the settings in which lines of this network
-differ. A line is the interquartile mean over seeds (of 2 or 3 seeds the mean) of each seed's mean over the episodes of an evaluation,
-or over the complete training episodes that end in a 50th of the x axis. Its band is the 95% percentile bootstrap interval over seeds.
+differ. A game whose training rewards are others, such as AssaultCrafted-v0, is in the panel of Assault, as its returns are the raw ones.
+A line is the interquartile mean over seeds (of 2 or 3 seeds the mean) of each seed's mean over the episodes of an evaluation, or over
+the complete training episodes that end in a 50th of the x axis. Its band is the 95% percentile bootstrap interval over seeds.
 Where some seeds have no data, such as those of unfinished runs, it is faint, and where more than half have none it is not drawn, since
 its jumps are those of another set of seeds. Thin lines are single seeds, straight between evaluations.
 
@@ -34,7 +35,8 @@ def define_flags():
     own = dict(flag_values=values, module_name="plot")
     flags.DEFINE_enum("figure", "curves", ["curves", "observability"], "learning curves, or the sweeps of evaluate.py "
                       "--observation_probabilities as fractions of the original score [Hausknecht & Stone 2015, Figure 5]", **own)
-    flags.DEFINE_enum("x", "agent_step", list(curves.X_LABELS), "x axis [agent steps, emulator frames, wall hours of training]", **own)
+    flags.DEFINE_enum("x", "agent_step", list(curves.X_LABELS), "x axis [agent steps, emulator frames, wall hours of training, or "
+                      "with --y=train complete training episodes]", **own)
     flags.DEFINE_enum("y", "eval", list(curves.Y_LABELS), "returns of evaluations, or of training's complete episodes [raw reward]", **own)
     flags.DEFINE_string("grid_rows", None, "a flag of train.py: a row of panels for each of its values among the runs", **own)
     flags.DEFINE_string("grid_columns", None, "a flag of train.py: a column of panels for each of its values among the runs", **own)
@@ -55,6 +57,8 @@ def make(values, found):
         table, notes = tables.make(values.table, found)
         paths = tables.save(table, out)
         return [tables.to_text(table)], notes, f"The table is in {', '.join(map(str, paths))}."
+    if (values.x, values.y) == ("episodes", "eval"):
+        raise ValueError("--x=episodes counts episodes of training; expected --y=train beside it")
     drawn, notes = sweeps.read_sweeps(found) if values.figure == "observability" else stats.read_curves(found, values.x, values.y)
     if not drawn:
         raise ValueError(notes[0] if len(notes) == 1 else f"none of {len(notes)} runs can be drawn; the first: {notes[0]}")

@@ -1,5 +1,6 @@
 """Episodic replay: a ring of timesteps, and the windows drawn from it (Hausknecht & Stone 2015, section 4.2)."""
 
+import bisect
 import collections
 
 import numpy as np
@@ -38,18 +39,21 @@ class Replay:
         sample: `timestep` draws uniformly over transitions; `episode` over episodes, finished or not, then a start in [0, max(0, L-T)];
             `sequential` walks lanes, one per row of the batch, through episodes drawn uniformly, from the first transition on.
         seed: of the sampling generator.
+        length_reward: of windows, L times this is added to the rewards of an episode of L transitions. Only episodes that another one
+            follows are drawn then, by every `sample`, since L is not known before; and no row that is stored need change for it.
 
     Attributes:
         lanes: int64[2, B], the row at which each lane's next window starts, -1 where it takes a new episode, and its environment; B = 0
             before the first draw and where windows are drawn at random.
     """
 
-    def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed):
+    def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed, length_reward=0.0):
         self.num_rows, self.num_envs = capacity // num_envs, num_envs
         if self.num_rows < history + 1:
             raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} environments; "
                              f"a history of {history} needs at least {history + 1}")
-        self.history, self.unroll = history, unroll
+        self.history, self.unroll, self.length_reward = history, unroll, length_reward
+        self.whole = length_reward != 0  # whether only episodes that have ended are drawn
         self.draw = dict(timestep=self._draw_timesteps, episode=self._draw_episodes, sequential=self._draw_lanes)[sample]
         self.lanes = np.zeros((2, 0), np.int64)
         rows = (self.num_rows, num_envs)
@@ -106,14 +110,23 @@ class Replay:
         for before, now in zip(starts, starts[1:]):
             self._enqueue(now != before, now)
 
+    @property
+    def ready(self):
+        """Whether there is a transition to draw."""
+        if not self.whole:
+            return self.end > 1
+        return any(self._start(place + 1, env) - 1 > self._usable(self._start(place, env))
+                   for env in range(self.num_envs) for place in range(self._tail[env] - 2, self._head[env] - 1, -1))
+
     def sample(self, batch_size):
         """Draw a Window of `batch_size` rows.
 
         Raises:
             RuntimeError: nothing is stored yet that starts a transition.
         """
-        if self.end < 2:
-            raise RuntimeError(f"replay.sample was called with {self.end} rows stored; a transition takes two")
+        if not self.ready:
+            raise RuntimeError(f"replay.sample was called with {self.end} rows stored; a transition takes two"
+                               f"{', of an episode that has ended' * self.whole}")
         return self.windows(*self.draw(batch_size))
 
     def windows(self, start, env, first=True):
@@ -126,11 +139,24 @@ class Replay:
         frames[~valid] = 0
         at, mask = at[:, H:], valid[:, H:]
         action, reward, discount = (np.where(mask, self.columns[name][at, env], 0) for name in ("action", "reward", "discount"))
+        if self.whole:
+            lengths = [self._length(*place) for place in zip(start, env[:, 0])]
+            reward = reward + mask * np.float32(self.length_reward) * np.array(lengths, np.float32)[:, None]
         return Window(frames, action.astype(np.int32), reward, discount, mask.astype(np.float32), np.full(len(start), first))
 
     def _usable(self, begin):
         """First rows from which an episode that began at `begin` can be read with a real history."""
         return np.where(begin >= self.oldest, begin, self.oldest + self.history - 1)
+
+    def _start(self, place, env):
+        """Return the rows at which the episodes in places of the queues start."""
+        return self._starts[place % self.num_rows, env]
+
+    def _length(self, row, env):
+        """Return L of the episode that row `row` of environment `env` belongs to, which another one follows."""
+        places = range(self._head[env], self._tail[env])
+        follower = places[bisect.bisect_right(places, row, key=lambda place: self._start(place, env))]
+        return self._start(follower, env) - 1 - self._begin(row, env)
 
     def _begin(self, row, env):
         """Return the rows at which the episodes of rows `row` begin."""
@@ -142,9 +168,11 @@ class Replay:
 
     def _draw_timesteps(self, batch_size):
         """Uniform over stored transitions, by rejection of the few rows that start none."""
+        end = self._start(self._tail - 1, range(self.num_envs)) if self.whole else np.full(self.num_envs, self.end)  # of what can be drawn
+
         def propose(size):
-            row, env = self.rng.integers(self.oldest, self.end - 1, size), self.rng.integers(0, self.num_envs, size)
-            return row, env, self._reaches(row, row + 1, env) & (row >= self._usable(self._begin(row, env)))
+            row, env = self.rng.integers(self.oldest, end.max() - 1, size), self.rng.integers(0, self.num_envs, size)
+            return row, env, self._reaches(row, row + 1, env) & (row >= self._usable(self._begin(row, env))) & (row < end[env])
         return self._accept(propose, batch_size)
 
     def _draw_episodes(self, batch_size):
@@ -177,13 +205,14 @@ class Replay:
 
     def _propose_episodes(self, size):
         """Draw uniformly over stored episodes; return first usable rows, environments, and L, which may be 0 or less."""
-        stored = np.cumsum(self._tail - self._head)
+        tail = self._tail - self.whole
+        stored = np.cumsum(tail - self._head)
         drawn = self.rng.integers(0, stored[-1], size)
         env = np.searchsorted(stored, drawn, side="right")
-        place = self._tail[env] - (stored[env] - drawn)
-        usable = self._usable(self._starts[place % self.num_rows, env])
+        place = tail[env] - (stored[env] - drawn)
+        usable = self._usable(self._start(place, env))
         newest = place + 1 == self._tail[env]
-        end = np.where(newest, self.end, self._starts[(place + 1) % self.num_rows, env])
+        end = np.where(newest, self.end, self._start(place + 1, env))
         return usable, env, end - 1 - usable
 
     def _accept(self, propose, batch_size):

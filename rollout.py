@@ -66,7 +66,8 @@ class Rollout:
         self.num_steps = 0  # vector steps since the last reseed
         self.frames, self.state = _blank(envs, history), agent.initial_state(N)
         self.first, self.last = np.zeros(N, bool), np.ones(N, bool)
-        self.lives = np.zeros(N, np.int64)
+        self.lives, self.potential = np.zeros(N, np.int64), np.zeros(N)
+        self.length_reward = envs.metadata.get("length_reward", 0.0)  # as replay.Replay takes it
         self.episode_return, self.training_reward, self.length = np.zeros(N), np.zeros(N), np.zeros(N, np.int64)
 
     @property
@@ -93,7 +94,7 @@ class Rollout:
 
     def _begin(self, first, frame, info):
         self.frames, self.first = push_frame(self.frames, frame, first), first
-        self.lives = np.asarray(info.get("lives", self.lives))
+        self.lives, self.potential = np.asarray(info.get("lives", self.lives)), info.get("potential", self.potential)
         for total in (self.episode_return, self.training_reward, self.length):
             total[first] = 0
 
@@ -114,7 +115,7 @@ class Rollout:
         """
         self.actions[self.num_steps] = actions
         self.num_steps += 1
-        first, lives = self.last, self.lives
+        first, lives, potential = self.last, self.lives, self.potential
         self.envs.step_async(actions)
         meanwhile()
         frame, raw_reward, terminated, truncated, info = self.envs.step_wait()
@@ -127,6 +128,12 @@ class Rollout:
             discount = np.where(lost, 0.0, discount)
         elif self.life_loss == "penalty":
             reward = np.where(lost, -1.0, reward)
+        if "crafted" in info:
+            reward = reward + info["crafted"]
+        if "potential" in info:
+            # Ng, Harada & Russell 1999: no policy gains by it, since it telescopes, by each row's own discount: where an episode terminates
+            # (or a lost life counts as that) the last potential counts as 0, and where it is cut the target that bootstraps has it.
+            reward = np.where(first, 0.0, reward + discount * self.potential - potential)
         self.episode_return += np.where(first, 0, raw_reward)
         self.training_reward += np.where(first, 0, reward)
         self.length += ~first
@@ -134,8 +141,9 @@ class Rollout:
         return dict(frame=frame, action=actions, reward=reward, discount=discount, first=first), self._episodes(self.last, cut=0)
 
     def _episodes(self, ended, cut):
+        total = self.training_reward + self.length_reward * self.length**2  # L times for each of L transitions
         return [dict(episode_return=float(self.episode_return[i]), length=int(self.length[i]),
-                     training_reward=float(self.training_reward[i]), environment=int(i), cut=cut) for i in np.flatnonzero(ended)]
+                     training_reward=float(total[i]), environment=int(i), cut=cut) for i in np.flatnonzero(ended)]
 
     _KEPT = "frames first last lives episode_return training_reward length".split()
 
@@ -152,9 +160,10 @@ class Rollout:
             Whether the environments came out where they were. If not, they are no function of seed and actions: reseed.
         """
         self.count = int(arrays["count"])
-        self._reset()
+        _, info = self._reset()
         for actions in arrays["actions"]:
-            self.envs.step(actions.astype(np.int64))
+            *_, info = self.envs.step(actions.astype(np.int64))
+        self.potential = info.get("potential", self.potential)
         self.num_steps = len(arrays["actions"])
         self.actions[:self.num_steps] = arrays["actions"]
         for name in self._KEPT:

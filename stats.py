@@ -12,7 +12,8 @@ import runs
 
 SAME_LINE = ("seed", *runs.FREE)  # settings in which the runs of one line may differ
 TEXTS, NUMBERS = ("network", "env"), ("seed", "history", "flicker", "num_envs", "frame_skip", "maxsteps", "eval_period", "eval_episodes")
-AXES = {"agent_step": ("agent_step", 1), "frames": ("frames", 1), "hours": ("seconds", 3600)}  # -> column, its units in one of the axis
+AXES = {"agent_step": ("agent_step", 1), "frames": ("frames", 1), "hours": ("seconds", 3600), "episodes": ("episodes", 1)}  # column, units
+GAMES = {"AssaultCrafted-v0": "Assault", "BowlingShaped-v0": "Bowling"}  # of crafted.VARIANTS, without Gymnasium, which is slow to import
 BINS = 50  # of training episodes along the x axis
 RESAMPLES = 2000
 
@@ -153,6 +154,8 @@ class Curve:
     x: np.ndarray
     y: np.ndarray
 
+    game = property(lambda self: GAMES.get(self.settings["env"], self.settings["env"]))  # whose raw returns these are
+
     @property
     def line(self):
         """What the runs of one line have in common."""
@@ -245,7 +248,7 @@ def read_curves(found, x="agent_step", y="eval"):
 
     Args:
         found: {directory: settings}.
-        x: a key of AXES.
+        x: a key of AXES; `episodes` are those of training.
         y: `eval` or `train`.
 
     Returns:
@@ -262,6 +265,7 @@ def read_curves(found, x="agent_step", y="eval"):
         else:
             rows = read_csv(directory / "train.csv", runs.COLUMNS["train"])
             rows = {name: values[rows["cut"] == 0] for name, values in rows.items()}
+            rows["episodes"] = 1 + np.arange(len(rows["cut"]))
         curve = Curve(directory, settings, rows[column] / units, rows["episode_return"])
         if not len(curve.x):
             notes.append(f"{directory} has no {'evaluation' if y == 'eval' else 'complete episode'} yet")
@@ -285,7 +289,7 @@ def _in_bins(curves):
     """Return curves of means over bins of the x axis, the same bins for all runs of an environment."""
     binned = []
     for curve in curves:
-        edges = np.linspace(0, max(other.x[-1] for other in curves if other.settings["env"] == curve.settings["env"]), BINS + 1)
+        edges = np.linspace(0, max(other.x[-1] for other in curves if other.game == curve.game), BINS + 1)
         place = np.clip(np.searchsorted(edges, curve.x) - 1, 0, BINS - 1)
         count, total = np.bincount(place, minlength=BINS), np.bincount(place, curve.y, BINS)
         centers = (edges[1:] + edges[:-1]) / 2

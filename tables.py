@@ -200,7 +200,7 @@ def placement(own):
 
 def each_line(own):
     """Return the table of any runs, a row per line, and no sentences: it leaves nothing out."""
-    names = curves.label_settings(own, apart=["flicker"])
+    names = curves.label_settings(own, apart=["env", "flicker"])
     lines = {}
     for score in own:
         env, network, flicker = (score.settings[name] for name in ("env", "network", "flicker"))

@@ -30,7 +30,7 @@ class Trainer:
             raise ValueError(f"--bufflen={s['bufflen']} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free; "
                              f"expected at most --bufflen={int(s['bufflen'] * free / needed * 0.9)}")
         self.replay = replay.Replay(s["bufflen"], s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
-                                    (s["seed"], rollout.REPLAY))
+                                    (s["seed"], rollout.REPLAY), self.envs.metadata.get("length_reward", 0.0))
         self.agent = rollout.make_agent(s, self.envs)
         self.rollout = rollout.Rollout(self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"])
         self.eval_envs = rollout.make_envs(s, s["eval_episodes"])
@@ -121,10 +121,15 @@ class Trainer:
             self.run.row("train", agent_step=self.agent_step, frames=self.frames, seconds=self.seconds, **episode)
 
     def _learn(self):
-        """Make the updates that are owed; the row of the step in progress is not among those that they draw from."""
+        """Make the updates that are owed; the row of the step in progress is not among those that they draw from.
+
+        Where none could be made because the replay had nothing to draw yet, they are made up for at twice the pace, not in a burst.
+        """
         self.clock("environment")
-        owed = (self.agent_step - self.settings["learning_starts"]) // self.settings["update_period"]
-        while self.updates < owed and self.replay.end > 1:
+        num_envs, period = self.settings["num_envs"], self.settings["update_period"]
+        owed = (self.agent_step - self.settings["learning_starts"]) // period
+        owed = min(owed, self.updates + 2 * -(-num_envs // period))
+        while self.updates < owed and self.replay.ready:
             self._update()
 
     def _update(self):

@@ -11,11 +11,13 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+import crafted
 import pomdps
 import slimevolley
 import twins
 
 gymnasium.register_envs(ale_py)
+gymnasium.register_envs(crafted)
 gymnasium.register_envs(pomdps)
 gymnasium.register_envs(slimevolley)
 NO_CAP = 2**31 - 1  # frames; ALE counts in int32
@@ -50,6 +52,8 @@ def describe(env):
         near = difflib.get_close_matches(env.lower().replace("_", ""), known, n=3, cutoff=0) + [""]
         raise ValueError(f"--env={env} is neither an ALE game nor a registered Gymnasium id ({_sentence(error)}); "
                          f"the nearest names are {', '.join(known[name] for name in near if name)}") from error
+    if spec.id in crafted.VARIANTS:
+        return spec.id, describe(crafted.VARIANTS[spec.id][0])[1]
     if not _is_atari(spec):
         return spec.id, dict(frame_skip=1, max_episode_frames=spec.max_episode_steps or 0)
     settings = spec.kwargs
@@ -78,7 +82,8 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
     """
-    game = atari_games().get(env.lower())
+    base, variant = crafted.VARIANTS.get(env, (env, None))
+    game = atari_games().get(base.lower())
     spec = copy.deepcopy(gymnasium.spec(f"ALE/{game}-v5" if game else env))
     if _is_atari(spec):
         rom = spec.kwargs["game"]
@@ -89,6 +94,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
             full_action_space=full_actions, frameskip=frame_skip, noop_max=noops)
         names = [action.name for action in envs.ale.get_action_set()]
         twin = twins.AtariTwin(rom, sticky, envs.ale.get_action_set(), frame_skip, render_mode) if render_mode else None
+        envs = variant(envs, names) if variant else envs
     else:
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps, below any skip.
         wrap = lambda e: _as_frames(_skip(e, frame_skip), env)

@@ -338,6 +338,15 @@ def test_settings_of_an_optimizer_are_those_of_its_table_unless_given():
         assert (optimizer.rho, optimizer.momentum, optimizer.centered, optimizer.epsilon) == (0.95, 0, True, 0.01 / 1024)
 
 
+def test_adagrad_steps_as_pytorchs_does():
+    make, settings = agents.OPTIMIZERS["adagrad"]
+    weight, optimizer = keras.Variable([1.0, 1.0, 1.0]), make(**settings)
+    optimizer.apply([np.array([3.0, -1e-6, 0.0], np.float32)], [weight])  # lr g / (sqrt(g^2) + 1e-10): the sign, whatever the size
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), [0.995, 1.005, 1.0], rtol=1e-6)
+    optimizer.apply([np.array([4.0, 0.0, 0.0], np.float32)], [weight])  # 0.005 4 / sqrt(9 + 16) = 0.004
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), [0.991, 1.005, 1.0], rtol=1e-6)
+
+
 def test_gradients_are_clipped_to_a_global_norm_and_reported_before_that(sgd):
     moves, norms = [], []
     for clip_norm in (0, 0.01):

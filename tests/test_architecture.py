@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
-GROUND = {"replay", "wrappers", "twins", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends", "schedules"}
+GROUND = {"replay", "wrappers", "twins", "crafted", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends",
+          "schedules"}
 MAY_IMPORT = {
     **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "film", "agent"} | GROUND for name in SCRIPTS},
     **{name: {"curves", "scores", "stats"} | GROUND for name in ("sweeps", "tables")},
@@ -17,7 +18,7 @@ MAY_IMPORT = {
     **{name: {"agent"} | GROUND for name in ("rollout", "stats", "film")},
     "agent": {"backends", "models"},
     **{name: set() for name in GROUND},
-    "wrappers": {"twins", "pomdps", "slimevolley"},
+    "wrappers": {"twins", "crafted", "pomdps", "slimevolley"},
     "runs": {"checkpoints"},  # a run's directory holds its checkpoints
 }
 FILES = sorted(path.stem for path in ROOT.glob("*.py"))

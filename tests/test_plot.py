@@ -146,6 +146,21 @@ def test_a_panel_per_environment_and_flicker(tmp_path):
     assert [list(lines(figure, panel)) for panel in (0, 1)] == [["DQN, 4 frames"], ["DRQN, 1 frame"]]
 
 
+def test_crafted_and_plain_rewards_are_four_lines_of_their_games_panel_by_episodes(tmp_path):
+    for env, schedule in [(e, s) for e in ("Assault", "AssaultCrafted-v0") for s in ("step:25ep:0.8", "cosine_restarts:10ep:0.001")]:
+        for seed in (1, 2):
+            episodes = [(100 * k, seed + 10 * k, int(k == 2)) for k in (1, 2, 3)]  # The second was cut by a reseed.
+            make_run(tmp_path / f"{env}-{schedule}-{seed}", episodes=episodes, env=env, lr_schedule=schedule, seed=seed, num_envs=1)
+    figure = curves.draw(read(tmp_path, x="episodes", y="train"), "episodes", "train")
+    assert [axes.get_title() for axes in figure.axes] == ["Assault"] and figure.axes[0].get_xlabel() == "complete training episodes"
+    assert sorted(lines(figure)) == [f"DRQN, 1 frame, {env}, lr_schedule {schedule}" for env in ("Assault", "AssaultCrafted-v0")
+                                     for schedule in ("cosine_restarts:10ep:0.001", "step:25ep:0.8")]
+    for x, y in lines(figure).values():
+        assert x.tolist() == pytest.approx([0.98, 1.98], abs=0.03) and y.tolist() == [11.5, 31.5]  # Bins are a 50th of 2 episodes.
+    apart = curves.draw(read(tmp_path, y="train"), "agent_step", "train", grid_columns="lr_schedule")
+    assert [len(lines(apart, panel)) for panel in (0, 1)] == [2, 2]
+
+
 def test_colours_belong_to_networks_and_dashes_to_their_variants(tmp_path):
     for i, (network, history) in enumerate([("DRQN", 1), ("DQN", 1), ("DQN", 4), ("Another", 1)]):
         make_run(tmp_path / f"{i}", [(100, (i, i)), (200, (i, i))], network=network, history=history)
@@ -297,6 +312,7 @@ def test_bad_flags(tmp_path, capsys):
     assert "colour" in fails(capsys, tmp_path, "--colour=red")
     assert "cannot be written" in fails(capsys, tmp_path, f"--out={tmp_path}/file/curves")
     assert "is a directory" in fails(capsys, tmp_path, f"--out={tmp_path}")
+    assert "--x=episodes counts episodes of training; expected --y=train" in fails(capsys, tmp_path, "--x=episodes")
     assert "asks for .pdf" in fails(capsys, tmp_path, f"--out={tmp_path}/curves.pdf")
     assert not list(tmp_path.glob("*.png"))
 

@@ -89,7 +89,7 @@ def test_a_time_limit_keeps_gamma_and_the_final_observation():
     assert column(rows, "discount")[1:4] == [GAMMA] * 3
 
 
-@pytest.mark.parametrize("build", [make, lambda: make_atari("Breakout")])
+@pytest.mark.parametrize("build", [make, lambda: make_atari("Breakout"), lambda: make_atari("AssaultCrafted-v0")])
 def test_something_else_can_go_on_while_environments_step(build, monkeypatch):
     alone, beside, order = build(), build(), []
     step_async, step_wait = wrappers.Flicker.step_async, wrappers.Flicker.step_wait
