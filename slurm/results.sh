@@ -16,10 +16,11 @@ jobs=1; if [ $# = 2 ] && [ "$1" = -j ]; then jobs=$2; elif [ $# != 0 ]; then ech
 source .venv/bin/activate || exit 2
 name=$(basename "$grid" .csv)
 folder=runs/$name
-tables=runs swept=
+tables=runs swept= axes=
 case $name in
   paper) tables="standard flicker" ;;
   placement) tables=placement ;;
+  kalbag) swept=nothing axes="--x=episodes --y=train" ;;
   mini) swept=CartPole-v1 ;;        # Elsewhere flicker hides the cue itself, or comes on top of what is hidden anyway.
 esac
 
@@ -34,6 +35,6 @@ python status.py "$grid" || exit 2
 compgen -G "$folder/*/config.json" > /dev/null || { echo "No run of $grid has begun." >&2; exit 1; }
 for config in "$folder"/*/config.json; do dirname "$config"; done | xargs -P "$jobs" -I RUN bash -c 'score "RUN"'
 
-python plot.py "$folder" --out="$folder/curves"
-python plot.py "$folder/$swept"*/ --figure=observability --out="$folder/observability"
+python plot.py "$folder" $axes --out="$folder/curves"
+[ "$swept" = nothing ] || python plot.py "$folder/$swept"*/ --figure=observability --out="$folder/observability"
 for table in $tables; do python plot.py "$folder" --table="$table" --out="$folder/$table"; done
