@@ -1,4 +1,4 @@
-"""Variants of a game with other training rewards: the crafted reward of Assault, the potential of Bowling, and learning from them."""
+"""Variants of a game with other training rewards, the crafted reward of Assault, and learning from it; shaping is in test_shaping.py."""
 
 import signal
 
@@ -187,111 +187,6 @@ def test_timesteps_of_ended_episodes_are_drawn_uniformly():
     drawn, counts = np.unique(replay.sample(20_000).frames[:, 0, 0], return_counts=True)
     assert drawn.tolist() == sorted(numbers)
     assert np.abs(counts * len(numbers) / 20_000 - 1).max() < 5 * np.sqrt(len(numbers) / 20_000)
-
-
-# Potential-based shaping
-
-
-class Potential(gymnasium.vector.VectorWrapper):
-    """A potential of twice the frame's number."""
-
-    def reset(self, **settings):
-        observations, info = self.env.reset(**settings)
-        return observations, info | dict(potential=2.0 * observations[:, 0])
-
-    def step(self, actions):
-        observations, *others, info = self.env.step(actions)
-        return observations, *others, info | dict(potential=2.0 * observations[:, 0])
-
-
-def shaped(stepper):
-    stepper.envs.env = Potential(stepper.envs.env)
-    return stepper
-
-
-@pytest.mark.parametrize("end, shaping", [
-    # Frames 1 2 3 4 have potentials 2 4 6 8, gamma is .9: .9 4 - 2, .9 6 - 4, and then
-    ("terminated", [1.6, 1.4, -6.0]),  # 0 - 6: discounted they add up to 0 - 2
-    ("truncated", [1.6, 1.4, 1.2]),  # .9 8 - 6: .9^3 8 - 2 = 3.832
-])
-def test_shaping_by_hand_telescopes_and_a_reset_has_none(end, shaping):
-    make = lambda: test_rollout.make(length=3, end=end)
-    (rows, episodes), (plain, _) = test_rollout.go(shaped(make()), 9), test_rollout.go(make(), 9)
-    added = np.array(test_rollout.column(rows, "reward")) - test_rollout.column(plain, "reward")
-    assert added == pytest.approx([0, *shaping, 0, *shaping, 0])
-    assert sum(0.9**t * added[1 + t] for t in range(3)) == pytest.approx(dict(terminated=-2, truncated=3.832)[end])
-    assert episodes[0]["training_reward"] == pytest.approx(episodes[0]["episode_return"] + sum(shaping))
-
-
-def test_shaping_follows_a_cut_by_a_reseed_and_a_lost_life_that_ends_the_return(monkeypatch):
-    monkeypatch.setattr(rollout, "RESEED_PERIOD", 2)
-    rows, _ = test_rollout.go(shaped(test_rollout.make(length=9, lives=3, life_loss="terminal")), 6)
-    plain, _ = test_rollout.go(test_rollout.make(length=9, lives=3, life_loss="terminal"), 6)
-    assert test_rollout.column(rows, "discount")[1:3] == [0.0, 0.9]  # A life goes when frame 2 is reached.
-    added = np.array(test_rollout.column(rows, "reward")) - test_rollout.column(plain, "reward")
-    assert added == pytest.approx([0, -2, 0.9 * 6 - 4, 0, -2, 0.9 * 6 - 4])
-
-
-def test_shaping_goes_on_where_a_checkpoint_left_it():
-    make = lambda: shaped(test_rollout.make(length=(2, 5)))
-    one, two = make(), make()
-    test_rollout.go(one, 12)
-    assert two.set_state(one.get_state())
-    for row, again in zip(*(test_rollout.go(stepper, 12, np.random.default_rng(1))[0] for stepper in (one, two))):
-        np.testing.assert_array_equal(row["reward"], again["reward"])
-
-
-class Chain(gymnasium.Env):
-    """Five places and a goal, reached from the last one; action 0 goes back to the first and pays a little, others differ by place."""
-
-    action_space, observation_space = spaces.Discrete(3), spaces.Box(0, 9, (1,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at = 1
-        return np.array([1], np.float32), {}
-
-    def step(self, action):
-        reward = [0.15, 0.05 * self.at, 0.0][action]
-        self.at = [1, max(1, self.at - 1), self.at + 1][action]
-        return np.array([self.at], np.float32), reward + 2.0 * (self.at == 6), self.at == 6, False, {}
-
-
-def test_shaping_keeps_the_optimal_policy_of_a_small_world():
-    """Value iteration over what training's rows tell of it: Q with the potential is Q without, less the potential, so argmax stays."""
-    gymnasium.register("Chain-v0", entry_point=Chain)
-    tables = []
-    for wrap in (lambda stepper: stepper, shaped):
-        envs = wrappers.make_envs("Chain-v0", 8, frame_skip=1, max_episode_frames=0)
-        rows, _ = test_rollout.go(wrap(rollout.Rollout(envs, test_rollout.Recorder(), 1, 0.9, "none", 1)), 1200)
-        known = {}
-        for before, row in zip(rows, rows[1:]):
-            for env in np.flatnonzero(~row["first"]):
-                at, after = int(before["frame"][env, 0]), int(row["frame"][env, 0])
-                known[at, int(row["action"][env])] = row["reward"][env], row["discount"][env], after
-        assert len(known) == 15
-        q = np.zeros((7, 3))
-        for _ in range(300):
-            for (at, action), (reward, discount, after) in known.items():
-                q[at, action] = reward + discount * q[after].max()
-        tables.append(q[1:6])
-    plain, with_potential = tables
-    np.testing.assert_allclose(with_potential, plain - 2 * np.arange(1, 6)[:, None], atol=1e-9)
-    assert with_potential.argmax(1).tolist() == plain.argmax(1).tolist() and set(plain.argmax(1)) == {0, 2}
-
-
-def test_the_pins_that_are_down_are_those_that_bowling_pays_for():
-    """A frame that is neither spare nor strike pays for its pins as they are set up again."""
-    envs = wrappers.make_envs("BowlingShaped-v0", 4, frame_skip=4, max_episode_frames=0, noops=30)
-    rng, paid = np.random.default_rng(0), []
-    _, info = envs.reset(seed=np.arange(4))
-    assert info["potential"].tolist() == [0] * 4
-    for _ in range(450):
-        before = info["potential"]
-        _, reward, *_, info = envs.step(rng.integers(6, size=4))
-        paid += [(10 * before[env], reward[env]) for env in np.flatnonzero(reward)]
-    assert all(down == pytest.approx(reward) for down, reward in paid)
-    assert len(paid) > 4 and len({reward for _, reward in paid}) > 1
 
 
 # A run of DRQN: episodes of 30 agent steps, a ring that holds two of each environment, and reseeds that cut.
