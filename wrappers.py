@@ -60,7 +60,7 @@ def describe(env):
 
 
 def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0, render_mode=None,
-              num_threads=1):
+              num_threads=1, screen=(84, 84)):
     """Build `num_envs` environments that step together, as one `Flicker` over a Gymnasium vector environment.
 
     Args:
@@ -74,6 +74,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         noops: most no-ops at an ALE episode's start.
         render_mode: `rgb_array` or `human`: the first environment is a `twins.Mirror`'s.
         num_threads: most threads for ALE.
+        screen: shape of what images become: gray (height, width), or RGB (height, width, 3).
 
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
@@ -84,6 +85,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         rom = spec.kwargs["game"]
         envs = AtariVectorEnv(  # Screens pixel-identical to gymnasium.wrappers.AtariPreprocessing; its clipping, lives and FIRE stay off.
             rom, num_envs, num_threads=min(num_envs, num_threads), stack_num=1, reward_clipping=False,
+            img_height=screen[0], img_width=screen[1], grayscale=len(screen) == 2,
             use_fire_reset=False, episodic_life=False, life_loss_info=False, autoreset_mode=AutoresetMode.NEXT_STEP,
             max_num_frames_per_episode=max_episode_frames or NO_CAP, repeat_action_probability=sticky,
             full_action_space=full_actions, frameskip=frame_skip, noop_max=noops)
@@ -91,7 +93,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         twin = twins.AtariTwin(rom, sticky, envs.ale.get_action_set(), frame_skip, render_mode) if render_mode else None
     else:
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps, below any skip.
-        wrap = lambda e: _as_frames(_skip(e, frame_skip), env)
+        wrap = lambda e: _as_frames(_skip(e, frame_skip), env, screen)
         try:
             envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync",
                                       vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP), wrappers=[wrap])
@@ -117,8 +119,12 @@ class Flicker(gymnasium.vector.VectorWrapper):
         frame_shape: (84, 84) for images, (D,) for vectors.
         action_names: one per action.
         unobscured: the last frames before flicker, uint8[N, 84, 84] or float32[N, D].
+        obscured: bool[N], which of the last frames the flicker zeroed.
         is_atari: whether ALE is underneath: rewards are clipped in training, lives are known.
+        torso: None; that of a `Features`.
     """
+
+    torso = None
 
     def __init__(self, envs, flicker, action_names, is_atari):
         super().__init__(envs)
@@ -144,6 +150,10 @@ class Flicker(gymnasium.vector.VectorWrapper):
     def step(self, actions):
         return self._seen(*self.env.step(np.asarray(actions)))
 
+    def advance(self, actions):
+        """Step without looking."""
+        self.step(actions)
+
     def step_async(self, actions):
         """Begin a step: ALE's threads emulate until `step_wait`, so that learning can go on beside them. Others step in `step_wait`."""
         self._actions = np.asarray(actions)
@@ -160,10 +170,66 @@ class Flicker(gymnasium.vector.VectorWrapper):
     def _obscure(self, observations):
         self.unobscured = observations[:, 0] if self.is_atari else observations
         if not np.any(self.flicker):
+            self.obscured = np.zeros(len(observations), bool)
             return self.unobscured
-        frames = self.unobscured.copy()
-        frames[self._rng.random(len(frames)) < self.flicker] = 0  # For vectors such as CartPole's, zero is also a legal observation.
+        frames, self.obscured = self.unobscured.copy(), self._rng.random(len(observations)) < self.flicker
+        frames[self.obscured] = 0  # For vectors such as CartPole's, zero is also a legal observation.
         return frames
+
+
+class Features(gymnasium.vector.VectorWrapper):
+    """Feature vectors float32[N, D] for the frames of a `Flicker`: a frozen torso sees each stack of the last H of them, once.
+
+    ```
+    screens    s0 s1 __ s3 | s0 s1           H = 2; __: obscured, so black to the torso as well; |: an episode's first row
+    features   of 0 s0, s0 s1, s1 __, __ s3, 0 s0, s0 s1
+    ```
+    Args:
+        envs: Flicker, whose other attributes are these environments' too.
+        torso: a function uint8[N, H, ...] -> float32[N, D] with the attributes `history`, H, and `size`, D.
+    """
+
+    def __init__(self, envs, torso):
+        super().__init__(envs)
+        self.torso, self.frame_shape, self.frame_dtype = torso, (torso.size,), np.dtype(np.float32)
+        self._screens = np.zeros((envs.num_envs, torso.history, *envs.frame_shape), envs.frame_dtype)
+
+    def reset(self, *, seed, options=None):
+        screens, info = self.env.reset(seed=seed, options=options)
+        self._first = np.ones(self.num_envs, bool)
+        self._push(screens, ~self._first)
+        return self.torso(self._screens), info
+
+    def step(self, actions):
+        return self._seen(*self.env.step(actions))
+
+    def step_wait(self):
+        return self._seen(*self.env.step_wait())
+
+    def advance(self, actions):
+        """Step without calling the torso."""
+        screens, _, terminated, truncated, _ = self.env.step(actions)
+        self._push(screens, terminated | truncated)
+
+    def _seen(self, screens, reward, terminated, truncated, info):
+        self._push(screens, terminated | truncated)
+        return self.torso(self._screens), reward, terminated, truncated, info
+
+    def _push(self, screens, ended):
+        self._screens = push_frame(self._screens, screens, self._first)
+        self._first = ended  # The row after an end is a first one.
+
+
+def push_frame(frames, frame, first):
+    """Return the last H frames [N, H, ...] with `frame` [N, ...] as the newest; what came before a first frame is zero.
+
+    ```
+    frames   f1 f2 f3 f4      push f5: f2 f3 f4 f5      push f6, first: 0 0 0 f6
+    ```
+    """
+    frames = np.concatenate([frames[:, 1:], frame[:, None]], axis=1)
+    frames[first, :-1] = 0
+    return frames
 
 
 class FrameSkip(gymnasium.Wrapper):
@@ -187,8 +253,8 @@ def _skip(env, frame_skip):
     return FrameSkip(env, frame_skip) if frame_skip > 1 else env
 
 
-def _as_frames(env, name):
-    """Turn images of any size and colour into uint8[84, 84], other boxes into float32[D]; refuse what a Q-network cannot take."""
+def _as_frames(env, name, screen):
+    """Turn images of any size and colour into uint8[*screen], other boxes into float32[D]; refuse what a Q-network cannot take."""
     actions, box = env.action_space, env.observation_space
     if not isinstance(actions, spaces.Discrete):
         raise ValueError(f"--env={name} has the action space {_sentence(actions)}; Q-learning here expects Discrete actions")
@@ -199,19 +265,22 @@ def _as_frames(env, name):
     if box.dtype == np.uint8 and len(box.shape) in (2, 3):
         if len(box.shape) == 3 and box.shape[-1] not in (1, 3, 4) and box.shape[0] not in (1, 3):
             raise ValueError(f"--env={name} has images of shape {box.shape}; expected 1, 3 or 4 channels, last, or 1 or 3 first")
-        return gymnasium.wrappers.TransformObservation(env, _gray84, spaces.Box(0, 255, (84, 84), np.uint8))
+        return gymnasium.wrappers.TransformObservation(
+            env, lambda o: _as_screen(o, screen), spaces.Box(0, 255, screen, np.uint8))
     size = int(np.prod(box.shape))
     return gymnasium.wrappers.TransformObservation(
         env, lambda o: np.asarray(o, np.float32).reshape(size), spaces.Box(-np.inf, np.inf, (size,), np.float32))
 
 
-def _gray84(image):
-    """uint8 image [height, width], [height, width, 1, 3 or 4] or [1 or 3, height, width] -> uint8[84, 84]."""
+def _as_screen(image, screen):
+    """uint8 image [height, width], [height, width, 1, 3 or 4] or [1 or 3, height, width] -> uint8 of the shape `screen`, gray or RGB."""
     if image.ndim == 3 and image.shape[-1] not in (1, 3, 4) and image.shape[0] in (1, 3):
         image = np.moveaxis(image, 0, -1)
     if image.ndim == 3:
-        image = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY) if image.shape[-1] >= 3 else image[..., 0]
-    return cv2.resize(np.ascontiguousarray(image), (84, 84), interpolation=cv2.INTER_AREA)
+        image = np.ascontiguousarray(image[..., :3]) if image.shape[-1] >= 3 else image[..., 0]
+    if image.ndim != len(screen):
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if image.ndim == 3 else cv2.COLOR_GRAY2RGB)
+    return cv2.resize(np.ascontiguousarray(image), screen[1::-1], interpolation=cv2.INTER_AREA)
 
 
 def _is_atari(spec):

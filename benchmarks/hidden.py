@@ -110,8 +110,7 @@ class Recorder:
         half = len(state) // 2
         actions, own = self.agent.act(frames, state[:half], first, epsilon, rng)
         _, other = self.untrained.q_values(frames, state[half:], first)
-        obscured = (frames[:, -1] != self.envs.unobscured).reshape(len(first), -1).any(axis=1)
-        self._rows.append(dict(episode=np.arange(len(first)), frame=frames[:, -1], obscured=obscured, hidden=self.read(),
+        self._rows.append(dict(episode=np.arange(len(first)), frame=frames[:, -1], obscured=self.envs.obscured, hidden=self.read(),
                                state=np.hstack([np.asarray(s) for s in own]), untrained=np.hstack([np.asarray(s) for s in other])))
         return actions, [*own, *other]
 

@@ -126,9 +126,9 @@ def test_episodes_report_raw_returns_lengths_and_their_environment():
 
 def test_the_tape_of_push_frame():
     frames = np.array([[1, 2, 3, 4], [1, 2, 3, 4]])[..., None]
-    frames = rollout.push_frame(frames, np.array([[5], [5]]), np.array([False, False]))
+    frames = wrappers.push_frame(frames, np.array([[5], [5]]), np.array([False, False]))
     assert frames[..., 0].tolist() == [[2, 3, 4, 5], [2, 3, 4, 5]]
-    frames = rollout.push_frame(frames, np.array([[6], [6]]), np.array([True, False]))
+    frames = wrappers.push_frame(frames, np.array([[6], [6]]), np.array([True, False]))
     assert frames[..., 0].tolist() == [[0, 0, 0, 6], [3, 4, 5, 6]]
 
 
