@@ -194,6 +194,9 @@ class Features(gymnasium.vector.VectorWrapper):
         self.torso, self.frame_shape, self.frame_dtype = torso, (torso.size,), np.dtype(np.float32)
         self._screens = np.zeros((envs.num_envs, torso.history, *envs.frame_shape), envs.frame_dtype)
 
+    def __getattr__(self, name):
+        return getattr(self.env, name)  # of Flicker
+
     def reset(self, *, seed, options=None):
         screens, info = self.env.reset(seed=seed, options=options)
         self._first = np.ones(self.num_envs, bool)

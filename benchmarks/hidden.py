@@ -136,7 +136,8 @@ def record(directory, episodes):
     if not agent.initial_state(1):
         raise ValueError(f"{directory} is a run of {settings['network']}, which has no state to probe; expected one of DRQN")
     if envs.is_atari and "pong" in settings["env"].lower():
-        envs.env = hidden = Pong(envs.env, settings["sticky"])
+        flicker = envs.env if envs.torso else envs
+        flicker.env = hidden = Pong(flicker.env, settings["sticky"])
     elif not envs.is_atari and isinstance(envs.unwrapped.envs[0].unwrapped, CartPoleEnv):
         hidden = CartPole(envs)
     else:
