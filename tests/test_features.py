@@ -205,10 +205,10 @@ def test_weights_of_a_resnet_from_a_file(tmp_path):
     given = f"resnet50:{tmp_path / 'resnet.weights.h5'}"
     run = train.train(train.configure([
         "--env=Pong", "--network=DRQN", f"--features={given}", f"--run_dir={tmp_path / 'run'}", "--num_envs=1", "--units=8", "--unroll=3",
-        "--maxsteps=40", "--batch_size=4", "--bufflen=100", "--learning_starts=10", "--max_episode_frames=40", "--eval_episodes=1",
-        "--eval_period=40", "--noops=0"]))
-    assert run.updates == 7 and len(run.envs.torso.traces) == 1 and run.replay.columns["frame"].shape[2:] == (2048,)
-    plain = wrappers.make_envs("Pong", 1, frame_skip=4, max_episode_frames=40, screen=(224, 224, 3))
+        "--maxsteps=24", "--batch_size=4", "--bufflen=100", "--learning_starts=8", "--max_episode_frames=32", "--eval_episodes=1",
+        "--eval_period=24", "--noops=0"]))
+    assert (run.updates, run.evaluations) == (4, 1) and len(run.envs.torso.traces) == 1 and run.replay.columns["frame"].shape[2:] == (2048,)
+    plain = wrappers.make_envs("Pong", 1, frame_skip=4, max_episode_frames=32, screen=(224, 224, 3))
     seed = dict(seed=np.array([5]))
     screens, seen = plain.reset(**seed)[0], run.envs.reset(**seed)[0]
     preprocessed = keras.applications.resnet50.preprocess_input(screens.astype(np.float32))
