@@ -17,14 +17,14 @@ import models
 import runs
 
 IMAGENET_SCREEN = (224, 224, 3)  # RGB, of the size that these were trained on
-STORAGE = "https://storage.googleapis.com"
-PRETRAINED = {  # name -> constructor, what it wants done to RGB from 0 to 255, where Keras has its weights from
+STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
+# name -> constructor, what it wants done to RGB from 0 to 255, where Keras has its weights from. Not EfficientNet, which Keras builds
+# otherwise where it loads these itself.
+PRETRAINED = {
     "resnet50": (applications.ResNet50, applications.resnet50.preprocess_input,
-                 f"{STORAGE}/tensorflow/keras-applications/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "mobilenetv2": (applications.MobileNetV2, applications.mobilenet_v2.preprocess_input, f"{STORAGE}/tensorflow/keras-applications/"
-                    "mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
-    "efficientnetb0": (applications.EfficientNetB0, applications.efficientnet.preprocess_input,
-                       f"{STORAGE}/keras-applications/efficientnetb0_notop.h5"),
+                 f"{STORAGE}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "mobilenetv2": (applications.MobileNetV2, applications.mobilenet_v2.preprocess_input,
+                    f"{STORAGE}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
 }
 ANSWER_SECONDS = 5  # within which their server answers, or nobody waits for it
 
