@@ -66,16 +66,16 @@ class Agent:
     """A Q-network that acts epsilon-greedily, its target network, and the optimizer that moves it.
 
     Args:
-        network, frame_shape, num_actions, history, units, precision: of models.QNetwork.
+        network, frame_shape, num_actions, history, units, precision, features: of models.QNetwork.
         optimizer: name of OPTIMIZERS; learning_rate: None for the one named there; clip_norm: global L2 norm of gradients, 0 for none.
         loss: `huber`, `mse` or `euclidean`.
         seed: of the initial weights.
     """
 
-    def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
+    def __init__(self, network, frame_shape, num_actions, history, units, precision="float32", features=False,
                  optimizer="rmsprop", learning_rate=None, clip_norm=10.0, loss="huber", seed=0):
         random.seed(seed)  # Keras' initialisers draw their seeds here; keras.utils.set_random_seed imports TensorFlow even beside JAX.
-        build = lambda: models.QNetwork(network, frame_shape, num_actions, history, units, precision)
+        build = lambda: models.QNetwork(network, frame_shape, num_actions, history, units, precision, features)
         self.online_network, self.target_network, self.num_actions = build(), build(), num_actions
         make, settings = OPTIMIZERS[optimizer]
         settings = settings | ({} if learning_rate is None else {"learning_rate": learning_rate})
@@ -161,6 +161,13 @@ class Agent:
         """Read what `save_weights` wrote into the online network."""
         self._steps.pull()  # The target network and the optimizer stay what they are on the device.
         self.online_network.load_weights(path)
+        self._steps.push()
+
+    def load_torso(self, path):
+        """Read the torso of what `save_weights` wrote of any agent into both networks."""
+        self._steps.pull()
+        for network in (self.online_network, self.target_network):
+            network.load_torso(path)
         self._steps.push()
 
 

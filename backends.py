@@ -58,6 +58,33 @@ def to_host(values):
     return {name: [float(value) for value in of_name] for name, of_name in values.items()}
 
 
+def compile_torso(torso, variables, frame_shape):
+    """Compile a function that only reads its variables.
+
+    Args:
+        torso: uint8[N, *frame_shape] -> float32[N, D], in keras.ops.
+
+    Returns:
+        The same, compiled, and the names of the functions traced so far: one, whatever N; on JAX one per N.
+    """
+    traces = []
+
+    def traced(frames):
+        traces.append("torso")
+        return torso(frames)
+
+    if keras.backend.backend() == "tensorflow":
+        return tf.function(traced, autograph=False, input_signature=[tf.TensorSpec((None, *frame_shape), "uint8")]), traces
+
+    @jax.jit
+    def compiled(values, frames):
+        with keras.StatelessScope(list(zip(variables, values))):
+            return traced(frames)
+
+    values = [variable.value for variable in variables]  # As arguments: XLA would fold what is closed over, for minutes.
+    return lambda frames: compiled(values, frames), traces
+
+
 def compile_steps(q_step, td_loss, online_network, target_network, optimizer):
     """Compile acting and learning for the Keras backend in use.
 

@@ -81,6 +81,12 @@ class PinsDown(_Variant):
     ROWS, COLUMNS = np.array([(55, 64), (53, 66), (57, 66), (50, 68), (55, 68), (60, 68), (48, 70), (53, 70), (57, 70), (62, 70)]).T
     LANE = 131  # its gray; a pin's darkest pixel, of which ROWS and COLUMNS are the places, has at most 95
 
+    def __init__(self, envs, action_names):
+        super().__init__(envs, action_names)
+        if envs.single_observation_space.shape[1:] != (84, 84):
+            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of a run of this suite, or "
+                             "--env=Bowling")
+
     def _tell(self, first, actions, screens):
         return dict(potential=(screens[:, self.ROWS, self.COLUMNS] > (95 + self.LANE) / 2).mean(axis=1))
 

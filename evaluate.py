@@ -18,6 +18,7 @@ import gymnasium
 import numpy as np
 from absl import flags
 
+import features
 import film
 import rollout
 import runs
@@ -112,12 +113,12 @@ def probabilities_of(settings, values):
     return sorted({*parse_probabilities(values.observation_probabilities), round(1 - settings["flicker"], 6)})
 
 
-def make_envs(settings, values, render_mode=None):
+def make_envs(settings, values, torso, render_mode=None):
     """Build an environment per episode; of a sweep one per episode and probability, in the order of probabilities."""
     if values.observation_probabilities:
         flicker = np.repeat(1 - np.array(probabilities_of(settings, values)), values.episodes)
-        return rollout.make_envs(settings, len(flicker), flicker=flicker)
-    return rollout.make_envs(settings, values.episodes, render_mode=render_mode,
+        return rollout.make_envs(settings, len(flicker), torso, flicker=flicker)
+    return rollout.make_envs(settings, values.episodes, torso, render_mode=render_mode,
                              **({} if values.flicker is None else {"flicker": values.flicker}))
 
 
@@ -132,8 +133,9 @@ def load(values):
     """
     directory = pathlib.Path(values.run_dir or newest_run())
     settings = runs.read_config(directory)["settings"]
+    torso = features.load(settings.get("features"), directory)
     try:
-        envs = make_envs(settings, values, "human" if values.render else "rgb_array" if values.video else None)
+        envs = make_envs(settings, values, torso, "human" if values.render else "rgb_array" if values.video else None)
         agent = rollout.make_agent(settings, envs)
     except (KeyError, TypeError, gymnasium.error.Error) as error:
         raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
@@ -160,8 +162,7 @@ def play_on_film(settings, envs, agent, epsilon, eval_seed, path, max_steps, tit
             if max_steps and length >= max_steps:
                 return
             q_values, _ = agent.q_values(frames, state, first)
-            obscured = envs.unobscured[0].any() and not frames[0, -1].any()
-            reel.add(envs.render()[0], frames[0], q_values[0], actions[0], episode_return, length, obscured)
+            reel.add(envs.render()[0], frames[0], q_values[0], actions[0], episode_return, length, envs.obscured[0])
 
         episodes = play(settings, envs, agent, epsilon, eval_seed, watch)
         if not max_steps or episodes[0]["length"] <= max_steps:
@@ -234,7 +235,7 @@ def evaluate(values):
             print("chosen at agent step {:,.0f} by evaluations' mean {:.2f} ".format(*chosen)
                   + f"({settings['eval_episodes']} episodes); the fresh score above is the one to report")
         if values.policy == "agent":
-            print(describe("random", play(settings, make_envs(settings, values), agent, 1.0, values.eval_seed)))
+            print(describe("random", play(settings, make_envs(settings, values, envs.torso), agent, 1.0, values.eval_seed)))
         common = dict(policy=values.policy, weights=name, epsilon=epsilon, flicker=envs.flicker, eval_seed=values.eval_seed)
         write_csv(aside, COLUMNS, [dict(common, episode=i, **episode) for i, episode in enumerate(episodes)])
     print(f"Every episode is in {path}.")
@@ -256,7 +257,7 @@ def sweep(values):
     with written_whole(path) as aside:
         played = rollout.evaluate(agent, envs, settings["history"], epsilon, values.eval_seed, 0, repeats=len(probabilities))
         envs.close()
-        played += play(settings, rollout.make_envs(settings, values.episodes, flicker=0.0), agent, 1.0, values.eval_seed)
+        played += play(settings, rollout.make_envs(settings, values.episodes, envs.torso, flicker=0.0), agent, 1.0, values.eval_seed)
         groups = [dict(policy="agent", weights=name, observation_probability=p, epsilon=epsilon) for p in probabilities]
         groups.append(dict(policy="random", weights="random", observation_probability=1.0, epsilon=1.0))
         returns = np.reshape([episode["episode_return"] for episode in played], (len(groups), values.episodes))

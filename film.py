@@ -21,6 +21,7 @@ PANEL_TOP, PANEL_SIZE = 100, 420  # 210 lines twice, and 84 pixels five times
 SCREEN_WIDTH, GAP, THUMBNAIL_GAP = 640, 24, 8
 BARS_TOP, MAX_SLOT, NAME_HEIGHT = 588, 150, 17
 MAX_LABELLED = 14  # rows of a vector with room for text
+MAX_BARS = PANEL_SIZE // 3  # of a vector; a longer one is a square of pixels
 
 ENCODE = {  # ending -> what ffmpeg is told: plays in browsers, from its beginning while it loads; one palette, undithered, for a small file
     ".mp4": "-codec:v libx264 -pix_fmt yuv420p -crf 20 -preset veryfast -movflags +faststart".split(),
@@ -49,7 +50,8 @@ def compose(screen, seen, q_values, action, names, episode_return, step, *,
     ```
     Args:
         screen: uint8[height, width, 3], of any size.
-        seen: the agent's last H frames, the newest last: images uint8[H, 84, 84], or vectors float32[H, D], drawn as a bar per component.
+        seen: the agent's last H frames, the newest last: images uint8[H, 84, 84], or vectors float32[H, D], drawn as a bar per component
+            or, where these are too many, as a pixel.
         q_values: float32[A].
         action: the index of the chosen one; None: the episode is over, nothing is seen or chosen any more.
         names: of the A actions; spaces break lines.
@@ -131,6 +133,8 @@ def _resize(image, box):
 def _see(image, draw, box, frame, full):
     """Draw an image, or a vector as bars from the middle to the side, a full one at `full`; what is zero throughout is black."""
     left, top, right, bottom = box
+    if frame.ndim == 1 and len(frame) > MAX_BARS:
+        frame = _as_square(frame, full)
     if frame.ndim == 2:
         image.paste(Image.fromarray(_resize(frame, box)), (left, top))
         return
@@ -148,6 +152,13 @@ def _see(image, draw, box, frame, full):
         if labelled:
             draw.text((left + 14, y), f"[{i}]", MUTED, _font(20), "lm")
             draw.text((right - 12, y), f"{value:.2f}", TEXT, _font(20), "rm")
+
+
+def _as_square(vector, full):
+    """Return a vector float[D] as uint8[S, S], row by row: white where the size of a component is that of `full`, black at zero."""
+    side = math.ceil(math.sqrt(len(vector)))
+    shades = 255 * np.abs(vector) / np.where(full, full, 1)
+    return np.pad(shades.clip(0, 255), (0, side**2 - len(vector))).reshape(side, side).astype(np.uint8)
 
 
 def _chart(draw, q_values, action, names, q_range):

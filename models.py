@@ -3,6 +3,7 @@
 import collections
 import functools
 
+import h5py
 import keras
 from keras import layers, ops
 
@@ -29,6 +30,11 @@ nature_torso = functools.partial(torso, convolutions=[  # Mnih et al. 2015
 torso_2013 = functools.partial(torso, convolutions=[  # Mnih et al. 2013
     (16, 8, 4),  # [B*T, 20, 20, 16]
     (32, 4, 2)])  # [B*T, 9, 9, 32], 2592 features
+
+
+def no_torso(dtype):
+    """Return what lays the features of H frames [B*T, H, D] side by side, [B*T, H*D]: a frozen torso has seen the frames."""
+    return layers.Flatten(dtype=dtype, name="torso")
 
 
 class DenseCore(layers.Dense):
@@ -143,13 +149,15 @@ class QNetwork(keras.Model):
         history: H, frames per observation.
         units: of the core.
         precision: `float32` or `mixed_bfloat16`; Q-values are float32 with either.
+        features: whether frames are features of a frozen torso, which go straight into the core.
     """
 
-    def __init__(self, name, frame_shape, num_actions, history, units, precision="float32"):
+    def __init__(self, name, frame_shape, num_actions, history, units, precision="float32", features=False):
         super().__init__(name=name.lower())
         network = NETWORKS[name]
         self.frame_shape, self.history = tuple(frame_shape), history
-        self.torso, self.core = network.torso(frame_shape, precision), network.core(units, precision)
+        self.torso = no_torso(precision) if features else network.torso(frame_shape, precision)
+        self.core = network.core(units, precision)
         self.head = layers.Dense(num_actions, dtype="float32", name="head")
         self.frame_dtype = "uint8" if len(frame_shape) == 2 else "float32"
         self(ops.zeros((1, history, *frame_shape), self.frame_dtype), self.initial_state(1))
@@ -174,8 +182,26 @@ class QNetwork(keras.Model):
         """Return the state that `call` would, without Q-values; free for a core without memory."""
         return self._core(frames, state, frames.shape[1] - self.history + 1)[1] if state else []
 
+    def load_torso(self, path):
+        """Read the torso, and nothing else, from what `save_weights` wrote of a network.
+
+        Raises:
+            ValueError: that one does not fit; the kernels of both are named.
+        """
+        own, saved = [tuple(weight.shape) for weight in self.torso.weights if len(weight.shape) > 1], {}
+        with h5py.File(path) as file:  # Of what does not fit, Keras says that it received nothing.
+            file.visititems(lambda name, item: saved.update({name: getattr(item, "shape", ())}))
+        saved = [shape for name, shape in saved.items() if name.split("/")[0] not in ("core", "head") and len(shape) > 1]
+        if saved != own:
+            raise ValueError(f"{path} holds {_describe(saved)}; expected {_describe(own)}")
+        self.load_weights(path, objects_to_skip=[self.core, self.head])
+
     def _core(self, frames, state, num_steps):
         stacks = ops.stack([frames[:, h:h + num_steps] for h in range(self.history)], axis=2)  # [B, T, H, ...]
         # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is unknown to a traced graph.
         features = self.torso(ops.reshape(stacks, (-1, *stacks.shape[2:])))
         return self.core(features, state, num_steps=num_steps)
+
+
+def _describe(kernels):
+    return f"a torso of {', '.join('x'.join(map(str, kernel)) for kernel in kernels)}" if kernels else "no torso"

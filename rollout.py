@@ -4,6 +4,7 @@ import agent as agents
 import backends
 import numpy as np
 
+import screens
 import wrappers
 
 # An emulator's state is its seed and the actions since. All environments start anew, with seeds of their own, every so many vector
@@ -12,34 +13,34 @@ RESEED_PERIOD = 31_250
 TRAINING, EVALUATION, EXPLORATION, REPLAY = 1, 2, 3, 4  # streams of random numbers within a run's seed
 
 
-def make_envs(settings, num_envs, **options):
-    """Build `num_envs` environments from the settings of config.json; `options` of wrappers.make_envs win."""
+def make_envs(settings, num_envs, torso=None, **options):
+    """Build `num_envs` environments from the settings of config.json; `options` of wrappers.make_envs win.
+
+    Args:
+        torso: what features.load returned for these settings; None where they have no `features`.
+    """
+    assert (torso is None) == (settings.get("features") is None)  # The settings of older runs do not have it.
     names = "env frame_skip max_episode_frames flicker sticky full_actions noops".split()
     given = {name: settings[name] for name in names if settings[name] is not None} | options
-    return wrappers.make_envs(num_envs=num_envs, num_threads=backends.num_threads(), **given)
+    if torso:
+        given["screen"] = torso.screen
+    envs = wrappers.make_envs(num_envs=num_envs, num_threads=backends.num_threads(), **given)
+    if torso and envs.frame_shape != torso.screen:
+        raise ValueError(f"--features={settings['features']} does not apply to --env={settings['env']}, whose frames are vectors of "
+                         f"{envs.frame_shape[0]} numbers; expected an environment with a screen")
+    return screens.Features(envs, torso) if torso else envs
 
 
 def make_agent(settings, envs):
     """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
     names = "network history units precision optimizer learning_rate clip_norm loss seed".split()
-    return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names), **{name: settings[name] for name in names})
+    return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names), features=bool(settings.get("features")),
+                        **{name: settings[name] for name in names})
 
 
 def derive_seeds(*key, size):
     """Return int64[size] in [0, 2**31), a function of the integers of `key`."""
     return (np.random.SeedSequence(key).generate_state(size) >> 1).astype(np.int64)
-
-
-def push_frame(frames, frame, first):
-    """Return the last H frames [N, H, ...] with `frame` [N, ...] as the newest; what came before a first frame is zero.
-
-    ```
-    frames   f1 f2 f3 f4      push f5: f2 f3 f4 f5      push f6, first: 0 0 0 f6
-    ```
-    """
-    frames = np.concatenate([frames[:, 1:], frame[:, None]], axis=1)
-    frames[first, :-1] = 0
-    return frames
 
 
 def _blank(envs, history):
@@ -50,7 +51,7 @@ class Rollout:
     """N training environments, and all that acting in them needs.
 
     Args:
-        envs: wrappers.Flicker.
+        envs: screens.Flicker.
         agent: what acts.
         history: H.
         gamma: discount of a transition that does not terminate.
@@ -93,7 +94,7 @@ class Rollout:
         return self.envs.reset(seed=derive_seeds(self.seed, TRAINING, self.count, size=self.envs.num_envs))
 
     def _begin(self, first, frame, info):
-        self.frames, self.first = push_frame(self.frames, frame, first), first
+        self.frames, self.first = screens.push_frame(self.frames, frame, first), first
         self.lives, self.potential = np.asarray(info.get("lives", self.lives)), info.get("potential", self.potential)
         for total in (self.episode_return, self.training_reward, self.length):
             total[first] = 0
@@ -162,7 +163,7 @@ class Rollout:
         self.count = int(arrays["count"])
         _, info = self._reset()
         for actions in arrays["actions"]:
-            *_, info = self.envs.step(actions.astype(np.int64))
+            info = self.envs.advance(actions.astype(np.int64))
         self.potential = info.get("potential", self.potential)
         self.num_steps = len(arrays["actions"])
         self.actions[:self.num_steps] = arrays["actions"]
@@ -202,7 +203,7 @@ def evaluate(agent, envs, history, epsilon, seed, evaluation, watch=None, repeat
     frame, _ = envs.reset(seed=np.tile(derive_seeds(seed, EVALUATION, evaluation, size=N // repeats), repeats))
     frames, state, first = _blank(envs, history), agent.initial_state(N), np.ones(N, bool)
     while playing.any():
-        frames = push_frame(frames, frame, first)
+        frames = screens.push_frame(frames, frame, first)
         actions, next_state = agent.act(frames, state, first, epsilon, rng)
         if watch and playing[0]:
             watch(frames, state, first, actions, episode_return[0], length[0])

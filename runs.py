@@ -39,6 +39,7 @@ class Run:
     config.json                     settings, versions, git commit, command line
     train.csv learn.csv eval.csv    a row per episode, per 1,000 agent steps, per evaluation episode
     best.weights.h5                 of the best evaluation
+    torso.weights.h5 torso.json     a frozen torso, where there is one, and what it is of
     weights/000050.weights.h5       as they were after so many complete episodes, where they are kept
     checkpoints/ replay/            of checkpoints.Checkpoints
     lock                            held by the process that trains, and naming it
@@ -230,6 +231,11 @@ def met_limit(settings, agent_step, episodes):
     """Return which limit training has met, None before: `maxsteps`, or `maxepisodes`, which counts complete ones."""
     counts = dict(maxsteps=agent_step, maxepisodes=episodes)
     return next((name for name in LIMITS if settings.get(name) and counts[name] >= settings[name]), None)
+
+
+def has_checkpoint(directory):
+    """Whether a run has begun to be saved, whole or not."""
+    return any(pathlib.Path(directory).glob("checkpoints/[0-9]*"))
 
 
 def find_weights(directory, which):

@@ -56,10 +56,13 @@ def define_flags():
     integer("noops", None, "most no-ops at an ALE episode's start [agent steps without skip; default 30, Mnih et al. 2015]", 0, **env)
     integer("max_episode_frames", None, "until truncation, 0: no cap [frames; default 108000 on Atari, the id's own elsewhere]", 0, **env)
     real("flicker", 0.0, "probability that a frame is obscured [Hausknecht & Stone 2015 use 0.5]", 0, 1, **env)
+    string("features", None, "frames as vectors that a frozen torso makes of each screen once: resnet50:imagenet, resnet50:PATH of its "
+           "weights, or a run_dir, for the torso of that run [default none; Kalbag et al.: ResNet-18]", **env)
     choice("life_loss", None, ["none", "terminal", "penalty"],
            "what a lost life does: nothing, discount 0 (Mnih et al. 2015) or reward -1 (Hausknecht & Stone's code) [default none]", **env)
 
     integer("units", 512, "of the dense or LSTM core [units; Mnih et al. 2015]", 1, **learn)
+    string("init_from", None, "a run_dir: begin with the torso of that run's best weights, and train it on [default none]", **learn)
     integer("bufflen", 400_000, "replay [timesteps; Hausknecht & Stone 2015]", 1, **learn)
     integer("unroll", None, "transitions per window [agent steps; default 1 for DQN; 10 for DRQN, Hausknecht & Stone 2015]", 1, **learn)
     choice("sample", None, ["timestep", "episode", "sequential"],
@@ -140,6 +143,9 @@ def _check(settings):
         if settings["learning_starts"] > settings[limit] - (limit == "maxsteps"):
             raise ValueError(f"--learning_starts={settings['learning_starts']} agent steps leaves no update: expected fewer than "
                              f"--maxsteps={settings['maxsteps']}, and at most --bufflen={settings['bufflen']}")
+    if settings["features"] and settings["init_from"]:
+        raise ValueError(f"--features={settings['features']} leaves the network without a torso that --init_from={settings['init_from']} "
+                         "could begin with; expected one of them")
     if settings["learning_rate"] <= 0:
         raise ValueError(f"--learning_rate={settings['learning_rate']} was given; expected a positive number")
     schedules.epsilon(**{name: settings[name] for name in ("epsilon_begin", "epsilon_end", "epsilon_decay", "epsilonStep")})

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 import backends
+import features
 import job
 import replay
 import rollout
@@ -23,7 +24,8 @@ class Trainer:
 
     def __init__(self, config):
         self.settings = s = config["settings"]
-        self.envs = rollout.make_envs(s, s["num_envs"])
+        torso = features.load(s["features"], config["run_dir"])
+        self.envs = rollout.make_envs(s, s["num_envs"], torso)
         shape = self.envs.frame_shape, self.envs.frame_dtype
         needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape), job.available_memory()
         if needed > free:
@@ -32,8 +34,10 @@ class Trainer:
         self.replay = replay.Replay(s["bufflen"], s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
                                     (s["seed"], rollout.REPLAY), self.envs.metadata.get("length_reward", 0.0))
         self.agent = rollout.make_agent(s, self.envs)
+        if s["init_from"] and not runs.has_checkpoint(config["run_dir"]):  # A checkpoint holds what has become of it.
+            features.transfer(s["init_from"], self.agent)
         self.rollout = rollout.Rollout(self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"])
-        self.eval_envs = rollout.make_envs(s, s["eval_episodes"])
+        self.eval_envs = rollout.make_envs(s, s["eval_episodes"], torso)
         self.epsilon = schedules.epsilon(s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
         self.learning_rate = schedules.learning_rate(s["learning_rate"], s["lr_schedule"])
         self.rng = np.random.default_rng((s["seed"], rollout.EXPLORATION))  # of exploration
@@ -43,6 +47,8 @@ class Trainer:
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()  # since the last row of learn.csv
         self.clock = job.Clock(self.phases)
         self.run = runs.Run(config["run_dir"], s, config["resume"], config["command"])
+        if torso:
+            torso.keep(self.run)
         self.max_hours = config["max_hours"]
         if self.run.checkpoints.state:
             self._restore()

@@ -1,4 +1,4 @@
-"""Environments: one factory for Atari and every other Gymnasium id, with flickering screens (Hausknecht & Stone 2015, section 5)."""
+"""Environments: one factory for Atari and every other Gymnasium id."""
 
 import copy
 import difflib
@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 import crafted
 import pomdps
+import screens
 import slimevolley
 import twins
 
@@ -64,7 +65,7 @@ def describe(env):
 
 
 def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0, render_mode=None,
-              num_threads=1):
+              num_threads=1, screen=(84, 84)):
     """Build `num_envs` environments that step together, as one `Flicker` over a Gymnasium vector environment.
 
     Args:
@@ -78,6 +79,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         noops: most no-ops at an ALE episode's start.
         render_mode: `rgb_array` or `human`: the first environment is a `twins.Mirror`'s.
         num_threads: most threads for ALE.
+        screen: shape of what images become: gray (height, width), or RGB (height, width, 3).
 
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
@@ -89,6 +91,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         rom = spec.kwargs["game"]
         envs = AtariVectorEnv(  # Screens pixel-identical to gymnasium.wrappers.AtariPreprocessing; its clipping, lives and FIRE stay off.
             rom, num_envs, num_threads=min(num_envs, num_threads), stack_num=1, reward_clipping=False,
+            img_height=screen[0], img_width=screen[1], grayscale=len(screen) == 2,
             use_fire_reset=False, episodic_life=False, life_loss_info=False, autoreset_mode=AutoresetMode.NEXT_STEP,
             max_num_frames_per_episode=max_episode_frames or NO_CAP, repeat_action_probability=sticky,
             full_action_space=full_actions, frameskip=frame_skip, noop_max=noops)
@@ -97,7 +100,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         envs = variant(envs, names) if variant else envs
     else:
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps, below any skip.
-        wrap = lambda e: _as_frames(_skip(e, frame_skip), env)
+        wrap = lambda e: _as_frames(_skip(e, frame_skip), env, screen)
         try:
             envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync",
                                       vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP), wrappers=[wrap])
@@ -107,69 +110,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise ValueError(f"--env={env} needs a package that is not installed: {_sentence(error)}") from error
         names = envs.metadata.get("action_names") or [str(i) for i in range(envs.single_action_space.n)]
-    return Flicker(twins.Mirror(envs, twin) if twin else envs, flicker, names, is_atari=_is_atari(spec))
-
-
-class Flicker(gymnasium.vector.VectorWrapper):
-    """Frames of N environments, each zeroed whole with probability `flicker`, a float or float[N]: reset rows too.
-
-    ```
-    screens   s0 s1 s2 s3 s4        a fresh draw per environment and row
-    frames    s0  0 s2  0  0        what the agent sees is what replay stores
-    ```
-    Everything that follows a seeded `reset` is a function of its seeds and of the actions since: emulators and flicker alike.
-
-    Attributes:
-        frame_shape: (84, 84) for images, (D,) for vectors.
-        action_names: one per action.
-        unobscured: the last frames before flicker, uint8[N, 84, 84] or float32[N, D].
-        is_atari: whether ALE is underneath: rewards are clipped in training, lives are known.
-    """
-
-    def __init__(self, envs, flicker, action_names, is_atari):
-        super().__init__(envs)
-        assert envs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP, "replay relies on one reset row after each end"
-        self.flicker, self.action_names, self.is_atari = flicker, action_names, is_atari
-        # ALE stacks along the first axis of an observation, and we ask for a stack of one.
-        self.frame_shape = envs.single_observation_space.shape[1:] if is_atari else envs.single_observation_space.shape
-        self.frame_dtype = envs.single_observation_space.dtype
-
-    def reset(self, *, seed, options=None):
-        """Reset every environment with its own seed, and the flicker with all of them.
-
-        Args:
-            seed: int64[N] in [0, 2**31).
-
-        Returns:
-            frames uint8[N, 84, 84] or float32[N, D], info.
-        """
-        self._rng = np.random.default_rng(seed)
-        observations, info = self.env.reset(seed=np.asarray(seed) if self.is_atari else [int(s) for s in seed], options=options)
-        return self._obscure(observations), info
-
-    def step(self, actions):
-        return self._seen(*self.env.step(np.asarray(actions)))
-
-    def step_async(self, actions):
-        """Begin a step: ALE's threads emulate until `step_wait`, so that learning can go on beside them. Others step in `step_wait`."""
-        self._actions = np.asarray(actions)
-        if self.is_atari:
-            self.env.send(self._actions)
-
-    def step_wait(self):
-        """Return what `step` returns."""
-        return self._seen(*(self.env.recv() if self.is_atari else self.env.step(self._actions)))
-
-    def _seen(self, observations, *others):
-        return self._obscure(observations), *others
-
-    def _obscure(self, observations):
-        self.unobscured = observations[:, 0] if self.is_atari else observations
-        if not np.any(self.flicker):
-            return self.unobscured
-        frames = self.unobscured.copy()
-        frames[self._rng.random(len(frames)) < self.flicker] = 0  # For vectors such as CartPole's, zero is also a legal observation.
-        return frames
+    return screens.Flicker(twins.Mirror(envs, twin) if twin else envs, flicker, names, is_atari=_is_atari(spec))
 
 
 class FrameSkip(gymnasium.Wrapper):
@@ -193,8 +134,8 @@ def _skip(env, frame_skip):
     return FrameSkip(env, frame_skip) if frame_skip > 1 else env
 
 
-def _as_frames(env, name):
-    """Turn images of any size and colour into uint8[84, 84], other boxes into float32[D]; refuse what a Q-network cannot take."""
+def _as_frames(env, name, screen):
+    """Turn images of any size and colour into uint8[*screen], other boxes into float32[D]; refuse what a Q-network cannot take."""
     actions, box = env.action_space, env.observation_space
     if not isinstance(actions, spaces.Discrete):
         raise ValueError(f"--env={name} has the action space {_sentence(actions)}; Q-learning here expects Discrete actions")
@@ -205,19 +146,22 @@ def _as_frames(env, name):
     if box.dtype == np.uint8 and len(box.shape) in (2, 3):
         if len(box.shape) == 3 and box.shape[-1] not in (1, 3, 4) and box.shape[0] not in (1, 3):
             raise ValueError(f"--env={name} has images of shape {box.shape}; expected 1, 3 or 4 channels, last, or 1 or 3 first")
-        return gymnasium.wrappers.TransformObservation(env, _gray84, spaces.Box(0, 255, (84, 84), np.uint8))
+        return gymnasium.wrappers.TransformObservation(
+            env, lambda o: _as_screen(o, screen), spaces.Box(0, 255, screen, np.uint8))
     size = int(np.prod(box.shape))
     return gymnasium.wrappers.TransformObservation(
         env, lambda o: np.asarray(o, np.float32).reshape(size), spaces.Box(-np.inf, np.inf, (size,), np.float32))
 
 
-def _gray84(image):
-    """uint8 image [height, width], [height, width, 1, 3 or 4] or [1 or 3, height, width] -> uint8[84, 84]."""
+def _as_screen(image, screen):
+    """uint8 image [height, width], [height, width, 1, 3 or 4] or [1 or 3, height, width] -> uint8 of the shape `screen`, gray or RGB."""
     if image.ndim == 3 and image.shape[-1] not in (1, 3, 4) and image.shape[0] in (1, 3):
         image = np.moveaxis(image, 0, -1)
     if image.ndim == 3:
-        image = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY) if image.shape[-1] >= 3 else image[..., 0]
-    return cv2.resize(np.ascontiguousarray(image), (84, 84), interpolation=cv2.INTER_AREA)
+        image = np.ascontiguousarray(image[..., :3]) if image.shape[-1] >= 3 else image[..., 0]
+    if image.ndim != len(screen):
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY if image.ndim == 3 else cv2.COLOR_GRAY2RGB)
+    return cv2.resize(np.ascontiguousarray(image), screen[1::-1], interpolation=cv2.INTER_AREA)
 
 
 def _is_atari(spec):

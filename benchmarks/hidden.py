@@ -96,7 +96,7 @@ class Recorder:
     Args:
         agent: what acts.
         untrained: advances its state over the same frames.
-        envs: wrappers.Flicker.
+        envs: screens.Flicker.
         read: returns the hidden variables [N, ...] of the newest frames.
     """
 
@@ -110,8 +110,7 @@ class Recorder:
         half = len(state) // 2
         actions, own = self.agent.act(frames, state[:half], first, epsilon, rng)
         _, other = self.untrained.q_values(frames, state[half:], first)
-        obscured = (frames[:, -1] != self.envs.unobscured).reshape(len(first), -1).any(axis=1)
-        self._rows.append(dict(episode=np.arange(len(first)), frame=frames[:, -1], obscured=obscured, hidden=self.read(),
+        self._rows.append(dict(episode=np.arange(len(first)), frame=frames[:, -1], obscured=self.envs.obscured, hidden=self.read(),
                                state=np.hstack([np.asarray(s) for s in own]), untrained=np.hstack([np.asarray(s) for s in other])))
         return actions, [*own, *other]
 
@@ -137,7 +136,8 @@ def record(directory, episodes):
     if not agent.initial_state(1):
         raise ValueError(f"{directory} is a run of {settings['network']}, which has no state to probe; expected one of DRQN")
     if envs.is_atari and "pong" in settings["env"].lower():
-        envs.env = hidden = Pong(envs.env, settings["sticky"])
+        flicker = envs.env if envs.torso else envs
+        flicker.env = hidden = Pong(flicker.env, settings["sticky"])
     elif not envs.is_atari and isinstance(envs.unwrapped.envs[0].unwrapped, CartPoleEnv):
         hidden = CartPole(envs)
     else:

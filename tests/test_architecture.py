@@ -7,18 +7,20 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
-GROUND = {"replay", "wrappers", "twins", "crafted", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends",
+GROUND = {"replay", "wrappers", "screens", "twins", "crafted", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends",
           "schedules"}
 MAY_IMPORT = {
-    **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "film", "agent"} | GROUND for name in SCRIPTS},
+    **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "film", "agent", "features"} | GROUND
+       for name in SCRIPTS},
     **{name: {"curves", "scores", "stats"} | GROUND for name in ("sweeps", "tables")},
     "scores": {"stats"} | GROUND,
     "curves": {"stats"} | GROUND,
-    "trainer": {"rollout", "agent"} | GROUND,
+    "trainer": {"rollout", "agent", "features"} | GROUND,
     **{name: {"agent"} | GROUND for name in ("rollout", "stats", "film")},
     "agent": {"backends", "models"},
+    "features": {"backends", "models", "runs", "checkpoints"},
     **{name: set() for name in GROUND},
-    "wrappers": {"twins", "crafted", "pomdps", "slimevolley"},
+    "wrappers": {"screens", "twins", "crafted", "pomdps", "slimevolley"},
     "runs": {"checkpoints"},  # a run's directory holds its checkpoints
 }
 FILES = sorted(path.stem for path in ROOT.glob("*.py"))

@@ -288,3 +288,13 @@ def test_no_layer_is_time_distributed(name, frame_shape):
     kinds = {type(layer).__name__ for layer in make_network(name, frame_shape)._flatten_layers()}
     assert "Dense" in kinds
     assert "TimeDistributed" not in kinds
+
+
+@CORES
+def test_features_of_a_frozen_torso_go_straight_into_the_core(name):
+    """The stacked features, oldest first, reach the core as they are: no layer with weights comes before it."""
+    network = models.QNetwork(name, (3,), A, history=2, units=UNITS, features=True)
+    assert network.torso.weights == [] and 2 * 3 in [weight.shape[0] for weight in network.core.weights]
+    frames = make_frames((3,), 1, 2)
+    features = ops.convert_to_numpy(network.torso(frames))
+    np.testing.assert_array_equal(features, [[*frames[0, 0], *frames[0, 1]]])

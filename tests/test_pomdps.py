@@ -217,7 +217,7 @@ def test_a_frame_of_cartpole_tells_position_and_angle_but_no_velocity():
 
     def frame(*state):
         cartpole.state = np.array(state)
-        return wrappers._gray84(cartpole.render())
+        return wrappers._as_screen(cartpole.render(), (84, 84))
     middle = frame(0, 0, 0, 0)
     columns = np.flatnonzero((middle < 200).any(axis=0))  # of pole and cart on white
     assert middle.shape == (84, 84) and middle.max() == 255 and 4 <= len(columns) <= 10 and 40 <= columns.mean() <= 43

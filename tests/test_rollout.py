@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import rollout
+import screens
 import wrappers
 
 GAMMA = 0.9
@@ -92,9 +93,9 @@ def test_a_time_limit_keeps_gamma_and_the_final_observation():
 @pytest.mark.parametrize("build", [make, lambda: make_atari("Breakout"), lambda: make_atari("AssaultCrafted-v0")])
 def test_something_else_can_go_on_while_environments_step(build, monkeypatch):
     alone, beside, order = build(), build(), []
-    step_async, step_wait = wrappers.Flicker.step_async, wrappers.Flicker.step_wait
-    monkeypatch.setattr(wrappers.Flicker, "step_async", lambda self, actions: order.append("sent") or step_async(self, actions))
-    monkeypatch.setattr(wrappers.Flicker, "step_wait", lambda self: order.append("received") or step_wait(self))
+    step_async, step_wait = screens.Flicker.step_async, screens.Flicker.step_wait
+    monkeypatch.setattr(screens.Flicker, "step_async", lambda self, actions: order.append("sent") or step_async(self, actions))
+    monkeypatch.setattr(screens.Flicker, "step_wait", lambda self: order.append("received") or step_wait(self))
     for stepper in (alone, beside):
         stepper.reseed()
     for _ in range(20):
@@ -126,9 +127,9 @@ def test_episodes_report_raw_returns_lengths_and_their_environment():
 
 def test_the_tape_of_push_frame():
     frames = np.array([[1, 2, 3, 4], [1, 2, 3, 4]])[..., None]
-    frames = rollout.push_frame(frames, np.array([[5], [5]]), np.array([False, False]))
+    frames = screens.push_frame(frames, np.array([[5], [5]]), np.array([False, False]))
     assert frames[..., 0].tolist() == [[2, 3, 4, 5], [2, 3, 4, 5]]
-    frames = rollout.push_frame(frames, np.array([[6], [6]]), np.array([True, False]))
+    frames = screens.push_frame(frames, np.array([[6], [6]]), np.array([True, False]))
     assert frames[..., 0].tolist() == [[0, 0, 0, 6], [3, 4, 5, 6]]
 
 

@@ -144,7 +144,7 @@ def test_updates_are_owed_by_agent_steps_without_a_burst(whole):
         assert int(row["updates"]) == max(0, (int(row["agent_step"]) - LEARNING_STARTS) // UPDATE_PERIOD)
 
 
-def test_several_updates_aadvance_where_they_are_owed(tmp_path, monkeypatch):
+def test_several_updates_a_vector_step_where_they_are_owed(tmp_path, monkeypatch):
     updates = []
     learn = dict(loss=0.1, mean_q=0.0, gradient_norm=0.0)
     monkeypatch.setattr(agent.Agent, "learn", lambda self, window: updates.append(0) or learn)
@@ -160,7 +160,7 @@ def test_an_agent_step_is_a_row_that_is_no_reset(whole):
     assert run.agent_step == counted + run.rollout.length[~run.rollout.last].sum()
 
 
-def test_periods_fire_once_at_the_firstadvance_at_or_past_them(whole):
+def test_periods_fire_once_at_the_first_vector_step_at_or_past_them(whole):
     steps = (~whole["first"]).sum(axis=1).cumsum()  # Agent steps after each vector step.
     past = lambda period: [int(steps[steps >= k][0]) for k in range(period, steps[-1] + 1, period)]
     assert [int(steps[rows - 1]) for rows in whole["syncs"]] == past(50)

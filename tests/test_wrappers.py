@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+import screens
 import wrappers
 
 PONG_SHA256 = "5c2e7969bc278738329084cf012eee85929e7b138cb5d6b072aa97d02c0790a9"
@@ -267,7 +268,7 @@ def test_reset_rows_have_no_reward_and_no_flags_and_ignore_the_action(env, setti
 def test_another_autoreset_mode_is_refused(mode):
     envs = gymnasium.make_vec("CartPole-v1", 2, vectorization_mode="sync", vector_kwargs=dict(autoreset_mode=mode))
     with pytest.raises(AssertionError, match="one reset row after each end"):
-        wrappers.Flicker(envs, 0.0, ["left", "right"], is_atari=False)
+        screens.Flicker(envs, 0.0, ["left", "right"], is_atari=False)
 
 
 # Spaces
@@ -285,8 +286,8 @@ def test_images_of_any_size_and_colour_become_gray(shape):
 @pytest.mark.parametrize("colour, gray", [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((255, 255, 255), 255)])
 def test_colours_weigh_as_the_eye_sees_them(colour, gray):  # .299 R + .587 G + .114 B
     image = np.full((40, 60, 3), colour, np.uint8)
-    assert (wrappers._gray84(image) == gray).all()
-    assert (wrappers._gray84(np.moveaxis(image, -1, 0)) == gray).all()
+    assert (wrappers._as_screen(image, (84, 84)) == gray).all()
+    assert (wrappers._as_screen(np.moveaxis(image, -1, 0), (84, 84)) == gray).all()
 
 
 @pytest.mark.parametrize("image", [
@@ -296,7 +297,7 @@ def test_rows_stay_rows_and_columns_stay_columns(image):
     rows[:84, :21] = 200  # The upper half of the left quarter.
     expected = np.zeros((84, 84), np.uint8)
     expected[:42, :21] = 200
-    np.testing.assert_array_equal(wrappers._gray84(image), expected)
+    np.testing.assert_array_equal(wrappers._as_screen(image, (84, 84)), expected)
 
 
 def test_vectors_stay_what_they_are():
