@@ -84,7 +84,7 @@ class PinsDown(_Variant):
     def __init__(self, envs, action_names):
         super().__init__(envs, action_names)
         if envs.single_observation_space.shape[1:] != (84, 84):
-            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of a run of this suite, or "
+            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of a run, or "
                              "--env=Bowling")
 
     def _tell(self, first, actions, screens):
