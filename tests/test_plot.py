@@ -297,7 +297,7 @@ def test_bad_flags(tmp_path, capsys):
     assert "colour" in fails(capsys, tmp_path, "--colour=red")
     assert "cannot be written" in fails(capsys, tmp_path, f"--out={tmp_path}/file/curves")
     assert "is a directory" in fails(capsys, tmp_path, f"--out={tmp_path}")
-    assert "asks for .pdf" in fails(capsys, tmp_path, f"--out={tmp_path}/curves.pdf")
+    assert "asks for .eps" in fails(capsys, tmp_path, f"--out={tmp_path}/curves.eps")
     assert not list(tmp_path.glob("*.png"))
 
 
