@@ -9,6 +9,7 @@ in a run's directory are put into the page, each up to 3 MB.
 
 import base64
 import collections
+import contextlib
 import pathlib
 import shlex
 import sys
@@ -34,8 +35,7 @@ ROOT = pathlib.Path(__file__).parent
 KINDS = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}
 LARGEST, TOGETHER = 3 * 2**20, 60 * 2**20  # bytes of a film, of all of them
 PHASES = ("learn", "act", "environment", "sample")
-PUBLISHED = {"standard": "table 1 of Hausknecht & Stone 2015", "flicker": "table 3 of Hausknecht & Stone 2015",
-             "placement": "the appendix of Hausknecht & Stone 2015"}
+PUBLISHED = {"standard": "table 1", "flicker": "table 3", "placement": "appendix"}  # of Hausknecht & Stone 2015
 
 
 def define_flags():
@@ -58,6 +58,7 @@ def describe_experiments(everything, own, random_play):
     """
     usual = {name: collections.Counter(str(run.settings.get(name)) for run in everything).most_common(1)[0][0]
              for name in scores.differing(everything)}
+    steps = {run.directory: last_step(run.directory) for run in everything}
     experiments = []
     for number, ((env, flicker, label), inside) in enumerate(tables.group(everything), 1):
         settings = inside[0].settings
@@ -69,12 +70,12 @@ def describe_experiments(everything, own, random_play):
             settings=[show_setting(settings, name, usual) for name in settings if name not in stats.SAME_LINE],
             differing=[one for name in usual if name not in scores.CELL and (one := show_setting(settings, name, usual))["mark"]],
             seeds=len({run.settings["seed"] for run in inside}), speed=measure_speed(inside), commands=list_commands(inside, own),
-            steps=tables.steps(*(int(end([last_step(run.directory) for run in inside])) for end in (min, max))),
-            unfinished=sum(stats.is_unfinished(run.directory, run.settings, last_step(run.directory)) for run in inside),
+            steps=tables.steps(*(int(end(steps[run.directory] for run in inside)) for end in (min, max))),
+            unfinished=any(stats.is_unfinished(run.directory, run.settings, run.x[-1] if len(run.x) else 0) for run in inside),
             best=over_seeds([mean for _, mean in filter(None, best)]), last=over_seeds([run.y[-1] for run in inside if len(run.y)]),
             fresh=tables.NONE if fresh["mean"] is None else tables.spread(fresh["mean"], fresh["std"]),
-            random=tables.NONE if level is None else tables.number(level), about=describe_code(inside),
-            runs=[dict(directory=str(run.directory), seed=run.settings["seed"], steps=f"{last_step(run.directory):,.0f}",
+            random=tables.NONE if level is None else tables.number(level),
+            runs=[dict(directory=str(run.directory), seed=run.settings["seed"], steps=f"{steps[run.directory]:,.0f}",
                        best=f"{tables.number(chosen[1])} at {chosen[0]:,.0f}" if chosen else tables.NONE,
                        last=tables.number(run.y[-1]) if len(run.y) else tables.NONE,
                        fresh=next((f"{tables.number(score.returns.mean())} ({len(score.returns)} episodes)" for score in own
@@ -112,28 +113,23 @@ def measure_speed(inside):
             **{f"{phase} %": f"{percent:.0f}" for phase, percent in share.items()}}
 
 
-def describe_code(inside):
-    """Return a sentence on the code that trained these runs."""
-    configs = [runs.read_config(run.directory) for run in inside]
-    commits = sorted({config.get("git_commit", "unknown") for config in configs})
-    versions = sorted({f"{name} {version}" for config in configs for name, version in config.get("versions", {}).items()})
-    return f"Trained by the code of commit {', '.join(commits)}" + f" ({', '.join(versions)})" * bool(versions) + "."
-
-
 def list_commands(inside, own):
-    """Return the commands that make these runs, their scores, sweeps and figure again."""
-    train, evaluate, join = [], [], lambda *parts: shlex.join(["python", *map(str, parts)])
+    """Return the commands that make these runs, their scores, sweeps and figure again, after a comment on the code that they were of."""
+    codes, train, evaluate, join = {}, [], [], lambda *parts: shlex.join(["python", *map(str, parts)])
     for run in inside:
-        command = runs.read_config(run.directory).get("command")
+        config = runs.read_config(run.directory)
+        versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())
+        codes[f"# commit {config.get('git_commit', 'unknown')}; {versions or 'versions unknown'}"] = None
         backend = "" if run.settings.get("backend", "tensorflow") == "tensorflow" else f"KERAS_BACKEND={run.settings['backend']} "
-        train.append(backend + join(*command) if command else f"# {run.directory}/config.json names no command")
+        unknown = f"# {run.directory}/config.json names no command"
+        train.append(backend + join(*config["command"]) if config.get("command") else unknown)
         evaluate += [join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(score.returns)}")
                      for score in own if score.directory == run.directory]
         if (run.directory / "observability.csv").exists():
             of_agent, of_random, _ = sweeps.read_returns(run.directory / "observability.csv", sweeps.trained_probability(run.settings))
             evaluate.append(join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(of_random)}",
                                  f"--observation_probabilities={','.join(f'{p:g}' for p in of_agent)}"))
-    return "\n".join([*train, *evaluate, join("plot.py", *(run.directory for run in inside))])
+    return "\n".join([*codes, *train, *evaluate, join("plot.py", *(run.directory for run in inside))])
 
 
 # Figures
@@ -239,46 +235,35 @@ def embed(everything):
 
 
 def make_page(found, others, command):
-    """Return the page of runs {directory: settings} as text."""
-    stages = tqdm(total=5, desc="report.py", bar_format="{desc} {bar:20} {elapsed}", leave=False, disable=None)  # None: in no file
-    everything = []
-    for directory, settings in found.items():
-        rows = stats.read_evaluations(directory, settings)
-        everything.append(stats.Curve(directory, settings, rows["agent_step"], rows["episode_return"]))
-    own, notes = scores.find_scores(found)
-    random_play = scores.read_random_play(found)
-    stages.update()
+    """Return the page of runs {directory: settings} as text, and how many experiments they are."""
+    returns = {y: stats.read_curves(found, y=y) for y in curves.Y_LABELS}
+    drawn = returns["eval"][0]
+    none = [directory for directory, settings in found.items() if not len(stats.read_evaluations(directory, settings)["agent_step"])]
+    everything = [*drawn, *(stats.Curve(directory, found[directory], np.empty(0), np.empty(0)) for directory in none)]
+    (own, notes), (swept, of_sweeps), random_play = scores.find_scores(found), sweeps.read_sweeps(found), scores.read_random_play(found)
     experiments = describe_experiments(everything, own, random_play)
     names = curves.label_settings(everything, ["flicker"])
     styles = curves.style_lines(everything, names)
-    sections = []
-    stages.update()
-    for y, title in (("eval", "Evaluation"), ("train", "Training")):
-        drawn, more = stats.read_curves(found, y=y)
-        notes += more
-        sections.append((title, plot_curves(drawn, names, styles, y, random_play)))
-        stages.update()
-    swept, more = sweeps.read_sweeps(found)
-    notes += more if swept else []
+    figures = dict(evaluation=lambda: plot_curves(drawn, names, styles, "eval", random_play),
+                   training=lambda: plot_curves(returns["train"][0], names, styles, "train", random_play),
+                   generalization=lambda: plot_sweeps(swept, styles))
+    progress = tqdm(figures.items(), "report.py draws", leave=False, disable=None)  # None: a terminal only
+    figures = {name: make() for name, make in progress}
     shown = []
     for name, make in tables.TABLES.items() if own else ():
-        try:
-            shown.append((PUBLISHED.get(name), *make(own)))
-        except ValueError:
-            continue  # None of the runs has a cell in this table of the paper.
-    notes += [note for _, _, more in shown for note in more]
-    stages.update()
+        with contextlib.suppress(ValueError):  # None of the runs has a cell in this table of the paper.
+            table, more = make(own)
+            shown.append((PUBLISHED.get(name), table))
+            notes += more
+    notes = [*(f"left out: {other}" for other in others), *notes, *returns["train"][1], *(of_sweeps if swept else ())]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOT), autoescape=True, undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True)
-    page = environment.get_template("report.html.j2").render(
-        experiments=experiments, num_runs=len(found), sections=sections, sweeps=plot_sweeps(swept, styles),
-        styles={line: style_of(style) for line, (_, style) in styles.items()}, tables=[(source, table) for source, table, _ in shown],
-        legend={label: style_of(style) for label, style in styles.values()}, media=embed(everything), command=command,
-        speed=next((list(one["speed"]) for one in experiments if one["speed"]), []),
-        notes=list(dict.fromkeys([*(f"left out: {other}" for other in others), *notes])), plotly=Markup(get_plotlyjs()),
-        NONE=tables.NONE, UNFINISHED=tables.UNFINISHED)
-    stages.close()
-    return page, len(experiments)
+    return environment.get_template("report.html.j2").render(
+        experiments=experiments, num_runs=len(found), figures=figures, tables=shown, media=embed(everything), command=command,
+        styles={line: style_of(style) for line, (_, style) in styles.items()},
+        legend={label: style_of(style) for label, style in styles.values()},
+        speed=next((list(one["speed"]) for one in experiments if one["speed"]), []), notes=list(dict.fromkeys(notes)),
+        plotly=Markup(get_plotlyjs()), NONE=tables.NONE, UNFINISHED=tables.UNFINISHED), len(experiments)
 
 
 def main(arguments):
@@ -291,7 +276,7 @@ def main(arguments):
         paths = values(["report.py", *arguments])[1:] or ["runs"]
         folders = [path for path in paths if not pathlib.Path(path).is_file()]  # Logs and tables lie beside runs.
         out = pathlib.Path(values.out)
-        if not out.name or out.is_dir():
+        if out.is_dir():
             raise ValueError(f"--out={out} is a directory; expected the path of a page, such as {out / 'report.html'}")
         found, others = stats.find_runs(folders or paths)
         page, count = make_page(found, others, shlex.join(["python", "report.py", *(folders or paths), "-o", str(out)]))
