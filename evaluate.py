@@ -236,8 +236,7 @@ def evaluate(values):
         common = dict(flicker=envs.flicker, eval_seed=values.eval_seed)
         rows = lambda episodes, **own: [dict(common, **own, episode=i, **episode) for i, episode in enumerate(episodes)]
         if values.policy == "agent":
-            beside = play(settings, make_envs(settings, values), agent, 1.0, values.eval_seed)
-            print(describe("random", beside))
+            print(describe("random", beside := play(settings, make_envs(settings, values), agent, 1.0, values.eval_seed)))
             if not values.csv:
                 write_csv(directory / "episodes-random.csv", COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
         write_csv(aside, COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
@@ -283,8 +282,7 @@ def main(arguments):
         print(__doc__, values.module_help("evaluate"), sep="\n")
         return 0
     try:
-        rest = values(["evaluate.py", *arguments])[1:]
-        if rest:
+        if rest := values(["evaluate.py", *arguments])[1:]:
             raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
         check(values)
         (evaluate if values.observation_probabilities is None else sweep)(values)

@@ -151,7 +151,7 @@ def trace(x, y, label, style, kind, text=None, **more):
         x=np.asarray(x).tolist(), y=np.asarray(y).tolist(), name=text or label, mode="lines" if len(x) > 1 else "markers",
         line=dict(color=colours["light"], width=width, dash=colours["dash"] if kind != "seed" else "solid"),
         marker=dict(size=6 if kind == "mean" else 3), meta=dict(label=label, kind=kind, **colours),
-        **(dict(hoverinfo="skip") if kind == "band" else dict(hovertemplate="%{y:.4~g} at %{x:.4~s}")), **more)
+        **(dict(hoverinfo="skip") if kind == "band" else dict(hovertemplate="%{y:,.2f} at %{x}")), **more)
 
 
 def traces_of(own, label, style, tolerance=0):
@@ -173,7 +173,7 @@ def traces_of(own, label, style, tolerance=0):
 def plot(title, traces, x_title, y_title, **axis):
     """Return a figure for the page: its title, its words for those who do not see it, its JSON."""
     labels = list(dict.fromkeys(one.meta["label"] for one in traces))
-    figure = go.Figure(traces, dict(
+    figure = go.Figure(sorted(traces, key=lambda one: ("band", "seed", "other", "mean").index(one.meta["kind"])), dict(
         template="none", height=320, margin=dict(l=56, r=12, t=30, b=44), showlegend=False, hovermode="closest",
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font_size=12,
         xaxis=dict(title=dict(text=x_title, standoff=8), rangemode="tozero", zeroline=False, nticks=6, **axis),
@@ -212,8 +212,8 @@ def plot_sweeps(drawn, styles):
                 traces += traces_of(of_label, label, style)
             elif {sweep.settings["env"] for sweep in of_label} == envs:
                 traces.append(trace(*sweeps.mean_over_environments(of_label)[:2], label, style, "mean"))
-        y_title = "fraction of original score" + ", random play 0" * all("random" in sweep.formula for sweep in own)
-        plots.append(plot(title.replace("\n", ", "), traces, "probability that a screen is shown", y_title, tickformat=".1f"))
+        title = title.replace("\n", ", ") + ", random play being 0" * all("random" in sweep.formula for sweep in own)
+        plots.append(plot(title, traces, "probability that a screen is shown", "fraction of original score", tickformat=".1f"))
     return plots
 
 

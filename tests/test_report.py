@@ -114,6 +114,7 @@ def test_curves_are_those_of_the_statistics(tmp_path, make):
     evaluation, training = page.plots
     ((x, y),) = page.traces("mean").values()
     np.testing.assert_allclose((x, y), [(100, 200, 300), (20, (40 + 50 + 55) / 3, 80)])
+    assert list(page.traces("seed")) == [f"seed {seed}" for seed in range(5)]
     assert page.traces("seed")["seed 3"] == ([100, 200, 300], [1000, -1000, 100])
     assert page.traces("other") == {"random play 1.50": ([0, 300], [1.5, 1.5])}
     (band,) = [one for one in evaluation["data"] if one["meta"]["kind"] == "band"]

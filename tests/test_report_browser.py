@@ -14,17 +14,17 @@ from run_files import make_run
 
 pytestmark = pytest.mark.slow
 SWEEP = "policy,weights,observation_probability,episode,episode_return,length,epsilon,eval_seed"
-EVIL = "<img src=x onerror=window.broken=1>"
+EVIL = "DQN<img src=x onerror=window.broken=1>"
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Write a report of two networks with three seeds each on two environments, one of them with an evil name; return its address."""
+    """Write a report of two networks, one of them with an evil name, with three seeds each on two environments; return its address."""
     folder = tmp_path_factory.mktemp("report")
-    for env in ("Pong", EVIL):
-        for network in ("DRQN", "DQN"):
+    for env in ("Pong", "Breakout"):
+        for network in ("DRQN", EVIL):
             for seed in range(3):
-                run = make_run(folder / "runs" / f"{env == 'Pong'}-{network}-{seed}", [(100, (1, seed)), (200, (seed, 4))], env=env,
+                run = make_run(folder / "runs" / f"{env}-{network[:4]}-{seed}", [(100, (1, seed)), (200, (seed, 4))], env=env,
                                network=network, seed=seed, fresh=(seed, 4), random=(0, 1), episodes=[(99, 1, 0), (200, 2, 0)])
                 rows = [SWEEP, f"agent,best,0.5,0,{seed + 1},9,0.05,0", "agent,best,1.0,0,5,9,0.05,0", "random,random,1.0,0,2,9,1.0,0"]
                 (run / "observability.csv").write_text("\n".join(rows) + "\n")
@@ -73,7 +73,11 @@ def test_every_curve_is_drawn_and_nothing_is_asked_of_the_network(browser):
     asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"]
     assert urls and not [url for url in urls if not url.startswith(("file:", "data:", "blob:"))]
-    browser.execute_script("Plotly.Fx.hover(plots[1], [{curveNumber: 4, pointNumber: 1}])")
+    for plot, point, text in ((0, 1, "2.50 at 200"), (4, 0, "0.40 at 0.5")):  # the means of 2, 2.5, 3; of 1, 2, 3 of 5
+        browser.execute_script(f"""const isMean = one => one.meta.kind === "mean" && one.name.startsWith("DQN");
+            Plotly.Fx.hover(plots[{plot}], [{{curveNumber: plots[{plot}].data.findIndex(isMean), pointNumber: {point}}}])""")
+        told = browser.execute_script(f"return plots[{plot}].querySelector('.hoverlayer').textContent")
+        assert text in told, told
     assert browser.execute_script("return window.broken") is None
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
