@@ -203,7 +203,7 @@ def mean_random_play(curves, random_play):
 def tolerance_of(curves, x):
     """Return by how much, at most, evaluations of one count differ among the seeds of a line."""
     late = curves[0].settings["num_envs"] - 1
-    return {"agent_step": late, "frames": late * curves[0].settings["frame_skip"], "hours": 0}[x]
+    return {"agent_step": late, "frames": late * curves[0].settings["frame_skip"]}.get(x, 0)
 
 
 def mean_of(curves, tolerance=0):

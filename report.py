@@ -178,7 +178,7 @@ def plot(title, traces, x_title, y_title, **axis):
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font_size=12,
         xaxis=dict(title=dict(text=x_title, standoff=8), rangemode="tozero", zeroline=False, nticks=6, **axis),
         yaxis=dict(title=dict(text=y_title, standoff=8), zeroline=False, nticks=6)))
-    return dict(title=title, alt=f"{y_title} over {x_title}, {title}: {'; '.join(labels)}. The tables of this page hold the numbers.",
+    return dict(title=title, alt=f"{y_title} over {x_title}, {title}: {'; '.join(labels)}",
                 json=Markup(figure.to_json()))  # Plotly escapes all that would end a script.
 
 
