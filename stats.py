@@ -13,7 +13,6 @@ import runs
 SAME_LINE = ("seed", *runs.FREE)  # settings in which the runs of one line may differ
 TEXTS, NUMBERS = ("network", "env"), ("seed", "history", "flicker", "num_envs", "frame_skip", "maxsteps", "eval_period", "eval_episodes")
 AXES = {"agent_step": ("agent_step", 1), "frames": ("frames", 1), "hours": ("seconds", 3600)}  # -> column, its units in one of the axis
-UNKNOWN = ("loss", "mean_q", "gradient_norm")  # columns that are NaN before the first update
 BINS = 50  # of training episodes along the x axis
 RESAMPLES = 2000
 
@@ -209,7 +208,7 @@ def read_csv(path, columns):
         table = np.loadtxt(lines[1:], delimiter=",", ndmin=2, comments=None) if any(lines[1:]) else np.empty((0, len(columns)))
         if table.shape[1] != len(columns):
             raise ValueError(f"its rows have {table.shape[1]} values, expected {len(columns)}")
-        if not np.isfinite(table[:, [name not in UNKNOWN for name in columns]]).all() or (np.diff(table[:, 0]) < 0).any():
+        if not np.isfinite(table[:, [name not in runs.UNKNOWN for name in columns]]).all() or (np.diff(table[:, 0]) < 0).any():
             raise ValueError(f"a value is not finite, or {columns[0]} decreases")
     except ValueError as error:
         raise ValueError(f"{path} is damaged, or not of this suite: {str(error).split(';')[0].rstrip('.')}") from error
