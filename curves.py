@@ -19,13 +19,15 @@ import stats
 X_LABELS = {"agent_step": "agent steps", "frames": "emulator frames", "hours": "hours of training",
             "episodes": "complete training episodes"}
 Y_LABELS = {"eval": "evaluation return\n(raw reward)", "train": "training return\n(raw reward)"}
-COLOURS = {"DRQN": "#D55E00", "DQN": "#0072B2"}  # Okabe & Ito 2008: told apart by colour-blind readers
-MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # for other networks, in alphabetical order
+COLOURS = {"DRQN": "#D55E00", "DQN": "#0072B2", "DRQN_ReLU": "#CC79A7", "DRQN_after_dense": "#E69F00", "DRQN_after_dense_ReLU": "#009E73",
+           "DQN2013": "#56B4E9", "DRQN_RNN2": "#000000"}  # Okabe & Ito 2008: told apart by colour-blind readers; everywhere the same
+MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # for networks that models.py has no more
+RANDOM = dict(color="#808080", linestyle=(0, (4, 3)), linewidth=0.8)
 DASHES = ("-", (0, (4, 1.3)), (0, (1.2, 1.2)), (0, (5, 1.3, 1.2, 1.3)))  # for the variants of a network
 STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
          "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True,
          "grid.color": "#e6e6e6", "grid.linewidth": 0.5, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "savefig.dpi": 300,
-         "svg.fonttype": "path", "svg.hashsalt": "curves"}  # glyphs as paths: the same on every machine
+         "svg.fonttype": "path", "svg.hashsalt": "curves", "pdf.fonttype": 42}  # glyphs as paths or embedded TrueType: the same everywhere
 WIDTH, CHARACTERS = 3.5, 17  # inches of a journal's column; characters of the legend per inch
 
 
@@ -140,13 +142,14 @@ def describe_env(curves, names, grid=()):
     return game if told else f"{game}, {show('flicker', settings['flicker'])}"
 
 
-def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
+def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None, random_play=None):
     """Return the figure of curves.
 
     Args:
         curves: of stats.read_curves(..., x, y).
         grid_rows, grid_columns: settings, a row or column of panels for each of their values; by default a panel per environment and
             flicker.
+        random_play: {directory: its returns}; each panel has a line at the mean of those of its runs.
 
     Raises:
         ValueError: as `arrange`.
@@ -170,9 +173,11 @@ def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
             for line, (label, style) in styles.items():
                 own = [curve for curve in panel.curves if curve.line == line]
                 if own:
-                    late = own[0].settings["num_envs"] - 1  # agent steps, at most, by which evaluations of one count differ
-                    tolerance = {"agent_step": late, "frames": late * own[0].settings["frame_skip"], "hours": 0, "episodes": 0}[x]
-                    seeds.setdefault(label, []).extend(draw_line(axes, own, label, style, tolerance))
+                    seeds.setdefault(label, []).extend(draw_line(axes, own, label, style, tolerance_of(own, x)))
+            level = mean_random_play(panel.curves, random_play or {})
+            if level is not None:
+                axes.axhline(level, **RANDOM, label=f"random play {level:,.2f}")
+                axes.legend(handles=axes.lines[-1:], fontsize=6, labelcolor=RANDOM["color"], edgecolor="none", borderpad=0.1)
             if not panel.curves:
                 axes.text(0.5, 0.5, "no runs", transform=axes.transAxes, ha="center", va="center", color="#888888", fontsize=7)
             axes.set_xlim(left=0)
@@ -190,13 +195,38 @@ def draw(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None):
     return figure
 
 
-def draw_line(axes, curves, label, style, tolerance=0):
-    """Draw the runs of one line, their points at most `tolerance` apart being one; return how many seeds its mean has, point for point."""
+def mean_random_play(curves, random_play):
+    """Return the mean return of random play beside runs, None where it was not played."""
+    known = [random_play[curve.directory] for curve in curves if curve.directory in random_play]
+    return np.concatenate(known).mean() if known else None
+
+
+def tolerance_of(curves, x):
+    """Return by how much, at most, evaluations of one count differ among the seeds of a line."""
+    late = curves[0].settings["num_envs"] - 1
+    return {"agent_step": late, "frames": late * curves[0].settings["frame_skip"]}.get(x, 0)
+
+
+def mean_of(curves, tolerance=0):
+    """Return the mean of the runs of one line, their points at most `tolerance` apart being one.
+
+    Returns:
+        x, middle, low, high: float64[X], NaN where too few seeds have data.
+        seeds: int[X], that have data.
+        fewer, faint: bool[X], where not all seeds have data; where the mean is not from all, from the last point that all have.
+    """
     grid, values = stats.align([(curve.x, curve.y) for curve in curves], tolerance)
     middle, low, high = stats.interquartile_band(values)
-    seeds, drawn = (~np.isnan(values)).sum(0), ~np.isnan(middle)
+    seeds = (~np.isnan(values)).sum(0)
     fewer = seeds < len(curves)
-    faint = drawn & (fewer | np.append(fewer[1:], False) | np.append(False, fewer[:-1]))  # from the last point that all seeds have
+    faint = ~np.isnan(middle) & (fewer | np.append(fewer[1:], False) | np.append(False, fewer[:-1]))
+    return grid, middle, low, high, seeds, fewer, faint
+
+
+def draw_line(axes, curves, label, style, tolerance=0):
+    """Draw the runs of one line, their points at most `tolerance` apart being one; return how many seeds its mean has, point for point."""
+    grid, middle, low, high, seeds, fewer, faint = mean_of(curves, tolerance)
+    drawn = ~np.isnan(middle)
     dot = lambda xs: dict(marker="o" if len(xs) == 1 else None)  # A line of one point would be invisible.
     if len(curves) > 1:
         for curve in curves:
@@ -241,23 +271,24 @@ def add_legend(figure, width, styles, seeds, more="", others=None):
 
 
 def save(figure, out):
-    """Write <out>.png and <out>.svg; return their paths.
+    """Write <out>.png and <out>.svg, or `out` where it ends in .pdf; return their paths.
 
     Raises:
         ValueError: out is no path for them.
     """
     out = out.removesuffix(".png").removesuffix(".svg")
     suffix = pathlib.Path(out).suffix[1:]
-    if suffix in figure.canvas.get_supported_filetypes():
-        raise ValueError(f"--out={out} asks for .{suffix}; expected a path to which .png and .svg are added")
+    if suffix in figure.canvas.get_supported_filetypes() and suffix != "pdf":
+        raise ValueError(f"--out={out} asks for .{suffix}; expected .pdf, or a path to which .png and .svg are added")
     if not out or out.endswith("/") or pathlib.Path(out).is_dir():
         raise ValueError(f"--out={out} is a directory; expected a path to which .png and .svg are added, such as {out.rstrip('/')}/curves")
-    paths = [pathlib.Path(f"{out}.{kind}") for kind in ("png", "svg")]
+    paths = [pathlib.Path(out)] if suffix == "pdf" else [pathlib.Path(f"{out}.{kind}") for kind in ("png", "svg")]
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # The same bytes for the same runs.
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context(STYLE):
             for path in paths:
-                figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)  # The same bytes for the same runs.
+                figure.savefig(path, metadata=undated.get(path.suffix))
     except OSError as error:
         raise ValueError(f"--out={out} cannot be written ({error.strerror}: {error.filename})") from error
     return paths

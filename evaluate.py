@@ -182,7 +182,7 @@ def describe(name, episodes):
 
 
 def write_csv(path, columns, rows):
-    with open(path, "w", newline="") as file:
+    with written_whole(path) as aside, open(aside, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -234,10 +234,13 @@ def evaluate(values):
         if chosen:
             print("chosen at agent step {:,.0f} by evaluations' mean {:.2f} ".format(*chosen)
                   + f"({settings['eval_episodes']} episodes); the fresh score above is the one to report")
+        common = dict(flicker=envs.flicker, eval_seed=values.eval_seed)
+        rows = lambda episodes, **own: [dict(common, **own, episode=i, **episode) for i, episode in enumerate(episodes)]
         if values.policy == "agent":
-            print(describe("random", play(settings, make_envs(settings, values, envs.torso), agent, 1.0, values.eval_seed)))
-        common = dict(policy=values.policy, weights=name, epsilon=epsilon, flicker=envs.flicker, eval_seed=values.eval_seed)
-        write_csv(aside, COLUMNS, [dict(common, episode=i, **episode) for i, episode in enumerate(episodes)])
+            print(describe("random", beside := play(settings, make_envs(settings, values, envs.torso), agent, 1.0, values.eval_seed)))
+            if not values.csv:
+                write_csv(directory / "episodes-random.csv", COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
+        write_csv(aside, COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
     print(f"Every episode is in {path}.")
     if values.video:
         print(f"The film of episode 0, which returned {episodes[0]['episode_return']:g}, is {values.video}.")
@@ -280,8 +283,7 @@ def main(arguments):
         print(__doc__, values.module_help("evaluate"), sep="\n")
         return 0
     try:
-        rest = values(["evaluate.py", *arguments])[1:]
-        if rest:
+        if rest := values(["evaluate.py", *arguments])[1:]:
             raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
         check(values)
         (evaluate if values.observation_probabilities is None else sweep)(values)

@@ -12,7 +12,8 @@ differ. A game whose training rewards are others, such as AssaultCrafted-v0, is 
 A line is the interquartile mean over seeds (of 2 or 3 seeds the mean) of each seed's mean over the episodes of an evaluation, or over
 the complete training episodes that end in a 50th of the x axis. Its band is the 95% percentile bootstrap interval over seeds.
 Where some seeds have no data, such as those of unfinished runs, it is faint, and where more than half have none it is not drawn, since
-its jumps are those of another set of seeds. Thin lines are single seeds, straight between evaluations.
+its jumps are those of another set of seeds. Thin lines are single seeds, straight between evaluations. The dashed grey line is the mean of
+random play, where evaluate.py has played it beside these runs.
 
 A table is printed, and written as <out>.csv, .md and .tex. It needs the episodes that evaluate.py plays anew with the best checkpoint of
 each run. standard and flicker are the paper's tables of games, DRQN with 1 frame against DQN with 4, or 10 where screens flicker, tested
@@ -24,6 +25,7 @@ import sys
 from absl import flags
 
 import curves
+import scores
 import stats
 import sweeps
 import tables
@@ -41,8 +43,8 @@ def define_flags():
     flags.DEFINE_string("grid_rows", None, "a flag of train.py: a row of panels for each of its values among the runs", **own)
     flags.DEFINE_string("grid_columns", None, "a flag of train.py: a column of panels for each of its values among the runs", **own)
     flags.DEFINE_enum("table", None, list(tables.TABLES), "a table instead of a figure: of the paper's, or of any runs", **own)
-    flags.DEFINE_string("out", None, "path to which .png and .svg, or .csv, .md and .tex are added; default: the name of the figure or "
-                        "table", **own)
+    flags.DEFINE_string("out", None, "path to which .png and .svg, or .csv, .md and .tex are added, or a figure's that ends in .pdf; "
+                        "default: the name of the figure or table", **own)
     return values
 
 
@@ -63,7 +65,7 @@ def make(values, found):
     if not drawn:
         raise ValueError(notes[0] if len(notes) == 1 else f"none of {len(notes)} runs can be drawn; the first: {notes[0]}")
     figure = (sweeps.draw(drawn) if values.figure == "observability" else
-              curves.draw(drawn, values.x, values.y, values.grid_rows, values.grid_columns))
+              curves.draw(drawn, values.x, values.y, values.grid_rows, values.grid_columns, scores.read_random_play(found)))
     return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, curves.save(figure, out)))}."
 
 

@@ -30,6 +30,7 @@ COLUMNS = {
              "environment_seconds act_seconds sample_seconds learn_seconds seconds".split(),
     "eval": "agent_step frames evaluation episode episode_return length seconds".split(),
 }
+UNKNOWN = ("loss", "mean_q", "gradient_norm")  # columns of learn.csv that are NaN before the first update
 
 
 class Run:

@@ -3,6 +3,7 @@
 The evaluation that chose the checkpoint during training flatters it: its mean stands beside the score, never in its place.
 """
 
+import contextlib
 import csv
 import dataclasses
 
@@ -27,6 +28,18 @@ class Score(stats.Curve):
 
 
 def read_scores(found):
+    """Read the scores of runs, as `find_scores` does.
+
+    Raises:
+        ValueError: a CSV is damaged, or there is no score.
+    """
+    scores, notes = find_scores(found)
+    if not scores:
+        raise ValueError(f"none of {len(found)} runs has a score: {notes[-1]}")
+    return scores, notes
+
+
+def find_scores(found):
     """Read the score of each run that has one.
 
     Args:
@@ -36,7 +49,7 @@ def read_scores(found):
         [Score, ...], one per seed of a line, and sentences on all that is left out.
 
     Raises:
-        ValueError: a CSV is damaged, or there is no score.
+        ValueError: a CSV is damaged.
     """
     drawn, notes = stats.read_curves(found)
     scores, without = [], []
@@ -58,8 +71,6 @@ def read_scores(found):
     if without:
         notes.append(f"{len(without)} of {len(drawn)} runs have no fresh score and are left out, such as {without[0]}; "
                      f"evaluate.py --run_dir={without[0]} plays it")
-    if not scores:
-        raise ValueError(f"none of {len(found)} runs has a score: {notes[-1]}")
     for line in dict.fromkeys(score.line for score in scores):
         inside = [score for score in scores if score.line == line]
         for name in ("maxsteps", "eval_period"):
@@ -76,17 +87,42 @@ def read_episodes(path):
     Raises:
         ValueError: the CSV is damaged.
     """
+    with _reading(path) as rows:
+        return [dict(policy=row["policy"], weights=row["weights"], epsilon=float(row["epsilon"]), flicker=float(row["flicker"]))
+                for row in rows], _returns(rows)
+
+
+def read_random_play(found):
+    """Return {directory: float64[episodes] of random play's returns} of the runs beside which evaluate.py has played it.
+
+    Raises:
+        ValueError: a CSV is damaged.
+    """
+    returns = {}
+    for directory in found:
+        for path in (directory / "episodes-random.csv", directory / "observability.csv"):
+            if path.exists() and directory not in returns:
+                with _reading(path) as rows:
+                    returns[directory] = _returns([row for row in rows if row["policy"] == "random"])
+    return returns
+
+
+@contextlib.contextmanager
+def _reading(path):
+    """Yield the rows of a CSV of episodes; what goes wrong with them is a ValueError that names it."""
     try:
         with open(path, newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        returns = np.array([float(row["episode_return"]) for row in rows])
-        if not rows or not np.isfinite(returns).all():
-            raise ValueError("a return is not finite" if rows else "it has no episodes")
-        return [dict(policy=row["policy"], weights=row["weights"], epsilon=float(row["epsilon"]), flicker=float(row["flicker"]))
-                for row in rows], returns
+            yield list(csv.DictReader(file, strict=True))
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         reason = f"it has no column {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} is damaged, or not of this suite: {reason}") from error
+
+
+def _returns(rows):
+    returns = np.array([float(row["episode_return"]) for row in rows])
+    if not rows or not np.isfinite(returns).all():
+        raise ValueError("a return is not finite" if rows else "it has no episodes")
+    return returns
 
 
 def into_cells(own, wanted):

@@ -211,7 +211,7 @@ def read_csv(path, columns):
         table = np.loadtxt(lines[1:], delimiter=",", ndmin=2, comments=None) if any(lines[1:]) else np.empty((0, len(columns)))
         if table.shape[1] != len(columns):
             raise ValueError(f"its rows have {table.shape[1]} values, expected {len(columns)}")
-        if not np.isfinite(table).all() or (np.diff(table[:, 0]) < 0).any():
+        if not np.isfinite(table[:, [name not in runs.UNKNOWN for name in columns]]).all() or (np.diff(table[:, 0]) < 0).any():
             raise ValueError(f"a value is not finite, or {columns[0]} decreases")
     except ValueError as error:
         raise ValueError(f"{path} is damaged, or not of this suite: {str(error).split(';')[0].rstrip('.')}") from error

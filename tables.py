@@ -198,21 +198,26 @@ def placement(own):
     return Table("Places of the LSTM on Beam Rider", "agent score seeds steps chosen p improvement paper_improvement", rows, caption), notes
 
 
-def each_line(own):
-    """Return the table of any runs, a row per line, and no sentences: it leaves nothing out."""
+def group(own):
+    """Return [((environment, flicker, label), runs of one line), ...], in the order in which a reader looks for them."""
     names = curves.label_settings(own, apart=["env", "flicker"])
     lines = {}
-    for score in own:
-        env, network, flicker = (score.settings[name] for name in ("env", "network", "flicker"))
-        values = [score.settings.get(name) for name in names[network]]
-        usual = score.settings.get("sample") == "sequential", -score.settings.get("unroll", 0)  # Windows at random, and long, come first.
+    for run in own:
+        env, network, flicker = (run.settings[name] for name in ("env", "network", "flicker"))
+        values = [run.settings.get(name) for name in names[network]]
+        usual = run.settings.get("sample") == "sequential", -run.settings.get("unroll", 0)  # Windows at random, and long, come first.
         place = env, flicker, network != "DRQN", network, usual, *map(curves.order, values)
         label = ", ".join([network, *map(curves.show, names[network], values)])
-        lines.setdefault((place, label), []).append(score)
+        lines.setdefault((place, label), []).append(run)
+    return [((env, flicker, label), inside) for ((env, flicker, *_), label), inside in sorted(lines.items())]
+
+
+def each_line(own):
+    """Return the table of any runs, a row per line, and no sentences: it leaves nothing out."""
     rows, pairs, references = [], [], {}
-    for ((env, flicker, other, *_), label), inside in sorted(lines.items()):
+    for (env, flicker, label), inside in group(own):
         row = scores.summarise(inside) | dict(env=env, flicker=flicker, agent=label)
-        reference = references.setdefault((env, flicker), None if other else row)
+        reference = references.setdefault((env, flicker), row if inside[0].settings["network"] == "DRQN" else None)
         pairs += [(row, reference)] if reference and reference is not row else []
         rows.append(row)
     caption = OURS.format("against the first DRQN of the same environment and flicker", scores.compare(pairs), "better than it")

@@ -9,11 +9,12 @@ SETTINGS = dict(network="DRQN", env="CartPole-v1", maxsteps=300, seed=1, checkpo
                 backend="tensorflow")
 
 
-def make_run(directory, evaluations=(), episodes=(), fresh=(), **settings):
+def make_run(directory, evaluations=(), episodes=(), fresh=(), random=(), **settings):
     """Write a run: evaluations [(agent_step, episode returns)], training episodes [(agent_step, episode_return, cut)], 2 steps a second.
 
     Args:
         fresh: returns of the episodes that evaluate.py played with its best weights; none if empty.
+        random: those of random play beside them.
     """
     directory.mkdir(parents=True)
     settings = SETTINGS | settings
@@ -23,8 +24,9 @@ def make_run(directory, evaluations=(), episodes=(), fresh=(), **settings):
             "train": [(t, t * skip, r, 9, 1, 0, cut, t / 2) for t, r, cut in episodes]}
     for name, own in rows.items():
         (directory / f"{name}.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in [runs.COLUMNS[name], *own]))
-    if fresh:
-        header = "policy,weights,episode,episode_return,length,epsilon,flicker,eval_seed"
-        rows = [f"agent,best,{i},{r},9,{settings['eval_epsilon']},{settings['flicker']},0" for i, r in enumerate(fresh)]
-        (directory / "episodes-best.csv").write_text("\r\n".join([header, *rows, ""]))
+    for policy, weights, epsilon, returns in (("agent", "best", settings["eval_epsilon"], fresh), ("random", "random", 1.0, random)):
+        if returns:
+            header = "policy,weights,episode,episode_return,length,epsilon,flicker,eval_seed"
+            rows = [f"{policy},{weights},{i},{r},9,{epsilon},{settings['flicker']},0" for i, r in enumerate(returns)]
+            (directory / f"episodes-{weights}.csv").write_text("\r\n".join([header, *rows, ""]))
     return directory

@@ -148,10 +148,10 @@ def test_rows_say_how_they_were_made_and_come_out_the_same_again(go):
 
 def test_random_play_is_what_an_agent_is_printed_beside(go):
     beside = go("--run_dir=runs/cartpole", "--episodes=4").splitlines()
+    rows = rows_of("runs/cartpole/episodes-random.csv")
     alone = go("--run_dir=runs/cartpole", "--episodes=4", "--policy=random").splitlines()
     line = next(line for line in alone if line.startswith("random"))
-    assert line in beside
-    rows = rows_of("runs/cartpole/episodes-random.csv")
+    assert line in beside and rows == rows_of("runs/cartpole/episodes-random.csv")
     assert {(row["policy"], row["weights"], row["epsilon"]) for row in rows} == {("random", "random", "1.0")}
     assert f"{statistics.mean(float(row['episode_return']) for row in rows):.2f}" in line
 

@@ -313,7 +313,7 @@ def test_bad_flags(tmp_path, capsys):
     assert "cannot be written" in fails(capsys, tmp_path, f"--out={tmp_path}/file/curves")
     assert "is a directory" in fails(capsys, tmp_path, f"--out={tmp_path}")
     assert "--x=episodes counts episodes of training; expected --y=train" in fails(capsys, tmp_path, "--x=episodes")
-    assert "asks for .pdf" in fails(capsys, tmp_path, f"--out={tmp_path}/curves.pdf")
+    assert "asks for .eps" in fails(capsys, tmp_path, f"--out={tmp_path}/curves.eps")
     assert not list(tmp_path.glob("*.png"))
 
 
