@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
-GROUND = {"replay", "wrappers", "twins", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends", "schedules"}
+GROUND = {"replay", "wrappers", "twins", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends", "schedules",
+          "saliency"}
 MAY_IMPORT = {
     **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "film", "agent"} | GROUND for name in SCRIPTS},
     **{name: {"curves", "scores", "stats"} | GROUND for name in ("sweeps", "tables")},
