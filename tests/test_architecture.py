@@ -8,14 +8,18 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
 GROUND = {"replay", "wrappers", "twins", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends", "schedules",
-          "saliency"}
+          "panels", "saliency"}
 MAY_IMPORT = {
-    **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "film", "agent"} | GROUND for name in SCRIPTS},
+    **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "filming", "film", "agent"} | GROUND
+       for name in SCRIPTS},
     **{name: {"curves", "scores", "stats"} | GROUND for name in ("sweeps", "tables")},
     "scores": {"stats"} | GROUND,
     "curves": {"stats"} | GROUND,
     "trainer": {"rollout", "agent"} | GROUND,
-    **{name: {"agent"} | GROUND for name in ("rollout", "stats", "film")},
+    "filming": {"film", "sheet", "rollout"} | GROUND,
+    "film": {"panels"},
+    "sheet": {"panels"},
+    **{name: {"agent"} | GROUND for name in ("rollout", "stats")},
     "agent": {"backends", "models"},
     **{name: set() for name in GROUND},
     "wrappers": {"twins", "pomdps", "slimevolley"},
