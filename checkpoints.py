@@ -167,6 +167,28 @@ def write_whole(path, data):
     os.replace(aside, path)
 
 
+@contextlib.contextmanager
+def written_whole(path):
+    """Yield a path aside, which becomes `path` if the block ends well and vanishes if it does not.
+
+    Raises:
+        ValueError: nothing can be written there, which is known before the block.
+    """
+    path = pathlib.Path(path)
+    aside = path.with_name(f"aside-{os.getpid()}-{path.name}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a directory")
+        aside.touch()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 class _Checked:
     """A file written front to back that knows the checksum of what it was given."""
 

@@ -1,16 +1,16 @@
-"""Evaluate a run: its agent's episode returns beside random play's (protocol of Mnih et al. 2015), a window, or a film.
+"""Evaluate a run: its agent's episode returns beside random play's (protocol of Mnih et al. 2015), a window, a film, a contact sheet.
 
     python evaluate.py                                    the newest run under runs/, its best checkpoint
     python evaluate.py --run_dir=runs/Pong-DQN-s1 --episodes=100 --flicker=0.5
     python evaluate.py --video=film.mp4                   and its first episode as a film
+    python evaluate.py --video=film.mp4 --compare=runs/Pong-DRQN-s1    beside that of another run, of the same seed
+    python evaluate.py --contact_sheet=sheet.png          an episode of each milestone that --weights_period kept, as rows of screens
     python evaluate.py --observation_probabilities=0.1,...,1.0    the generalization of Hausknecht & Stone 2015, section 6
 """
 
-import contextlib
 import csv
 import os
 import pathlib
-import re
 import sys
 
 import backends  # noqa: F401 - first: it imports the backend quietly
@@ -18,14 +18,25 @@ import gymnasium
 import numpy as np
 from absl import flags
 
+import checkpoints
 import features
 import film
+import filming
 import rollout
 import runs
 import stats
+import sweeps
+import twins
 
 COLUMNS = "policy weights episode episode_return length epsilon flicker eval_seed".split()
 SWEEP_COLUMNS = "policy weights observation_probability episode episode_return length epsilon eval_seed".split()
+CONTRADICT = {  # flag -> those that cannot be given beside it
+    "render": ["video"],
+    "observation_probabilities": "flicker render video compare contact_sheet policy".split(),
+    "compare": ["policy"],
+    "contact_sheet": "checkpoint weights episodes render video compare csv policy".split(),
+}
+OF_FILMS = "video_steps saliency compare".split()  # without --video they do nothing
 
 
 def define_flags():
@@ -45,129 +56,119 @@ def define_flags():
     flags.DEFINE_bool("render", False, "show the first episode in a window: ALE's own, or Gymnasium's", **own)
     flags.DEFINE_string("video", None, "film the first episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **own)
     flags.DEFINE_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1, **own)
+    flags.DEFINE_bool("saliency", False, "in the film, which patches of the newest frame move the chosen action's Q-value "
+                      "(Greydanus et al. 2018); images only", **own)
+    flags.DEFINE_string("compare", None, "directory of a run whose agent plays the same seed beside it in the film; its best or last "
+                        "weights, as --checkpoint says", **own)
+    flags.DEFINE_string("contact_sheet", None, "a path ending in .png: an episode of each of about 8 of the weights that "
+                        "--weights_period kept in training, as rows of screens; nothing else is played", **own)
     flags.DEFINE_string("csv", None, "a row per episode; default: <run_dir>/episodes-<weights or random>[-what is not the run's].csv; "
                         "of a sweep <run_dir>/observability.csv", **own)
     return values
 
 
-def newest_run(folder="runs"):
-    """Return the run under `folder` whose training wrote last.
-
-    Raises:
-        ValueError: there is none.
-    """
-    found = [path.parent for path in pathlib.Path(folder).glob("**/config.json") if path.with_name("train.csv").exists()]
-    if not found:
-        raise ValueError(f"no run was found under {folder}/; train one, or give its --run_dir")
-    return max(found, key=lambda run: max(path.stat().st_mtime for path in run.glob("*.csv") if path.stem in runs.COLUMNS))
-
-
-def parse_probabilities(text):
-    """Return the probabilities that a text lists, sorted: `0.5,1`, `0.2,0.4,...,1.0`, or `0.1,...,1.0` in steps of 0.1.
-
-    Raises:
-        ValueError: it lists something else.
-    """
-    try:
-        *values, last = [part if part == "..." else float(part) for part in text.split(",")]
-        if values[-1:] == ["..."]:
-            first, second = values[:-1] if len(values) > 2 else (values[0], values[0] + 0.1)
-            count = round((last - first) / (second - first)) + 1
-            values = [first + i * (second - first) for i in range(min(count, 1000))]
-        else:
-            values.append(last)
-        if not all(0 <= value <= 1 for value in values) or abs(values[-1] - last) > 1e-6:
-            raise ValueError("not all of them are probabilities, or the last is not reached")
-    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
-        raise ValueError(f"--observation_probabilities={text} was given; expected probabilities from 0 to 1, such as 0.5,1 or "
-                         "0.1,...,1.0 or 0.2,0.4,...,1.0") from error
-    return sorted({round(value, 6) for value in values})
-
-
 def check(values):
-    """Refuse flags that contradict each other or this machine before anything is built, and prepare SDL for the rest."""
-    if values.render and values.video:
-        raise ValueError("--render and --video were given; expected one of them")
-    if values.video_steps and not values.video:
-        raise ValueError(f"--video_steps={values.video_steps} was given without --video")
+    """Refuse flags that contradict each other or this machine before anything is built, and prepare for the rest."""
+    given = {name for name in values if values[name].value != values[name].default}
+    for flag in CONTRADICT.keys() & given:
+        for other in CONTRADICT[flag]:
+            if other in given:
+                other = f"policy={values.policy}" if other == "policy" else other
+                raise ValueError(f"--{flag} and --{other} were given; expected one of them")
+    for flag in OF_FILMS:
+        if flag in given and not values.video:
+            raise ValueError(f"--{flag} was given without --video, and is of films")
     if values.observation_probabilities is not None:
-        parse_probabilities(values.observation_probabilities)
-        for flag, given in (("flicker", values.flicker is not None), ("render", values.render), ("video", values.video),
-                            ("policy=random", values.policy == "random")):
-            if given:
-                raise ValueError(f"--observation_probabilities and --{flag} were given; expected one of them")
+        sweeps.parse_probabilities(values.observation_probabilities)
+    if values.contact_sheet and not values.contact_sheet.endswith(".png"):
+        raise ValueError(f"--contact_sheet={values.contact_sheet} was given; expected a path ending in .png")
     if values.video:
         film.check_name(values.video)
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Films need no display, and pygame looks for one aloud.
-    if values.render and sys.platform.startswith("linux"):
-        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise ValueError("--render opens a window, and there is no display here: neither DISPLAY nor WAYLAND_DISPLAY is set; "
-                             "--video=film.mp4 films the episode instead")
-        os.environ.setdefault("SDL_VIDEODRIVER", "x11,wayland")  # or none at all, when a display does not answer
-        # Windows without OpenGL: Mesa's would call the LLVM inside of TensorFlow instead of its own, and crash.
-        os.environ.update(SDL_RENDER_DRIVER="software", SDL_FRAMEBUFFER_ACCELERATION="0")
+    if mode := render_mode(values):
+        twins.prepare(mode)
+
+
+def render_mode(values):
+    return "human" if values.render else "rgb_array" if values.video or values.contact_sheet else None
 
 
 def probabilities_of(settings, values):
     """Return the probabilities of a sweep: those asked for, and the one of training, whose score is the original one."""
-    return sorted({*parse_probabilities(values.observation_probabilities), round(1 - settings["flicker"], 6)})
+    return sorted({*sweeps.parse_probabilities(values.observation_probabilities), sweeps.trained_probability(settings)})
 
 
-def make_envs(settings, values, torso, render_mode=None):
+def make_envs(settings, values, num_envs, torso, render_mode=None):
     """Build an environment per episode; of a sweep one per episode and probability, in the order of probabilities."""
     if values.observation_probabilities:
-        flicker = np.repeat(1 - np.array(probabilities_of(settings, values)), values.episodes)
+        flicker = np.repeat(1 - np.array(probabilities_of(settings, values)), num_envs)
         return rollout.make_envs(settings, len(flicker), torso, flicker=flicker)
-    return rollout.make_envs(settings, values.episodes, torso, render_mode=render_mode,
+    return rollout.make_envs(settings, num_envs, torso, render_mode=render_mode,
                              **({} if values.flicker is None else {"flicker": values.flicker}))
 
 
-def load(values):
-    """Rebuild the environments and the agent of a run from its config.json.
+def rebuild(values, directory, num_envs):
+    """Return settings, environments and agent of a run, from its config.json.
 
-    Returns:
-        directory, settings, envs, agent, name of the weights.
+    Raises:
+        ValueError: it is no run, or not one that can be rebuilt here, in one sentence.
+    """
+    settings = runs.read_config(directory)["settings"]
+    torso = features.load(settings.get("features"), directory)
+    try:
+        envs = make_envs(settings, values, num_envs, torso, render_mode(values))
+        return settings, envs, rollout.make_agent(settings, envs)
+    except (KeyError, TypeError, gymnasium.error.Error) as error:
+        raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
+                         f"({type(error).__name__}: {error})") from error
+
+
+def load(values):
+    """Return directory, settings, environments and agent of the run that the flags name, and the name of its weights.
 
     Raises:
         ValueError: run, weights or both are not what is expected, in one sentence.
     """
-    directory = pathlib.Path(values.run_dir or newest_run())
-    settings = runs.read_config(directory)["settings"]
-    torso = features.load(settings.get("features"), directory)
-    try:
-        envs = make_envs(settings, values, torso, "human" if values.render else "rgb_array" if values.video else None)
-        agent = rollout.make_agent(settings, envs)
-    except (KeyError, TypeError, gymnasium.error.Error) as error:
-        raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
-                         f"({type(error).__name__}: {error})") from error
+    directory = pathlib.Path(values.run_dir or runs.newest_run())
+    settings, envs, agent = rebuild(values, directory, values.episodes)
     path = pathlib.Path(values.weights) if values.weights else runs.find_weights(directory, values.checkpoint)
-    try:
-        agent.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path} does not hold weights of {settings['network']} with {settings['units']} units "
-                         f"for {settings['env']} ({' '.join(str(error).split())[:120]})") from error
+    rollout.load_weights(agent, path, settings)
     return directory, settings, envs, agent, path.name if values.weights else values.checkpoint
 
 
-def play(settings, envs, agent, epsilon, eval_seed, watch=None):
+def load_rival(values, directory, settings):
+    """Return what `load` does, of the run to compare with.
+
+    Raises:
+        ValueError: it plays another environment, or is not what `load` expects.
+    """
+    rival = pathlib.Path(values.compare)
+    own = runs.read_config(rival)["settings"]
+    names = "env frame_skip max_episode_frames sticky full_actions noops".split() + ["flicker"] * (values.flicker is None)
+    differ = [f"{name} is {settings.get(name)} and {own.get(name)}" for name in names if settings.get(name) != own.get(name)]
+    if differ:
+        raise ValueError(f"{directory} and {rival} cannot be compared, as they play different environments: {', '.join(differ)}"
+                         + "; --flicker sets both" * differ[-1].startswith("flicker"))
+    own, envs, agent = rebuild(values, rival, values.episodes)
+    rollout.load_weights(agent, runs.find_weights(rival, values.checkpoint), own)
+    return rival, own, envs, agent, values.checkpoint
+
+
+def player_of(values, directory, settings, envs, agent, weights):
+    """Return who plays, and how a film calls that."""
+    at_random = values.policy == "random"
+    epsilon = 1.0 if at_random else settings["eval_epsilon"] if values.epsilon is None else values.epsilon
+    words = [settings["env"], "random play" if at_random else settings["network"]] + [f"flicker {envs.flicker:g}"] * bool(envs.flicker)
+    return filming.Player(settings, envs, agent, epsilon, " · ".join(words), " · ".join([directory.name] + [weights] * (not at_random)))
+
+
+def play(settings, envs, agent, epsilon, eval_seed):
     """Return one episode per environment, as rollout.evaluate does."""
-    return rollout.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, watch=watch)
+    return rollout.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0)
 
 
-def play_on_film(settings, envs, agent, epsilon, eval_seed, path, max_steps, title):
-    """Do as `play`, and film the first episode: no more than its first `max_steps` agent steps, unless that is None."""
-    names = [re.sub("UP|DOWN|LEFT|RIGHT", r"\g<0> ", name) for name in envs.action_names]  # DOWNRIGHTFIRE: DOWN RIGHT FIRE
-    with film.Film(path, envs.metadata["render_fps"], names, title) as reel:
-        def watch(frames, state, first, actions, episode_return, length):
-            if max_steps and length >= max_steps:
-                return
-            q_values, _ = agent.q_values(frames, state, first)
-            reel.add(envs.render()[0], frames[0], q_values[0], actions[0], episode_return, length, envs.obscured[0])
-
-        episodes = play(settings, envs, agent, epsilon, eval_seed, watch)
-        if not max_steps or episodes[0]["length"] <= max_steps:
-            reel.end(envs.render()[0], episodes[0]["episode_return"], episodes[0]["length"])
-    return episodes
+def announce(values, directory, player):
+    print(f"{directory}: {player.settings['network']} on {player.settings['env']}, epsilon {player.epsilon}, "
+          f"flicker {player.envs.flicker}, seed {values.eval_seed}")
 
 
 def deviation(returns):
@@ -182,53 +183,32 @@ def describe(name, episodes):
 
 
 def write_csv(path, columns, rows):
-    with written_whole(path) as aside, open(aside, "w", newline="") as file:
+    with checkpoints.written_whole(path) as aside, open(aside, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
-@contextlib.contextmanager
-def written_whole(path):
-    """Yield a path aside, which becomes `path` if the block ends well and vanishes if it does not.
-
-    Raises:
-        ValueError: nothing can be written there, which is known before the block.
-    """
-    path = pathlib.Path(path)
-    aside = path.with_name(f"aside-{os.getpid()}-{path.name}")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a directory")
-        aside.touch()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def evaluate(values):
-    """Play the episodes, print what they returned, and write them down."""
+    """Play the episodes, print what they returned, and write them down; those of a run to compare with are printed only."""
     directory, settings, envs, agent, name = load(values)
-    epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
+    players = [player_of(values, directory, settings, envs, agent, name)]
+    if values.compare:
+        players.append(player_of(values, *load_rival(values, directory, settings)))
+    epsilon = players[0].epsilon
     if values.policy == "random":
-        name, epsilon = "random", 1.0
+        name = "random"
     otherwise = "" if values.policy == "random" else "".join(f"-{flag}={value:g}" for flag, value, own in (
         ("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"])) if value != own)
     chosen = stats.best_evaluation(directory, settings) if name == "best" and not otherwise else None
-    print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, flicker {envs.flicker}, seed {values.eval_seed}")
+    announce(values, directory, players[0])
     path = pathlib.Path(values.csv or directory / f"episodes-{name}{otherwise}.csv")  # The run's own score stays.
-    with written_whole(path) as aside:
+    with checkpoints.written_whole(path) as aside:
         if values.video:
-            title = " · ".join([settings["env"], "random play" if values.policy == "random" else settings["network"],
-                                *([f"flicker {envs.flicker:g}"] if envs.flicker else [])])
-            with written_whole(values.video) as film_aside:
-                episodes = play_on_film(settings, envs, agent, epsilon, values.eval_seed, film_aside, values.video_steps, title)
+            with checkpoints.written_whole(values.video) as film_aside:
+                episodes, *rivals = filming.shoot(film_aside, players, values.eval_seed, values.video_steps, values.saliency)
         else:
-            episodes = play(settings, envs, agent, epsilon, values.eval_seed)
+            episodes, rivals = play(settings, envs, agent, epsilon, values.eval_seed), []
         envs.close()  # and its window
         print(describe(name, episodes))
         if chosen:
@@ -237,13 +217,32 @@ def evaluate(values):
         common = dict(flicker=envs.flicker, eval_seed=values.eval_seed)
         rows = lambda episodes, **own: [dict(common, **own, episode=i, **episode) for i, episode in enumerate(episodes)]
         if values.policy == "agent":
-            print(describe("random", beside := play(settings, make_envs(settings, values, envs.torso), agent, 1.0, values.eval_seed)))
+            random_envs = make_envs(settings, values, values.episodes, envs.torso)
+            print(describe("random", beside := play(settings, random_envs, agent, 1.0, values.eval_seed)))
             if not values.csv:
                 write_csv(directory / "episodes-random.csv", COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
+        for rival in rivals:
+            announce(values, values.compare, players[1])
+            print(describe(values.checkpoint, rival))
         write_csv(aside, COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
     print(f"Every episode is in {path}.")
     if values.video:
-        print(f"The film of episode 0, which returned {episodes[0]['episode_return']:g}, is {values.video}.")
+        returned = " and ".join(f"{played[0]['episode_return']:g}" for played in (episodes, *rivals))
+        print(f"The film of episode 0, which returned {returned}, is {values.video}.")
+
+
+def contact_sheet(values):
+    """Draw one episode of each milestone of a run's training, and print what they returned."""
+    directory = pathlib.Path(values.run_dir or runs.newest_run())
+    player = player_of(values, directory, *rebuild(values, directory, 1), "milestones")
+    milestones = sorted(directory.glob("weights/[0-9]*.weights.h5"))
+    if not milestones:
+        raise ValueError(f"{directory} kept no weights of its milestones; train with --weights_period=50 to keep them every 50 episodes")
+    announce(values, directory, player)
+    with checkpoints.written_whole(values.contact_sheet) as aside:
+        for strip in filming.print_sheet(aside, player, milestones, values.eval_seed):
+            print(f"after {strip.name:>9} training episodes: return {strip.episode_return:9.2f}")
+    print(f"These episodes, from their first screens to their last, are in {values.contact_sheet}.")
 
 
 def sweep(values):
@@ -252,12 +251,12 @@ def sweep(values):
     Reference: Hausknecht & Stone 2015, section 6.
     """
     directory, settings, envs, agent, name = load(values)
-    probabilities, trained = probabilities_of(settings, values), round(1 - settings["flicker"], 6)
+    probabilities, trained = probabilities_of(settings, values), sweeps.trained_probability(settings)
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
     print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, seed {values.eval_seed}, "
           f"trained with screens shown with probability {trained:g}")
     path = pathlib.Path(values.csv or directory / "observability.csv")
-    with written_whole(path) as aside:
+    with checkpoints.written_whole(path) as aside:
         played = rollout.evaluate(agent, envs, settings["history"], epsilon, values.eval_seed, 0, repeats=len(probabilities))
         envs.close()
         played += play(settings, rollout.make_envs(settings, values.episodes, envs.torso, flicker=0.0), agent, 1.0, values.eval_seed)
@@ -286,7 +285,8 @@ def main(arguments):
         if rest := values(["evaluate.py", *arguments])[1:]:
             raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
         check(values)
-        (evaluate if values.observation_probabilities is None else sweep)(values)
+        job = contact_sheet if values.contact_sheet else evaluate if values.observation_probabilities is None else sweep
+        job(values)
     except (ValueError, OSError, flags.Error) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2

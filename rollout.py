@@ -38,6 +38,19 @@ def make_agent(settings, envs):
                         **{name: settings[name] for name in names})
 
 
+def load_weights(agent, path, settings):
+    """Read the weights of a run with these settings from a .weights.h5 file.
+
+    Raises:
+        ValueError: they are not there, or those of something else.
+    """
+    try:
+        agent.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{path} does not hold weights of {settings['network']} with {settings['units']} units "
+                         f"for {settings['env']} ({' '.join(str(error).split())[:120]})") from error
+
+
 def derive_seeds(*key, size):
     """Return int64[size] in [0, 2**31), a function of the integers of `key`."""
     return (np.random.SeedSequence(key).generate_state(size) >> 1).astype(np.int64)
@@ -186,14 +199,16 @@ class _Repeated:
         return np.tile(self._rng.integers(high, size=size // self._repeats), self._repeats)
 
 
-def evaluate(agent, envs, history, epsilon, seed, evaluation, watch=None, repeats=1):
+def play(agent, envs, history, epsilon, seed, evaluation, repeats=1):
     """Play exactly one episode in each environment, so that short episodes are not over-represented.
 
     Args:
         seed, evaluation: integers; the result is a function of them and of the weights, flicker and epsilon included.
-        watch: called before each step of the first environment's episode with the agent's frames [N, H, ...], state, first,
-            actions int64[N], and that environment's episode_return and length so far.
         repeats: equal groups of environments that differ in their flicker alone: each has the seeds and the random actions of the first.
+
+    Yields:
+        Before each step of the first environment's episode the agent's frames [N, H, ...], state, first, actions int64[N], and that
+        environment's episode_return and length so far.
 
     Returns:
         A dict(episode_return, length) per environment, in their order.
@@ -205,8 +220,8 @@ def evaluate(agent, envs, history, epsilon, seed, evaluation, watch=None, repeat
     while playing.any():
         frames = screens.push_frame(frames, frame, first)
         actions, next_state = agent.act(frames, state, first, epsilon, rng)
-        if watch and playing[0]:
-            watch(frames, state, first, actions, episode_return[0], length[0])
+        if playing[0]:
+            yield frames, state, first, actions, episode_return[0], length[0]
         state = next_state
         frame, reward, terminated, truncated, _ = envs.step(actions)
         episode_return += np.where(playing, reward, 0)
@@ -214,3 +229,13 @@ def evaluate(agent, envs, history, epsilon, seed, evaluation, watch=None, repeat
         first = ~playing  # Those that have ended play on unseen.
         playing &= ~(terminated | truncated)
     return [dict(episode_return=float(r), length=int(n)) for r, n in zip(episode_return, length)]
+
+
+def evaluate(*arguments, **keywords):
+    """Return what `play` does with these arguments, in one go."""
+    steps = play(*arguments, **keywords)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -239,6 +239,18 @@ def has_checkpoint(directory):
     return any(pathlib.Path(directory).glob("checkpoints/[0-9]*"))
 
 
+def newest_run(folder="runs"):
+    """Return the run under `folder` whose training wrote last.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [path.parent for path in pathlib.Path(folder).glob("**/config.json") if path.with_name("train.csv").exists()]
+    if not found:
+        raise ValueError(f"no run was found under {folder}/; train one, or give its --run_dir")
+    return max(found, key=lambda run: max(path.stat().st_mtime for path in run.glob("*.csv") if path.stem in COLUMNS))
+
+
 def find_weights(directory, which):
     """Return the path of a run's `best` or `last` weights.
 

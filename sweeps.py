@@ -32,6 +32,28 @@ class Sweep(stats.Curve):
         return trained_probability(self.settings)
 
 
+def parse_probabilities(text):
+    """Return the probabilities that a text lists, sorted: `0.5,1`, `0.2,0.4,...,1.0`, or `0.1,...,1.0` in steps of 0.1.
+
+    Raises:
+        ValueError: it lists something else.
+    """
+    try:
+        *values, last = [part if part == "..." else float(part) for part in text.split(",")]
+        if values[-1:] == ["..."]:
+            first, second = values[:-1] if len(values) > 2 else (values[0], values[0] + 0.1)
+            count = round((last - first) / (second - first)) + 1
+            values = [first + i * (second - first) for i in range(min(count, 1000))]
+        else:
+            values.append(last)
+        if not all(0 <= value <= 1 for value in values) or abs(values[-1] - last) > 1e-6:
+            raise ValueError("not all of them are probabilities, or the last is not reached")
+    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"--observation_probabilities={text} was given; expected probabilities from 0 to 1, such as 0.5,1 or "
+                         "0.1,...,1.0 or 0.2,0.4,...,1.0") from error
+    return sorted({round(value, 6) for value in values})
+
+
 def trained_probability(settings):
     return round(1 - settings["flicker"], 6)
 

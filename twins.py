@@ -1,5 +1,7 @@
 """What repeats the first environment's episode beside it, to be looked at: in a window or on film."""
 
+import os
+import sys
 import time
 
 import ale_py
@@ -7,6 +9,23 @@ import gymnasium
 import numpy as np
 
 NOOP = 0
+
+
+def prepare(render_mode):
+    """Tell SDL, which pygame and ALE draw with, whether there is to be a window; before anything is built.
+
+    Raises:
+        ValueError: there is to be one, and there is no display.
+    """
+    if render_mode != "human":
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Films need no display, and pygame looks for one aloud.
+    elif sys.platform.startswith("linux"):
+        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise ValueError("--render opens a window, and there is no display here: neither DISPLAY nor WAYLAND_DISPLAY is set; "
+                             "--video=film.mp4 films the episode instead")
+        os.environ.setdefault("SDL_VIDEODRIVER", "x11,wayland")  # or none at all, when a display does not answer
+        # Windows without OpenGL: Mesa's would call the LLVM inside of TensorFlow instead of its own, and crash.
+        os.environ.update(SDL_RENDER_DRIVER="software", SDL_FRAMEBUFFER_ACCELERATION="0")
 
 
 class Mirror(gymnasium.vector.VectorWrapper):

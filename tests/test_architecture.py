@@ -8,15 +8,18 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
 GROUND = {"replay", "wrappers", "screens", "twins", "crafted", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends",
-          "schedules"}
+          "schedules", "panels", "saliency"}
 MAY_IMPORT = {
-    **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "film", "agent", "features"} | GROUND
+    **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "filming", "film", "agent", "features"} | GROUND
        for name in SCRIPTS},
     **{name: {"curves", "scores", "stats"} | GROUND for name in ("sweeps", "tables")},
     "scores": {"stats"} | GROUND,
     "curves": {"stats"} | GROUND,
     "trainer": {"rollout", "agent", "features"} | GROUND,
-    **{name: {"agent"} | GROUND for name in ("rollout", "stats", "film")},
+    "filming": {"film", "sheet", "rollout"} | GROUND,
+    "film": {"panels"},
+    "sheet": {"panels"},
+    **{name: {"agent"} | GROUND for name in ("rollout", "stats")},
     "agent": {"backends", "models"},
     "features": {"backends", "models", "runs", "checkpoints"},
     **{name: set() for name in GROUND},

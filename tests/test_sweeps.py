@@ -1,5 +1,7 @@
 """Sweeps over the probability that a screen is shown: fractions against hand computations, panels, the paper's curve, bad input."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -153,3 +155,18 @@ def test_what_cannot_be_drawn_is_told(tmp_path, capsys):
 def test_a_damaged_file_is_one_sentence(tmp_path, capsys, text, words):
     (make_run(tmp_path / "a") / "observability.csv").write_text(text)
     assert words in fails(capsys, tmp_path, "--figure=observability")
+
+
+@pytest.mark.parametrize("text, probabilities", [
+    ("0.1,...,1.0", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]), ("0.2,0.4,...,1.0", [0.2, 0.4, 0.6, 0.8, 1.0]),
+    ("1,0.25,1", [0.25, 1.0]), ("0,1e-2", [0, 0.01]), ("0.5", [0.5]), ("0.3,...,0.3", [0.3])])
+def test_probabilities_may_be_listed_or_progress(text, probabilities):
+    assert sweeps.parse_probabilities(text) == probabilities
+
+
+@pytest.mark.parametrize("text", [
+    "", "half", "0.1,", "1.1", "-0.1", "nan", "...", "...,1", "0.1,...", "0.1,...,...,1", "0.1,...,0.95", "0.1,...,0.5,1", "1,...,0.1",
+    "0.1,0.1,...,1", "0.1,0.2,0.3,...,1", "0.1,0.1000001,...,1", "0.1,...,inf", "0,0.4,...,2"])
+def test_other_texts_are_no_probabilities(text):
+    with pytest.raises(ValueError, match=f"--observation_probabilities={re.escape(text)} was given; expected probabilities from 0 to 1"):
+        sweeps.parse_probabilities(text)
