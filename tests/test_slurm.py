@@ -91,6 +91,10 @@ def test_a_job_trains_to_the_end_and_is_not_queued_again(slurm, whole):
     assert status.look(run)[0][1] == "done" and status.saved_counts(run)[0] >= 3000
 
 
+def test_the_doctor_finds_the_partition_and_its_gpus(slurm):
+    assert "ok       Slurm      GPUs in main" in slurm("bash", "-c", ".venv/bin/python doctor.py || true")
+
+
 def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole):
     job = slurm.sbatch("slurm/drqn.sh", "--env=Breakout", *ATARI, "--run_dir=warned")
     assert slurm.job(job)["TresPerNode"] == "gres:gpu:1"
