@@ -176,6 +176,26 @@ class _Repeated:
         return np.tile(self._rng.integers(high, size=size // self._repeats), self._repeats)
 
 
+class Glimpse:
+    """A `watch` of `evaluate`, for TensorBoard: the first of what the first environment's agent sees, and the Q-values of all.
+
+    Attributes:
+        frames: the newest frame of each of the first STEPS agent steps.
+        q_values: float32[N, A] of every Q_PERIOD-th of them; once more than for acting, so not of each.
+    """
+
+    STEPS, Q_PERIOD = 200, 4
+
+    def __init__(self, agent):
+        self.agent, self.frames, self.q_values = agent, [], []
+
+    def __call__(self, frames, state, first, actions, episode_return, length):
+        if length < self.STEPS:
+            self.frames.append(frames[0, -1])
+            if length % self.Q_PERIOD == 0:
+                self.q_values.append(self.agent.q_values(frames, state, first)[0])
+
+
 def evaluate(agent, envs, history, epsilon, seed, evaluation, watch=None, repeats=1):
     """Play exactly one episode in each environment, so that short episodes are not over-represented.
 

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
-GROUND = {"replay", "wrappers", "twins", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends", "schedules"}
+GROUND = {"replay", "wrappers", "twins", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends", "schedules", "events"}
 MAY_IMPORT = {
     **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "film", "agent"} | GROUND for name in SCRIPTS},
     **{name: {"curves", "scores", "stats"} | GROUND for name in ("sweeps", "tables")},
@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "agent": {"backends", "models"},
     **{name: set() for name in GROUND},
     "wrappers": {"twins", "pomdps", "slimevolley"},
-    "runs": {"checkpoints"},  # a run's directory holds its checkpoints
+    "runs": {"checkpoints", "events"},  # a run's directory holds its checkpoints and events
 }
 FILES = sorted(path.stem for path in ROOT.glob("*.py"))
 
