@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import importlib
 
 import ale_py
 import cv2
@@ -31,7 +32,8 @@ def describe(env):
     """Return the full name of an environment, and its own settings: the defaults of the environment flags that apply to it.
 
     Args:
-        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`) or a registered Gymnasium id.
+        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`), a registered Gymnasium id, or `module:id` of one that a module
+            of the user's registers.
 
     Raises:
         ValueError: the name is unknown; the three nearest are named.
@@ -43,7 +45,7 @@ def describe(env):
     if game:
         return game, dict(frame_skip=4, sticky=0.0, full_actions=False, noops=30, max_episode_frames=108_000, life_loss="none")
     try:
-        spec = gymnasium.spec(env)
+        spec = find_spec(env)
     except (gymnasium.error.Error, ImportError) as error:
         known = {name.lower(): name for name in [*games.values(), *gymnasium.registry]}
         # The whole name first; then the part before the version, so that a wrong version finds its neighbours too.
@@ -51,12 +53,20 @@ def describe(env):
         raise ValueError(f"--env={env} is neither an ALE game nor a registered Gymnasium id ({_sentence(error)}); "
                          f"the nearest names are {', '.join(known[name] for name in near if name)}") from error
     if not _is_atari(spec):
-        return spec.id, dict(frame_skip=1, max_episode_frames=spec.max_episode_steps or 0)
+        return env, dict(frame_skip=1, max_episode_frames=spec.max_episode_steps or 0)
     settings = spec.kwargs
     frame_skip = settings["frameskip"] if isinstance(settings["frameskip"], int) else None  # None: random, (2, 5)
-    return spec.id, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
+    return env, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
                          full_actions=settings["full_action_space"], noops=30,
                          max_episode_frames=settings["max_num_frames_per_episode"], life_loss="none")
+
+
+def find_spec(env):
+    """Return the Gymnasium spec of an id or `module:id`; in the latter form importing the module registers it, in every process."""
+    module, _, name = env.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gymnasium.spec(name)
 
 
 def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0, render_mode=None,
@@ -79,7 +89,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
     """
     game = atari_games().get(env.lower())
-    spec = copy.deepcopy(gymnasium.spec(f"ALE/{game}-v5" if game else env))
+    spec = copy.deepcopy(find_spec(f"ALE/{game}-v5" if game else env))
     if _is_atari(spec):
         rom = spec.kwargs["game"]
         envs = AtariVectorEnv(  # Screens pixel-identical to gymnasium.wrappers.AtariPreprocessing; its clipping, lives and FIRE stay off.
