@@ -130,12 +130,12 @@ def check_emulators():
     return Row(OK, f"{len(games)} ROMs; {NUM_ENVS} Frostbites make {speed:,.0f} agent steps/s")
 
 
-def per_second(call, seconds=0.5):
-    """Return how often `call` ran per second, after a first time for its compilation."""
-    call()
+def per_second(step, seconds=0.5):
+    """Return how often `step` ran per second, after a first time for its compilation."""
+    step()
     start, count = time.perf_counter(), 0
     while time.perf_counter() < start + seconds:
-        call()
+        step()
         count += 1
     return count / (time.perf_counter() - start)
 

@@ -140,6 +140,7 @@ def saved_counts(directory):
 
 
 def mean(values):
+    """Return the mean of a sequence, None if it is empty."""
     return sum(values) / len(values) if values else None
 
 
@@ -201,7 +202,7 @@ HEADER = "run", "state", "steps", "training", "recent", "steps/s", "evaluation",
 
 def cells(of):
     """Return the cells of a Look below HEADER."""
-    short = lambda count: tqdm.format_sizeof(count) if count >= 1000 else str(count)
+    short = lambda steps: tqdm.format_sizeof(steps) if steps >= 1000 else str(steps)
     number = lambda value: "-" if value is None else f"{value:.4g}"
     speed = of.speed if of.state == "running" else None
     return (of.run, of.state, short(of.step) + (f"/{short(of.maxsteps)}" if of.maxsteps else ""), number(mean(of.returns[-20:])),
