@@ -1,5 +1,6 @@
 # make run        a first look: DRQN on Frostbite, then flickering CartPole, which learns within minutes; scores, films, curves
 # make test       the tests                       make lint    ruff
+# make doctor     what this machine has, and what to do about the rest
 # make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
 # make mini       the paper in miniature: 105 short runs on small environments, their tables, curves, sweeps and probes in results/mini/
 # make bench      speed beside the peers', in a virtual environment of their own; the paper's table of costs. Alone on the machine
@@ -24,6 +25,9 @@ test: .venv/installed
 
 lint: .venv/installed
 	.venv/bin/ruff check .
+
+doctor:  # on a machine where .venv cannot be made, too
+	$(or $(wildcard $(PYTHON)),python3) doctor.py
 
 evidence: .venv/installed
 	$(PYTHON) benchmarks/evidence.py
@@ -51,4 +55,4 @@ bench: .venv/installed .venv-peers/installed
 	$(PYTHON) -m pip install --quiet -r requirements.txt
 	@touch $@
 
-.PHONY: run test lint evidence mini bench
+.PHONY: run test lint doctor evidence mini bench

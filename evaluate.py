@@ -9,7 +9,6 @@
 """
 
 import csv
-import os
 import pathlib
 import sys
 

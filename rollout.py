@@ -231,11 +231,31 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1):
     return [dict(episode_return=float(r), length=int(n)) for r, n in zip(episode_return, length)]
 
 
-def evaluate(*arguments, **keywords):
-    """Return what `play` does with these arguments, in one go."""
+def evaluate(*arguments, watch=lambda *step: None, **keywords):
+    """Return what `play` does with these arguments, in one go; `watch` is called with all that it yields."""
     steps = play(*arguments, **keywords)
     while True:
         try:
-            next(steps)
+            watch(*next(steps))
         except StopIteration as end:
             return end.value
+
+
+class Glimpse:
+    """A `watch` of `evaluate`, for TensorBoard: the first of what the first environment's agent sees, and the Q-values of all.
+
+    Attributes:
+        frames: the newest frame of each of the first STEPS agent steps.
+        q_values: float32[N, A] of every Q_PERIOD-th of them; once more than for acting, so not of each.
+    """
+
+    STEPS, Q_PERIOD = 200, 4
+
+    def __init__(self, agent):
+        self.agent, self.frames, self.q_values = agent, [], []
+
+    def __call__(self, frames, state, first, actions, episode_return, length):
+        if length < self.STEPS:
+            self.frames.append(frames[0, -1])
+            if length % self.Q_PERIOD == 0:
+                self.q_values.append(self.agent.q_values(frames, state, first)[0])

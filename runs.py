@@ -10,16 +10,15 @@ import json
 import os
 import pathlib
 import socket
-import struct
 import subprocess
 import sys
 import time
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import masked_crc32c
+import numpy as np
+from tensorboardX.proto.event_pb2 import SessionLog
 
 import checkpoints
+import events
 
 LIMITS = dict(maxsteps="agent steps", maxepisodes="episodes")  # of training; whichever is met first ends it
 # Settings that may change when a run goes on: its limits, and how often it is looked at and saved.
@@ -79,9 +78,9 @@ class Run:
             if not file.size:
                 file.append((",".join(COLUMNS[name]) + "\n").encode())
         self._events = _Records(self.directory / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}")
-        self._event(file_version="brain.Event:2")
+        self._events.append(events.record(file_version="brain.Event:2"))
         if self.checkpoints.state:  # TensorBoard hides what other files hold of steps after this one.
-            self._event(step=state["agent_step"], session_log=SessionLog(status=SessionLog.START))
+            self._events.append(events.record(step=state["agent_step"], session_log=SessionLog(status=SessionLog.START)))
         self._waiting = {}  # path -> weights that are not on the disk yet
 
     def row(self, name, **values):
@@ -91,14 +90,19 @@ class Run:
 
     def scalars(self, agent_step, **values):
         """Write TensorBoard scalars, `group__name` as group/name; what is not known yet (NaN) is left out."""
-        known = [Summary.Value(tag=name.replace("__", "/"), simple_value=value) for name, value in values.items() if value == value]
-        self._event(step=agent_step, summary=Summary(value=known))
+        self._summarize(agent_step, **{name: dict(simple_value=value) for name, value in values.items() if value == value})
 
-    def _event(self, **fields):
-        data = Event(wall_time=time.time(), **fields).SerializeToString()
-        length = struct.pack("<Q", len(data))
-        crc = lambda of: struct.pack("<I", masked_crc32c(of))
-        self._events.append(length + crc(length) + data + crc(data))
+    def glimpse(self, agent_step, q_values, frames=()):
+        """Write a TensorBoard histogram of the largest Q-values of `q_values` [..., A], and a film of `frames` uint8[T, 84, 84] if any."""
+        largest, contents = np.max(q_values, axis=-1), {}
+        if np.isfinite(largest).all():  # If not, the next update's loss will say so.
+            contents["evaluation__max_q"] = dict(histo=events.histogram(largest))
+        if len(frames):
+            contents["evaluation__seen"] = dict(image=events.film(frames))
+        self._summarize(agent_step, **contents)
+
+    def _summarize(self, agent_step, **contents):
+        self._events.append(events.record(step=agent_step, summary=events.summary(**contents)))
 
     def save_weights(self, name, save_weights):
         """Put the weights that `save_weights(path)` writes in place of those of this name, such as `best` or `weights/000050`.

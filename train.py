@@ -36,7 +36,8 @@ def define_flags():
     run, env, learn, explore, evaluation = own.values()
 
     choice("network", "DRQN", list(models.NETWORKS), "Q-network, of the table in models.py", **run)
-    string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id, whose own settings are then the defaults", **run)
+    string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id (yours: module:id), whose own settings are then the "
+           "defaults", **run)
     integer("maxsteps", 10_000_000, "length of training [agent steps; Hausknecht & Stone 2015]", 1, **run)
     integer("maxepisodes", None, "and of complete episodes, whichever is met first [episodes; default none]", 1, **run)
     integer("seed", 1, "of everything random in the run", 0, **run)

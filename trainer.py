@@ -179,12 +179,16 @@ class Trainer:
         s = self.settings
         self._finite()
         self.evaluations += 1
-        episodes = rollout.evaluate(self.agent, self.eval_envs, s["history"], s["eval_epsilon"], s["seed"], self.evaluations)
+        seen = rollout.Glimpse(self.agent)
+        episodes = rollout.evaluate(self.agent, self.eval_envs, s["history"], s["eval_epsilon"], s["seed"], self.evaluations,
+                                    watch=seen)
         for i, episode in enumerate(episodes):
             self.run.row("eval", agent_step=self.agent_step, frames=self.frames, evaluation=self.evaluations, episode=i,
                          seconds=self.seconds, **episode)
         mean = float(np.mean([episode["episode_return"] for episode in episodes]))
         self.run.scalars(self.agent_step, evaluation__episode_return=mean)
+        filmed = seen.frames[0].ndim == 2 and self.evaluations & (self.evaluations - 1) == 0  # 1, 2, 4, 8, ...: few, however long.
+        self.run.glimpse(self.agent_step, seen.q_values, seen.frames if filmed else ())
         if self.best is None or mean >= self.best:  # Of equals the later one, which has seen more.
             self.best = mean
             self.run.save_weights("best", self.agent.save_weights)

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import importlib
 
 import ale_py
 import cv2
@@ -34,7 +35,8 @@ def describe(env):
     """Return the full name of an environment, and its own settings: the defaults of the environment flags that apply to it.
 
     Args:
-        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`) or a registered Gymnasium id.
+        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`), a registered Gymnasium id, or `module:id` of one that a module
+            of the user's registers.
 
     Raises:
         ValueError: the name is unknown; the three nearest are named.
@@ -46,7 +48,7 @@ def describe(env):
     if game:
         return game, dict(frame_skip=4, sticky=0.0, full_actions=False, noops=30, max_episode_frames=108_000, life_loss="none")
     try:
-        spec = gymnasium.spec(env)
+        spec = find_spec(env)
     except (gymnasium.error.Error, ImportError) as error:
         known = {name.lower(): name for name in [*games.values(), *gymnasium.registry]}
         # The whole name first; then the part before the version, so that a wrong version finds its neighbours too.
@@ -56,12 +58,20 @@ def describe(env):
     if spec.id in crafted.VARIANTS:
         return spec.id, describe(crafted.VARIANTS[spec.id][0])[1]
     if not _is_atari(spec):
-        return spec.id, dict(frame_skip=1, max_episode_frames=spec.max_episode_steps or 0)
+        return env, dict(frame_skip=1, max_episode_frames=spec.max_episode_steps or 0)
     settings = spec.kwargs
     frame_skip = settings["frameskip"] if isinstance(settings["frameskip"], int) else None  # None: random, (2, 5)
-    return spec.id, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
+    return env, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
                          full_actions=settings["full_action_space"], noops=30,
                          max_episode_frames=settings["max_num_frames_per_episode"], life_loss="none")
+
+
+def find_spec(env):
+    """Return the Gymnasium spec of an id or `module:id`; in the latter form importing the module registers it, in every process."""
+    module, _, name = env.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gymnasium.spec(name)
 
 
 def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0, render_mode=None,
@@ -86,7 +96,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
     """
     base, variant = crafted.VARIANTS.get(env, (env, None))
     game = atari_games().get(base.lower())
-    spec = copy.deepcopy(gymnasium.spec(f"ALE/{game}-v5" if game else env))
+    spec = copy.deepcopy(find_spec(f"ALE/{game}-v5" if game else env))
     if _is_atari(spec):
         rom = spec.kwargs["game"]
         envs = AtariVectorEnv(  # Screens pixel-identical to gymnasium.wrappers.AtariPreprocessing; its clipping, lives and FIRE stay off.

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = {"train", "evaluate", "plot", "report", "status", "doctor"}
-GROUND = {"replay", "wrappers", "screens", "twins", "crafted", "pomdps", "slimevolley", "runs", "checkpoints", "job", "models", "backends",
-          "schedules", "panels", "saliency"}
+GROUND = {"replay", "wrappers", "screens", "twins", "crafted", "pomdps", "slimevolley", "runs", "checkpoints", "events", "job", "models",
+          "backends", "schedules", "panels", "saliency"}
 MAY_IMPORT = {
     **{name: {"trainer", "rollout", "curves", "sweeps", "tables", "scores", "stats", "filming", "film", "agent", "features"} | GROUND
        for name in SCRIPTS},
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "features": {"backends", "models", "runs", "checkpoints"},
     **{name: set() for name in GROUND},
     "wrappers": {"screens", "twins", "crafted", "pomdps", "slimevolley"},
-    "runs": {"checkpoints"},  # a run's directory holds its checkpoints
+    "runs": {"checkpoints", "events"},  # a run's directory holds its checkpoints and events
 }
 FILES = sorted(path.stem for path in ROOT.glob("*.py"))
 

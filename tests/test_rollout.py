@@ -350,3 +350,21 @@ def test_evaluation_counts_raw_rewards():
     envs = wrappers.make_envs("Skiing", 2, frame_skip=4, max_episode_frames=40, noops=0)
     for episode in evaluate(envs, history=1):  # About 7 hundredths of a second per agent step.
         assert episode["length"] == 10 and -80 < episode["episode_return"] < -50
+
+
+def test_a_glimpse_of_an_evaluation_is_of_its_first_steps_and_changes_nothing():
+    class Agent(Recorder):
+        def q_values(self, frames, state, first):
+            return frames[:, -1, :2], state  # "Q-values" that tell the frame
+
+    envs = make(num_envs=2, length=(5, 9)).envs
+    plain = evaluate(envs, agent=Agent())
+    glimpse = rollout.Glimpse(Agent())
+    assert rollout.evaluate(Agent(), envs, 2, 0.1, 1, 1, glimpse) == plain
+    length = plain[0]["length"]
+    assert [frame[0] for frame in glimpse.frames] == list(range(1, length + 1))
+    assert [q.tolist() for q in glimpse.q_values] == [[[t, t]] * 2 for t in range(1, length + 1, glimpse.Q_PERIOD)]
+    glimpse = rollout.Glimpse(Agent())
+    glimpse.STEPS = 3
+    rollout.evaluate(Agent(), envs, 2, 0.1, 1, 1, glimpse)
+    assert len(glimpse.frames) == 3 and len(glimpse.q_values) == 1

@@ -121,7 +121,7 @@ def test_tensorboard_reads_the_scalars_and_unknown_values_are_left_out(tmp_path)
     board = EventAccumulator(str(tmp_path))
     board.Reload()
     assert {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]} == {
-        "train/episode_return": [(5, 1.5), (9, 2.5)], "learn/loss": [(9, 0.25)]}
+        "train/episode_return [raw reward]": [(5, 1.5), (9, 2.5)], "learn/loss": [(9, 0.25)]}
 
 
 # Checkpoints

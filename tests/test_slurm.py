@@ -88,7 +88,11 @@ def test_a_job_trains_to_the_end_and_is_not_queued_again(slurm, whole):
     assert "TresPerNode" not in about  # --gres=none: sbatch's own command line wins.
     settings = runs.read_config(run)["settings"]
     assert (settings["env"], settings["network"]) == ("Breakout", "DRQN")  # So does the last of two flags.
-    assert status.look(run)[0][1] == "done" and status.saved_counts(run)[0] >= 3000
+    assert status.look(run).state == "done" and status.saved_counts(run)[0] >= 3000
+
+
+def test_the_doctor_finds_the_partition_and_its_gpus(slurm):
+    assert "ok       Slurm      GPUs in main" in slurm("bash", "-c", ".venv/bin/python doctor.py || true")
 
 
 def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole):
@@ -96,7 +100,7 @@ def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole):
     assert slurm.job(job)["TresPerNode"] == "gres:gpu:1"
     run = slurm.repository / "warned"
     slurm.begun(run)
-    assert status.look(run)[0][1] == "running"
+    assert status.look(run).state == "running"
     slurm("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:USR1@300 does
     assert slurm.state_at_the_end(job) == "COMPLETED", slurm.log(job)
     assert slurm.job(job)["Restarts"] == "1"
@@ -115,7 +119,7 @@ def test_a_requeued_and_then_a_killed_job_lose_nothing(slurm, whole):
         if b"train.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             os.kill(pid, signal.SIGKILL)
     assert slurm.state_at_the_end(job) == "FAILED" and status.saved_counts(run)[0] < 3000
-    assert status.look(run)[0][1] == "waiting"
+    assert status.look(run).state == "waiting"
     job = slurm.sbatch(*command)
     assert slurm.state_at_the_end(job) == "COMPLETED" and "Going on at agent step" in slurm.log(job), slurm.log(job)
     assert_same_runs(whole[1], run)

@@ -1,8 +1,10 @@
 """The table of runs and grids: each state from the files that make it so, and the one place where a row becomes a command."""
 
+import contextlib
 import json
 import os
 import pathlib
+import pty
 import shlex
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import time
 
 import pytest
 
+import runs
 import status
 import train
 from run_files import make_run
@@ -54,6 +57,12 @@ def write_checkpoint(run, agent_step, vector_step=10, episodes=0):
     place = run / f"checkpoints/{vector_step:09d}"
     place.mkdir(parents=True)
     (place / "state.json").write_text(json.dumps(dict(agent_step=agent_step, episodes=episodes + 4, cut_episodes=4)))
+
+
+def write_learn(run, *agent_steps):
+    """Write rows of 250 agent steps/s, and the beginning of one that is still being written."""
+    rows = [[step, *[0] * (len(runs.COLUMNS["learn"]) - 2), step / 250] for step in agent_steps]
+    (run / "learn.csv").write_text("\n".join([",".join(map(str, row)) for row in [runs.COLUMNS["learn"], *rows]] + ["13"]))
 
 
 @pytest.mark.parametrize("episodes, state", [(49, "waiting"), (50, "done")])
@@ -140,7 +149,7 @@ def test_what_a_run_has_come_to(table):
     write_checkpoint(done, 150, vector_step=5)
     write_checkpoint(done, 303)
     write_checkpoint(stopped, 150)
-    (stopped / "learn.csv").write_text("agent_step,loss\n100,nan\n1234,0.5\n13")  # The last row is still being written.
+    write_learn(stopped, 100, 1234)
     ago = time.time() - 3725
     for path in done.glob("*.csv"):
         os.utime(path, (ago, ago))
@@ -194,3 +203,72 @@ def test_a_row_that_goes_on_after_it_failed_is_no_longer_failed(table):
                     "3 runs: 2 waiting, 1 failed"]
     log.write_text(log.read_text() + "runs/grid/Pong-s1: network=DRQN\n")
     assert table("grid.csv")[0]["runs/grid/Pong-s1"][0] == "waiting"
+
+
+# --watch.
+
+
+def look_at(number, state, **others):
+    return status.Look(**dict(run=f"runs/grid/Pong-DRQN-flicker=0.5-s{number}", state=state, step=1234, maxsteps=10_000_000,
+                              evaluation=-20.5, age=3, speed=100, returns=[1, 2, 3], reason=None) | others)
+
+
+def test_recent_returns_as_blocks():
+    assert status.sparkline([-21, -20, -19, -18, -17, -16, -15, -14]) == "▁▂▃▄▅▆▇█"
+    assert [status.sparkline(values) for values in ([], [5], [7, 7])] == ["", "▁", "▁▁"]
+    assert status.sparkline([0] * 500 + [70] * 500, size=2) == "▁█"
+    assert status.sparkline([2, 0, 4, 8, 0, 1], size=3) == "▂█▁"  # means 1, 6, 0.5
+
+
+def test_only_the_ends_of_long_files_are_read(table):
+    run = make_run(pathlib.Path("runs/long"), [(100, (1, 2))], [(t, t / 100, t % 2) for t in range(100, 110)])
+    rows = (run / "train.csv").read_text().splitlines()[1:]
+    (run / "train.csv").write_bytes(b"no row\n" * 100_000 + "\n".join([*rows * 100, "9,9"]).encode())  # The last is not whole yet.
+    write_learn(run, *range(1000, 41_000, 1000))
+    of = status.look(run)
+    assert of.returns[-10:] == [1, 1.02, 1.04, 1.06, 1.08] * 2 and 200 < len(of.returns) < 400  # Those that were cut are none.
+    assert (of.speed, of.step, of.maxsteps, of.evaluation) == (250, 40_000, 300, 1.5)
+    (run / "train.csv").write_text("a\nb\nc\n")
+    with pytest.raises(ValueError, match="runs/long/train.csv is damaged"):
+        status.look(run)
+
+
+def test_a_live_table_names_what_is_known():
+    running = look_at(1, "running", speed=250.04, step=4_000_000)
+    assert status.cells(running) == (running.run, "running", "4.00M/10.0M", "2", "▁▅█", "250", "-20.5", "6:39:56")
+    assert status.cells(look_at(2, "waiting", step=0, maxsteps=None, evaluation=None, returns=[]))[2:] == ("0", "-", "", "-", "-", "-")
+
+
+@pytest.mark.parametrize("width, columns", [(160, 8), (90, 7), (60, 4), (30, 3)])
+def test_a_live_table_fits_its_terminal(width, columns):
+    looks = [look_at(i, state) for i, state in enumerate(["done"] * 140 + ["failed"] * 2 + ["waiting"] * 2 + ["running"] * 6)]
+    head, *lines, last = status.draw(looks, width, 11).plain.splitlines()
+    assert head.split() == list(status.HEADER[:columns])
+    assert [line.split()[1] for line in lines] == ["running"] * 6 + ["failed"] * 2
+    assert max(map(len, [head, *lines])) <= max(width, 31)
+    assert lines[0].split()[0].endswith("-s144" if width > 30 else "5-s144")
+    assert last == "150 runs: 140 done, 6 running, 2 waiting, 2 failed; 142 more than fit"
+    assert status.draw(looks, width, 200).plain.count("\n") == 151
+
+
+def test_a_live_table_needs_a_terminal(capsys):
+    make_run(pathlib.Path("runs/one"))
+    assert "no terminal" in fails(capsys, "--watch")
+
+
+@pytest.mark.slow
+def test_watching_in_a_terminal_ends_with_the_last_table_on_it():
+    make_run(pathlib.Path("runs/one"))
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, str(ROOT / "status.py"), "--watch"])
+    said = b""
+    while b"1 run:" not in said:
+        said += os.read(terminal, 4096)
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # the end
+        while more := os.read(terminal, 4096):
+            said += more
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    *_, head, row, last, _ = said.decode().splitlines()
+    assert "steps/s" in head and "runs/one" in row and last == "1 run: 1 waiting" and "Traceback" not in said.decode()
