@@ -3,6 +3,7 @@
 # make doctor     what this machine has, and what to do about the rest
 # make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
 # make mini       the paper in miniature: 105 short runs on small environments, their tables, curves, sweeps and probes in results/mini/
+# make kalbag     Kalbag et al.'s four curves on Assault: a torso of our own, then 12 runs of 40 games
 # make bench      speed beside the peers', in a virtual environment of their own; the paper's table of costs. Alone on the machine
 PYTHON := .venv/bin/python
 FROSTBITE := runs/Frostbite-DRQN-quick-s1
@@ -40,6 +41,11 @@ mini: .venv/installed
 	mkdir -p results/mini
 	cp runs/mini/*.csv runs/mini/*.md runs/mini/*.png runs/mini/*.svg runs/mini/*.tex results/mini
 
+kalbag: .venv/installed
+	$(PYTHON) train.py --flagfile=presets/pong.flags --network=DQN --env=Assault --maxsteps=100000 --bufflen=100000 --learning_starts=5000 \
+	  --epsilon_decay=linear:50000steps --run_dir=runs/assault_torso
+	slurm/grid_local.sh slurm/grids/kalbag.csv -j $$(nproc)
+
 bench: .venv/installed .venv-peers/installed
 	$(PYTHON) benchmarks/speed.py
 	$(PYTHON) benchmarks/passes.py
@@ -55,4 +61,4 @@ bench: .venv/installed .venv-peers/installed
 	$(PYTHON) -m pip install --quiet -r requirements.txt
 	@touch $@
 
-.PHONY: run test lint doctor evidence mini bench
+.PHONY: run test lint doctor evidence mini kalbag bench

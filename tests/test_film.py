@@ -112,17 +112,6 @@ def test_a_vector_too_long_for_labels_still_has_a_bar_per_component():
         assert (right > left) == (value > 0) and max(right, left) == pytest.approx(abs(value) * 206, abs=2)
 
 
-def test_the_features_of_a_torso_are_a_square_of_pixels_row_by_row():
-    features = np.zeros((1, 3136), np.float32)  # 56 x 56
-    features[0, [1, 56, 3135]] = [0.5, -1, 2]
-    image = compose(seen=features, seen_range=np.ones(3136))
-    _, panel = panels(image, history=1)
-    pixel = lambda row, column: panel[int((row + 0.5) * 7.5), int((column + 0.5) * 7.5)].tolist()
-    assert (pixel(0, 1), pixel(1, 0), pixel(55, 55)) == ([127] * 3, [255] * 3, [255] * 3)
-    assert (panel > 0).any(axis=-1).sum() < 4 * 8 * 8  # The rest is black.
-    assert panels(compose(seen=features[:, :2048], seen_range=np.zeros(2048)), history=1)[1].shape == panel.shape  # no square number
-
-
 def test_earlier_vectors_are_drawn_small_and_an_obscured_one_among_them_black():
     seen = np.concatenate([VECTOR, 0 * VECTOR, VECTOR])
     _, newest, before, long_before = panels_of(compose(seen=seen), history=3)

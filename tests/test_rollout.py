@@ -360,7 +360,7 @@ def test_a_glimpse_of_an_evaluation_is_of_its_first_steps_and_changes_nothing():
     envs = make(num_envs=2, length=(5, 9)).envs
     plain = evaluate(envs, agent=Agent())
     glimpse = rollout.Glimpse(Agent())
-    assert rollout.evaluate(Agent(), envs, 2, 0.1, 1, 1, glimpse) == plain
+    assert rollout.evaluate(Agent(), envs, 2, 0.1, 1, 1, watch=glimpse) == plain
     length = plain[0]["length"]
     assert [frame[0] for frame in glimpse.frames] == list(range(1, length + 1))
     assert [q.tolist() for q in glimpse.q_values] == [[[t, t]] * 2 for t in range(1, length + 1, glimpse.Q_PERIOD)]
