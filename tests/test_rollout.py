@@ -366,5 +366,5 @@ def test_a_glimpse_of_an_evaluation_is_of_its_first_steps_and_changes_nothing():
     assert [q.tolist() for q in glimpse.q_values] == [[[t, t]] * 2 for t in range(1, length + 1, glimpse.Q_PERIOD)]
     glimpse = rollout.Glimpse(Agent())
     glimpse.STEPS = 3
-    rollout.evaluate(Agent(), envs, 2, 0.1, 1, 1, glimpse)
+    rollout.evaluate(Agent(), envs, 2, 0.1, 1, 1, watch=glimpse)
     assert len(glimpse.frames) == 3 and len(glimpse.q_values) == 1
