@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import csv
 import json
 import os
 import pathlib
@@ -187,6 +188,14 @@ def written_whole(path):
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_csv(path, columns, rows):
+    """Write dicts as CSV, as `written_whole` does."""
+    with written_whole(path) as aside, open(aside, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 class _Checked:

@@ -207,7 +207,7 @@ def check_slurm():
         return Row(NOTE, "none on this machine", "slurm/grid_local.sh runs a grid without it")
     code, out, error = call("sinfo", "--noheader", "--format=%R %G")
     if code:
-        return Row(PROBLEM, f"sinfo ended with code {code}: {error}", "work on a login node, and with the SLURM_CONF of your site")
+        return Row(NOTE, f"sinfo ended with code {code}: {error}", "to use Slurm, work on a login node, with the SLURM_CONF of your site")
     partitions = dict.fromkeys(line.split()[0] for line in out.splitlines() if "gpu" in line)
     return Row(OK, f"GPUs in {', '.join(partitions)}") if partitions else Row(NOTE, "no partition has GPUs", "sbatch --gres=none ...")
 

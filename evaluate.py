@@ -3,12 +3,11 @@
     python evaluate.py                                    the newest run under runs/, its best checkpoint
     python evaluate.py --run_dir=runs/Pong-DQN-s1 --episodes=100 --flicker=0.5
     python evaluate.py --video=film.mp4                   and its first episode as a film
-    python evaluate.py --video=film.mp4 --compare=runs/Pong-DRQN-s1    beside that of another run, of the same seed
+    python evaluate.py --video=film.mp4 --compare runs/Pong-DQN-s1 runs/Pong-DRQN-s1    two runs on the same seed, side by side
     python evaluate.py --contact_sheet=sheet.png          an episode of each milestone that --weights_period kept, as rows of screens
     python evaluate.py --observation_probabilities=0.1,...,1.0    the generalization of Hausknecht & Stone 2015, section 6
 """
 
-import csv
 import pathlib
 import sys
 
@@ -57,8 +56,8 @@ def define_flags():
     flags.DEFINE_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1, **own)
     flags.DEFINE_bool("saliency", False, "in the film, which patches of the newest frame move the chosen action's Q-value "
                       "(Greydanus et al. 2018); images only", **own)
-    flags.DEFINE_string("compare", None, "directory of a run whose agent plays the same seed beside it in the film; its best or last "
-                        "weights, as --checkpoint says", **own)
+    flags.DEFINE_string("compare", None, "directory of a run whose agent plays the same seed beside it in the film, or of both; "
+                        "best or last weights, as --checkpoint says", **own)
     flags.DEFINE_string("contact_sheet", None, "a path ending in .png: an episode of each of about 8 of the weights that "
                         "--weights_period kept in training, as rows of screens; nothing else is played", **own)
     flags.DEFINE_string("csv", None, "a row per episode; default: <run_dir>/episodes-<weights or random>[-what is not the run's].csv; "
@@ -181,13 +180,6 @@ def describe(name, episodes):
             f"min {returns.min():8.1f}   max {returns.max():8.1f}   ({len(returns)} episodes)")
 
 
-def write_csv(path, columns, rows):
-    with checkpoints.written_whole(path) as aside, open(aside, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def evaluate(values):
     """Play the episodes, print what they returned, and write them down; those of a run to compare with are printed only."""
     directory, settings, envs, agent, name = load(values)
@@ -219,11 +211,12 @@ def evaluate(values):
             random_envs = make_envs(settings, values, values.episodes, envs.torso)
             print(describe("random", beside := play(settings, random_envs, agent, 1.0, values.eval_seed)))
             if not values.csv:
-                write_csv(directory / "episodes-random.csv", COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
+                checkpoints.write_csv(directory / "episodes-random.csv", COLUMNS,
+                                      rows(beside, policy="random", weights="random", epsilon=1.0))
         for rival in rivals:
             announce(values, values.compare, players[1])
             print(describe(values.checkpoint, rival))
-        write_csv(aside, COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
+        checkpoints.write_csv(aside, COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
     print(f"Every episode is in {path}.")
     if values.video:
         returned = " and ".join(f"{played[0]['episode_return']:g}" for played in (episodes, *rivals))
@@ -268,7 +261,7 @@ def sweep(values):
         for shown, own in zip([*map("{:g}".format, probabilities), "random play"], returns):
             fraction = f"{(own.mean() - zero) / original:.3f}" if original > 0 else "-"  # An original of zero has no fractions.
             print(f"{shown:<13} {own.mean():10.2f} {deviation(own):10.2f}   {fraction:>8}")
-        write_csv(aside, SWEEP_COLUMNS, [
+        checkpoints.write_csv(aside, SWEEP_COLUMNS, [
             dict(groups[i // values.episodes], eval_seed=values.eval_seed, episode=i % values.episodes, **episode)
             for i, episode in enumerate(played)])
     print(f"Every episode is in {path}.")
@@ -281,7 +274,10 @@ def main(arguments):
         print(__doc__, values.module_help("evaluate"), sep="\n")
         return 0
     try:
-        if rest := values(["evaluate.py", *arguments])[1:]:
+        rest = values(["evaluate.py", *arguments])[1:]
+        if values.compare and rest and not values.run_dir:
+            values.run_dir, values.compare = values.compare, rest.pop(0)  # --compare RUN_A RUN_B
+        if rest:
             raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
         check(values)
         job = contact_sheet if values.contact_sheet else evaluate if values.observation_probabilities is None else sweep

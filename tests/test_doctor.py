@@ -131,7 +131,7 @@ def test_slurm(programs):
     assert doctor.check_slurm()[:2] == (NOTE, "none on this machine")
     programs("sbatch", "")
     programs("sinfo", "echo Unable to contact slurm controller >&2; exit 1")
-    assert doctor.check_slurm()[:2] == (PROBLEM, "sinfo ended with code 1: Unable to contact slurm controller")
+    assert doctor.check_slurm()[:2] == (NOTE, "sinfo ended with code 1: Unable to contact slurm controller")
     programs("sinfo", "echo 'cpu (null)'; echo 'short gpu:a100:4(S:0-1)'; echo 'long gpu:a100:4'; echo 'long gpu:h100:8'")
     assert doctor.check_slurm()[:2] == (OK, "GPUs in short, long")
     programs("sinfo", "echo 'cpu (null)'")

@@ -133,7 +133,7 @@ def test_two_agents_play_the_same_seed_side_by_side_until_the_longer_episode_end
     go("--run_dir=runs/left", "--episodes=2", "--csv=left.csv", "--epsilon=0.5")
     before = files_in("runs/left")
     composed = record(monkeypatch)
-    said = go("--run_dir=runs/cartpole", "--compare=runs/left", "--episodes=2", "--epsilon=0.5", "--video=film.mp4", "--csv=own.csv")
+    said = go("--compare", "runs/cartpole", "runs/left", "--episodes=2", "--epsilon=0.5", "--video=film.mp4", "--csv=own.csv")
     assert files_in("runs/left") == before
     alone = [rows_of("own.csv"), rows_of("left.csv")]
     lines = said.splitlines()
