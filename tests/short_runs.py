@@ -108,7 +108,7 @@ def arrays_of(directory):
 
 def assert_same_runs(one, two, names=("train", "learn", "eval")):
     for name in names:
-        assert rows_of(one, name) == rows_of(two, name), name
+        np.testing.assert_equal(rows_of(one, name), rows_of(two, name), err_msg=name)
     a, b = arrays_of(one), arrays_of(two)
     assert a.keys() == b.keys() and any(name.startswith("agent/optimizer") for name in a)
     for name in a:
