@@ -1,11 +1,16 @@
-"""Two short runs, trained once, and evaluate.py beside copies of them."""
+"""Short runs, trained once, and evaluate.py beside copies of two of them."""
 
+import functools
 import shutil
 
 import pytest
 from played import CARTPOLE, PACMAN, make_run
+from short_runs import NUM_ENVS, go_and_watch
 
+import checkpoints
 import evaluate
+import rollout
+import trainer
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +36,31 @@ def go(trained, tmp_path, monkeypatch, capsys):
         return said.out if code == 0 else said.err
 
     return call
+
+
+@pytest.fixture(scope="module")
+def small_periods():
+    """Make every period of a run happen within a few hundred agent steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "LEARN_PERIOD", 70)
+        patch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 16 * NUM_ENVS)
+        yield
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory):
+    """Return a function of the network: an uninterrupted run of it, of which there is one."""
+    return functools.cache(lambda network: go_and_watch(network, tmp_path_factory.mktemp(network)))
+
+
+@pytest.fixture(scope="module", params=["DQN", "DRQN"])
+def whole(request, small_periods, watched):
+    """An uninterrupted run of each network: what go_and_watch returns, to be read and left as it is."""
+    return watched(request.param)
+
+
+@pytest.fixture
+def again(whole, monkeypatch):
+    """Whatever runs in this test starts its environments anew as often as `whole` did."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", whole["reseed_period"])
+    return whole

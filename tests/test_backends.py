@@ -101,8 +101,8 @@ def test_the_other_backend_keeps_restores_saves_and_synchronises_its_weights(out
 
 @pytest.mark.slow
 @pytest.mark.jax
-@pytest.mark.parametrize("file", ["test_agent.py", "test_models.py"])
-def test_every_test_of_agent_and_models_passes_on_the_other_backend(file):
+@pytest.mark.parametrize("file", ["test_agent.py", "test_loss.py", "test_models.py"])
+def test_every_test_of_agent_loss_and_models_passes_on_the_other_backend(file):
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", str(TESTS / file)], env=os.environ | dict(KERAS_BACKEND=OTHER),
                           cwd=TESTS.parent, capture_output=True, text=True)
     assert re.search(r"^\d\d passed", done.stdout, re.MULTILINE), done.stdout

@@ -1,16 +1,13 @@
 """Variants of a game with other training rewards, the crafted reward of Assault, and learning from it; shaping is in test_shaping.py."""
 
-import signal
-
 import gymnasium
 import numpy as np
 import pytest
+import short_runs
 import test_replay
 import test_rollout
-import test_train
 from gymnasium import spaces
 
-import checkpoints
 import crafted
 import replay
 import rollout
@@ -197,12 +194,10 @@ ARGUMENTS = """--env=AssaultCrafted-v0 --network=DRQN --maxsteps=400 --units=8 -
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(small_periods, tmp_path_factory):
     """An uninterrupted run: its directory, Trainer, rows of the replay, updates made by each agent step, and weights at its start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollout, "RESEED_PERIOD", 70)
-        patch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 64)
-        patch.setattr(trainer, "LEARN_PERIOD", 70)
         rows, made, weights = [], [], []
         append, learn = replay.Replay.append, trainer.Trainer._learn
 
@@ -217,7 +212,7 @@ def whole(tmp_path_factory):
         patch.setattr(replay.Replay, "append", noted)
         patch.setattr(trainer.Trainer, "_learn", counted)
         directory = tmp_path_factory.mktemp("crafted")
-        run = test_train.go(ARGUMENTS, directory)
+        run = short_runs.go(ARGUMENTS, directory)
     return dict(directory=directory, run=run, rows=rows, made=made, weights=weights[0])
 
 
@@ -228,7 +223,7 @@ def test_a_run_learns_from_the_crafted_rewards_of_ended_episodes(whole):
     assert updates[agent_steps <= 120].max() == 0 and run.updates == (run.agent_step - 40) // 2 == 180
     assert set(np.diff(updates[agent_steps > 120])) <= {0, 1, 2, 3, 4} and np.diff(updates).max() == 4
     assert any((before != after).any() for before, after in zip(whole["weights"], run.agent.online_network.get_weights()))
-    told, compared = test_train.rows_of(whole["directory"], "train"), 0
+    told, compared = short_runs.rows_of(whole["directory"], "train"), 0
     for env in range(4):
         ends, start = [row for row in told if row["environment"] == str(env)], 0
         for steps, row in zip(episodes_of(whole["rows"], env), ends):
@@ -248,13 +243,7 @@ def test_a_run_learns_from_the_crafted_rewards_of_ended_episodes(whole):
 @pytest.mark.slow
 def test_stopped_killed_and_continued_equals_uninterrupted(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(rollout, "RESEED_PERIOD", 70)
-    monkeypatch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 64)
-    monkeypatch.setattr(trainer, "LEARN_PERIOD", 70)
-    for at_step, how in ((50, lambda: signal.raise_signal(signal.SIGINT)), (310, test_train.die)):  # while updates wait; after a reseed
-        test_train.interrupt(monkeypatch, at_step, how)
-        try:
-            test_train.go(ARGUMENTS, tmp_path)
-        except MemoryError:
-            assert at_step == 310
-    test_train.go(ARGUMENTS, tmp_path)
-    test_train.assert_same_runs(whole["directory"], tmp_path)
+    short_runs.stop_at(50, ARGUMENTS, tmp_path)  # while updates wait
+    short_runs.kill_at(310, ARGUMENTS, tmp_path)  # after a reseed
+    short_runs.go(ARGUMENTS, tmp_path)
+    short_runs.assert_same_runs(whole["directory"], tmp_path)

@@ -122,8 +122,6 @@ def test_the_newest_run_is_the_one_whose_training_wrote_last(go):
 
 
 def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(go, monkeypatch):
-    arguments = [*CARTPOLE, "--checkpoint_period=20"]
-    make_run(arguments, "runs/alone")
     save, said = runs.Run.save, []
 
     def save_and_evaluate(run, *rest):
@@ -133,10 +131,10 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(go, monkeypatch)
         assert files_in(run.directory) == before
 
     monkeypatch.setattr(runs.Run, "save", save_and_evaluate)
-    make_run(arguments, "runs/watched")
+    make_run([*CARTPOLE, "--checkpoint_period=30"], "runs/watched")
     assert len(said) >= 3 and all("last " in words for words in said)
     for name in "train", "eval":
-        alone, watched = (rows_of(f"runs/{run}/{name}.csv") for run in ("alone", "watched"))
+        alone, watched = (rows_of(f"runs/{run}/{name}.csv") for run in ("cartpole", "watched"))
         assert [row | dict(seconds="") for row in alone] == [row | dict(seconds="") for row in watched]
 
 

@@ -11,10 +11,10 @@ import sys
 
 import pytest
 from cluster import cluster, until
+from short_runs import assert_same_runs
 
 import runs
 import status
-from test_train import assert_same_runs
 
 pytestmark = pytest.mark.slow
 
