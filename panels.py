@@ -92,9 +92,14 @@ def draw_header(draw, layout, title, subtitle, episode_return, step):
     # The title has the room to their left, or its own line above them.
     room = (right if layout is FULL else layout.width - layout.margin) - layout.margin
     draw.text((layout.margin, 34), title, TEXT, font(_fit(draw, [title], room, size), bold=True), "ls")
-    while draw.textlength(subtitle, font(MIN_SUBTITLE_SIZE, bold=True)) > room:  # Its end tells a run from others: settings and seed.
-        subtitle = f"…{subtitle[2:]}"
-    draw.text((layout.margin, 57), subtitle, MUTED, font(_fit(draw, [subtitle], room, layout.label_size)), "ls")
+    draw_subtitle(draw, (layout.margin, 57), subtitle, room, layout.label_size)
+
+
+def draw_subtitle(draw, at, words, room, size):
+    """Draw words in what room there is: smaller, and then without their beginning, as its end tells a run from others."""
+    while draw.textlength(words, font(MIN_SUBTITLE_SIZE, bold=True)) > room:
+        words = f"…{words[2:]}"
+    draw.text(at, words, MUTED, font(_fit(draw, [words], room, size)), "ls")
 
 
 def draw_caption(draw, layout, x, top, text, colour, bold=False, anchor="ls"):
