@@ -254,7 +254,14 @@ def test_what_is_interrupted_leaves_nothing_half_written(go, monkeypatch, error,
 
 
 def test_an_interrupted_sweep_leaves_nothing_half_written(go, monkeypatch):
-    monkeypatch.setattr(evaluate, "play", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))  # when random play would begin
+    play = evaluate.play
+
+    def play_until_random_play_would_begin(*arguments, repeats=1):
+        if repeats == 1:
+            raise KeyboardInterrupt
+        return play(*arguments, repeats=repeats)
+
+    monkeypatch.setattr(evaluate, "play", play_until_random_play_would_begin)
     before = files_in()
     assert "nothing was written" in go("--run_dir=runs/cartpole", "--episodes=1", "--observation_probabilities=1", code=130)
     assert files_in() == before
