@@ -14,7 +14,7 @@ run: .venv/installed
 	@echo "  $(PYTHON) train.py --network=DRQN --env=Frostbite --maxsteps=10000000"
 	$(PYTHON) train.py --flagfile=presets/quick.flags
 	$(PYTHON) evaluate.py --run_dir=$(FROSTBITE) --episodes=4 --video=$(FROSTBITE)/film.mp4
-	@echo "DRQN on CartPole, of which it sees every other frame: this one learns tonight."
+	@echo "DRQN on CartPole, half of whose frames it does not see: this one learns in two minutes."
 	$(PYTHON) train.py --flagfile=presets/cartpole.flags --network=DRQN --flicker=0.5 --maxsteps=24000
 	$(PYTHON) evaluate.py --run_dir=$(CARTPOLE) --video=$(CARTPOLE)/film.mp4
 	$(PYTHON) plot.py $(FROSTBITE) $(CARTPOLE) --out=runs/curves

@@ -153,7 +153,7 @@ def check_updates():
         window = replay.Window(np.zeros((BATCH_SIZE, T + H, 84, 84), np.uint8), np.zeros(cells, np.int32), np.zeros(cells, np.float32),
                                *np.full((2, *cells), 0.99, np.float32), np.ones(BATCH_SIZE, bool))
         speeds[network] = per_second(lambda: backends.to_host({"loss": [learner.learn(window)["loss"]]}))  # noqa: B023 - runs now
-    return Row(OK, "; ".join(f"{network}: {1000 / speed:.3g} ms per update, at most {UPDATE_PERIOD * speed:.3g} agent steps/s"
+    return Row(OK, "; ".join(f"{network}: {1000 / speed:,.1f} ms per update, at most {UPDATE_PERIOD * speed:,.0f} agent steps/s"
                              for network, speed in speeds.items()))
 
 

@@ -15,6 +15,7 @@ import backends  # noqa: F401 - first: it imports the backend quietly
 import gymnasium
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
 import checkpoints
 import features
@@ -159,9 +160,11 @@ def player_of(values, directory, settings, envs, agent, weights):
     return filming.Player(settings, envs, agent, epsilon, " · ".join(words), " · ".join([directory.name] + [weights] * (not at_random)))
 
 
-def play(settings, envs, agent, epsilon, eval_seed):
-    """Return one episode per environment, as rollout.evaluate does."""
-    return rollout.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0)
+def play(settings, envs, agent, epsilon, eval_seed, repeats=1):
+    """Return one episode per environment, as rollout.evaluate does; on a terminal show how far the first of them is."""
+    with tqdm(desc="playing", unit=" agent steps", leave=False, disable=None) as progress:
+        return rollout.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, repeats=repeats,
+                                watch=lambda *_: progress.update())
 
 
 def announce(values, directory, player):
@@ -249,7 +252,7 @@ def sweep(values):
           f"trained with screens shown with probability {trained:g}")
     path = pathlib.Path(values.csv or directory / "observability.csv")
     with checkpoints.written_whole(path) as aside:
-        played = rollout.evaluate(agent, envs, settings["history"], epsilon, values.eval_seed, 0, repeats=len(probabilities))
+        played = play(settings, envs, agent, epsilon, values.eval_seed, repeats=len(probabilities))
         envs.close()
         played += play(settings, rollout.make_envs(settings, values.episodes, envs.torso, flicker=0.0), agent, 1.0, values.eval_seed)
         groups = [dict(policy="agent", weights=name, observation_probability=p, epsilon=epsilon) for p in probabilities]

@@ -6,6 +6,7 @@ import itertools
 import re
 
 import numpy as np
+from tqdm import tqdm
 
 import film
 import panels
@@ -77,9 +78,10 @@ def shoot(path, players, eval_seed, max_steps=None, salient=False):
     names = [re.sub("|".join(ARROWS), arrow, name) for name in players[0].envs.action_names]  # UPRIGHTFIRE: ↗ FIRE
     scenes = [film.Scene(rate, names, player.title, player.subtitle, layout) for player in players]
     takes = [_Returning(moments(player, eval_seed, max_steps, salient)) for player in players]
-    with film.Film(path, rate, *scenes) as reel:
+    with film.Film(path, rate, *scenes) as reel, tqdm(desc="filming", unit=" agent steps", leave=False, disable=None) as progress:
         for at_once in itertools.zip_longest(*takes):
             reel.add(*at_once)
+            progress.update()
     return [take.value for take in takes]
 
 

@@ -16,6 +16,7 @@ BACKGROUND, TEXT, MUTED, BAR, CHOSEN = (20, 23, 28), (235, 237, 240), (150, 160,
 VALUE, ZERO, NEGATIVE, POSITIVE = (0, 158, 115), (32, 36, 43), (86, 180, 233), (213, 94, 0)
 THUMBNAIL_GAP, STATE_HEIGHT = 8, 170  # the height of a state below earlier frames
 MAX_SLOT, NAME_HEIGHT, BAR_HEADROOM = 150, 17, 28
+MIN_SUBTITLE_SIZE = 11
 MIN_NUMBER_SIZE = 10  # Where smaller ones alone would fit, only the chosen action has its number.
 MAX_LABELLED, MAX_BARS = 14, 100  # rows of a vector with room for text, and for bars; longer ones are heat maps
 SALIENT = 0.85  # opacity of what is most salient
@@ -91,7 +92,14 @@ def draw_header(draw, layout, title, subtitle, episode_return, step):
     # The title has the room to their left, or its own line above them.
     room = (right if layout is FULL else layout.width - layout.margin) - layout.margin
     draw.text((layout.margin, 34), title, TEXT, font(_fit(draw, [title], room, size), bold=True), "ls")
-    draw.text((layout.margin, 57), subtitle, MUTED, font(_fit(draw, [subtitle], room, layout.label_size)), "ls")
+    draw_subtitle(draw, (layout.margin, 57), subtitle, room, layout.label_size)
+
+
+def draw_subtitle(draw, at, words, room, size):
+    """Draw words in what room there is: smaller, and then without their beginning, as its end tells a run from others."""
+    while draw.textlength(words, font(MIN_SUBTITLE_SIZE, bold=True)) > room:
+        words = f"…{words[2:]}"
+    draw.text(at, words, MUTED, font(_fit(draw, [words], room, size)), "ls")
 
 
 def draw_caption(draw, layout, x, top, text, colour, bold=False, anchor="ls"):

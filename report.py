@@ -285,7 +285,8 @@ def main(arguments):
             checkpoints.write_whole(out, page.encode())
         except OSError as error:
             raise ValueError(f"--out={out} cannot be written ({error.strerror})") from error
-        print(f"{len(found)} run{'s' * (len(found) > 1)} in {count} experiment{'s' * (count > 1)}: {out}, {len(page) / 1e6:.1f} MB.")
+        said = f"{len(found)} run{'s' * (len(found) > 1)} in {count} experiment{'s' * (count > 1)}: {out}, {len(page) / 1e6:.1f} MB."
+        print(*(f"Note: left out: {other}." for other in others), said, sep="\n")
     except (ValueError, OSError, flags.Error) as error:
         print(f"report.py: {error}", file=sys.stderr)
         return 2

@@ -48,7 +48,7 @@ def draw(strips, title, subtitle):
     image = Image.new("RGB", size, panels.BACKGROUND)
     pen, small, large = ImageDraw.Draw(image), panels.font(13), panels.font(20, bold=True)
     pen.text((24, 40), title, panels.TEXT, panels.font(26, bold=True), "ls")
-    pen.text((24, 66), subtitle, panels.MUTED, panels.font(15), "ls")
+    panels.draw_subtitle(pen, (24, 66), subtitle, size[0] - 48, 15)
     for row, (strip, screens) in enumerate(zip(strips, rows)):
         top = TOP + row * (height + FOOT + GAP)
         for y, text, colour, font in ((20, strip.name, panels.TEXT, large), (38, "training episodes", panels.MUTED, small),

@@ -39,7 +39,7 @@ def define_flags():
     string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id (yours: module:id), whose own settings are then the "
            "defaults", **run)
     integer("maxsteps", 10_000_000, "length of training [agent steps; Hausknecht & Stone 2015]", 1, **run)
-    integer("maxepisodes", None, "and of complete episodes, whichever is met first [episodes; default none]", 1, **run)
+    integer("maxepisodes", None, "length of training too, whichever is met first [complete episodes; default none]", 1, **run)
     integer("seed", 1, "of everything random in the run", 0, **run)
     string("run_dir", None, "directory of the run; default runs/<env>-<network>[-<preset>][-flags set beside it][-<jid>]-s<seed>", **run)
     string("jid", None, "a name of your own for the run, put into run_dir", **run)
@@ -84,7 +84,7 @@ def define_flags():
     choice("precision", "float32", ["float32", "mixed_bfloat16"], "of the network's products; Q-values and loss stay float32", **learn)
 
     real("epsilon_begin", 1.0, "probability of a random action at agent step 0 [Mnih et al. 2015]", 0, 1, **explore)
-    real("epsilon_end", 0.1, "and at the end of its decay [Mnih et al. 2015]", 0, 1, **explore)
+    real("epsilon_end", 0.1, "probability of a random action at the end of its decay [Mnih et al. 2015]", 0, 1, **explore)
     string("epsilon_decay", None,
            "linear:<N>steps or linear:<N>ep, from begin to end in N agent steps or complete episodes [default linear:1000000steps, Mnih et "
            "al. 2015]; exp:<N>steps or exp:<N>ep, end + (begin - end) exp(-count / N) [Bhowmik: exp:200steps]; with an end of 0 that is "

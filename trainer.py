@@ -42,7 +42,7 @@ class Trainer:
         self.learning_rate = schedules.learning_rate(s["learning_rate"], s["lr_schedule"])
         self.rng = np.random.default_rng((s["seed"], rollout.EXPLORATION))  # of exploration
         self.agent_step = self.updates = self.evaluations = self.episodes = self.cut_episodes = 0
-        self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, float("nan")
+        self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, None
         self.returns = collections.deque(maxlen=100)  # of complete episodes
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()  # since the last row of learn.csv
         self.clock = job.Clock(self.phases)
@@ -217,8 +217,9 @@ class Trainer:
         if self.pending["loss"]:
             self.last_loss = float(self.pending["loss"][-1])
         episodes = dict(episodes=f"{self.complete_episodes:,}/{limit:,}") if (limit := self.settings["maxepisodes"]) else {}
-        return episodes | dict(epsilon=f"{self.epsilon(self.counts):.3f}", loss=f"{self.last_loss:.3g}",
-                    mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
+        return episodes | dict(epsilon=f"{self.epsilon(self.counts):.3f}",
+                               loss="-" if self.last_loss is None else f"{self.last_loss:.3g}",  # before the first update
+                               mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
 
     _COUNTERS = "agent_step updates evaluations episodes cut_episodes best checked".split()
 

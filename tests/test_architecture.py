@@ -1,4 +1,4 @@
-"""The house of design.md: imports point down only, and flags and backends stay where they belong."""
+"""The house, as CONTRIBUTING.md says: imports point down only, and flags and backends stay where they belong."""
 
 import ast
 import pathlib

@@ -1,10 +1,12 @@
 """Evaluation: the numbers, the rows, and everything that is refused."""
 
 import contextlib
+import io
 import os
 import pathlib
 import re
 import statistics
+import sys
 
 import pytest
 from played import CARTPOLE, files_in, make_run, returns_of, rows_of
@@ -51,6 +53,16 @@ def test_rows_say_how_they_were_made_and_come_out_the_same_again(go):
     assert [row["length"] for row in one] != [row["length"] for row in three]
     # The only evaluation of this run was at its end, where its only checkpoint is: the same weights under two names.
     assert [row | dict(weights="best") for row in two] == one
+
+
+@pytest.mark.parametrize("arguments, word", [((), "playing"), (("--video=film.gif", "--video_steps=3"), "filming")])
+def test_a_terminal_is_told_how_far_it_is(go, monkeypatch, arguments, word):
+    class Terminal(io.StringIO):
+        isatty = lambda self: True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert word not in go("--run_dir=runs/cartpole", "--episodes=1", *arguments)
+    assert re.search(rf"\r{word}: \d+ agent steps", sys.stderr.getvalue())
 
 
 def test_random_play_is_what_an_agent_is_printed_beside(go):
@@ -240,7 +252,14 @@ def test_what_is_interrupted_leaves_nothing_half_written(go, monkeypatch, error,
 
 
 def test_an_interrupted_sweep_leaves_nothing_half_written(go, monkeypatch):
-    monkeypatch.setattr(evaluate, "play", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))  # when random play would begin
+    play = evaluate.play
+
+    def play_until_random_play_would_begin(*arguments, repeats=1):
+        if repeats == 1:
+            raise KeyboardInterrupt
+        return play(*arguments, repeats=repeats)
+
+    monkeypatch.setattr(evaluate, "play", play_until_random_play_would_begin)
     before = files_in()
     assert "nothing was written" in go("--run_dir=runs/cartpole", "--episodes=1", "--observation_probabilities=1", code=130)
     assert files_in() == before

@@ -84,10 +84,12 @@ def test_the_line_of_values_ends_now_and_moves_to_the_left(layout):
     assert young[0] == pytest.approx(right - step, abs=2), "two moments do not fill a line of five"
 
 
-def test_words_of_half_a_frame_do_not_run_into_each_other():
+@pytest.mark.parametrize("settings", ["", "-batch_size=4-bufflen=2000-eval_episodes=3-learning_starts=200-num_envs=4-update_period=16"])
+def test_words_of_half_a_frame_do_not_run_into_each_other(settings):
     title = "SpaceInvaders · DRQN_after_dense_ReLU · flicker 0.5"
-    subtitle = "SpaceInvaders-DRQN_after_dense_ReLU-drqn_paper-flicker=0.5-s1 · best"
-    image = compose(title=title, subtitle=subtitle, layout=panels.HALF)
+    draw = lambda run: compose(title=title, subtitle=f"{run}-DRQN_after_dense_ReLU-drqn_paper{settings}-s1 · best", layout=panels.HALF)
+    image = draw("SpaceInvaders")
+    assert np.array_equal(image, draw("Frostbite")) == bool(settings)  # What is too long loses its beginning.
     assert (image[:, -panels.HALF.margin + 2:] == panels.BACKGROUND).all()
     rows = (image[:panels.HALF.panel_top] != panels.BACKGROUND).any(axis=(1, 2))
     lines = np.flatnonzero(np.diff(rows.astype(int)) == 1)

@@ -284,6 +284,7 @@ def test_logs_beside_runs_are_passed_over_and_other_folders_told(tmp_path, capsy
     (tmp_path / "runs/a.log").write_text("log")
     (tmp_path / "runs/b").mkdir()
     assert report.main(["runs/a", "runs/a.log", "runs/b"]) == 0
+    assert capsys.readouterr().out.startswith("Note: left out: runs/b holds no config.json, so it is no run of this suite.\n1 run in ")
     page = Page(tmp_path / "report.html")
     assert "left out: runs/b holds no config.json" in page.text and "a.log" not in page.text
     assert "python report.py runs/a runs/b -o report.html" in page.text

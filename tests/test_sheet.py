@@ -30,7 +30,7 @@ def test_screens_of_a_strip_are_evenly_spaced_over_an_episode_of_any_length(leng
 
 
 def test_rows_of_a_sheet_are_the_strips_in_their_order():
-    image = np.asarray(sheet.draw([strip_of(7), strip_of(3, name="1,000")], "a run", "of the 50th and the 1,000th episode"))
+    image = np.asarray(sheet.draw([strip_of(7), strip_of(3, name="1,000")], "a run", "of the 50th and the 1,000th episode " * 9))
     height = round(sheet.WIDTH * 40 / 60)
     at = lambda row, column: image[sheet.TOP + row * (height + sheet.FOOT + sheet.GAP):,
                                    sheet.LABEL_WIDTH + column * (sheet.WIDTH + sheet.GAP):]
@@ -40,3 +40,4 @@ def test_rows_of_a_sheet_are_the_strips_in_their_order():
     background = image[-1, -1]
     assert (at(1, 4)[:height] == background).all()  # A short episode has fewer screens.
     assert (image[sheet.TOP:, sheet.LABEL_WIDTH - 4:sheet.LABEL_WIDTH] == background).all(), "words run into the screens"
+    assert (image[:sheet.TOP, -20:] == background).all(), "words run out of the sheet"
