@@ -227,7 +227,8 @@ def read_config(directory):
         config["settings"]["network"]
         return config
     except FileNotFoundError as error:
-        raise ValueError(f"{directory} holds no config.json, so it is no run of this suite") from error
+        missing = "holds no config.json, so it is no run of this suite" if path.parent.is_dir() else "does not exist"
+        raise ValueError(f"{directory} {missing}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the configuration of a run of this suite ({error!r})") from error
 

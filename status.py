@@ -221,7 +221,8 @@ def draw(looks, width, height):
     name = min(name, max(len(row[0]) for row in table))
     result = text.Text(no_wrap=True, overflow="crop")
     for run, state, *rest in table:
-        run = run if len(run) <= name else f"…{run[1 - name:]}"  # Its end tells it from others: settings and seed.
+        head = (name - 1) // 2  # Both ends tell a run from others: its network, and its settings and seed.
+        run = run if len(run) <= name else f"{run[:head]}…{run[head + 1 - name:]}"
         result.append(f"{run:<{name}}  ").append(f"{state:<{widths[0]}}", STATES.get(state, "bold"))
         result.append("".join(f"  {cell:>{size}}" for cell, size in zip(rest, widths[1:])) + "\n")
     hidden = len(looks) - len(shown)

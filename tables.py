@@ -23,8 +23,8 @@ LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textascii
          NONE: "--", UNFINISHED: r"$^\dagger$", "*": "$^*$", "±": r"$\pm$", **{sign: f"${sign}$" for sign in "<>|"}}
 OURS = ("score: the best checkpoint's over fresh episodes, mean ± standard deviation over training seeds, the unit of replication here. "
         f"steps: agent steps, {UNFINISHED} with unfinished runs. chosen by: mean return of the evaluation that chose this checkpoint, "
-        "which flatters it. "
-        "p: Welch's t-test over seeds {}, Benjamini-Hochberg over the table's {} tests; * {}, p < .05. ")
+        "which flatters it. ")
+TESTS = "p: Welch's t-test over seeds {}, Benjamini-Hochberg over the table's {} tests; * {}, p < .05. "
 THEIRS = ("human %: 100 (score - random) / (human - random) of our and of the paper's score, random and human of Mnih et al. 2015. "
           "IQM: interquartile mean of human % over seeds and the games that both agents have, with 95% bootstrap interval, seeds resampled "
           "within each game, to which a game of one seed adds nothing. The paper's deviations and its * (a t-test) are over 10 episodes of "
@@ -163,7 +163,7 @@ def published(own, name, title, dqn_history, flicker):
         names = scores.differing([score for key, inside in cells.items() if key[1] == network for score in inside], but=["env"])
         notes += [f"runs of {network} differ from game to game in {', '.join(names)}"] if names else []
         rows += [aggregate([pair[i] for pair in both])] if both else []
-    caption = OURS.format("between DRQN and DQN", tests, "the better one") + THEIRS + describe(cells)
+    caption = describe_tests("between DRQN and DQN", tests, "the better one") + THEIRS + describe(cells)
     return Table(title, "game agent score seeds steps chosen human p paper paper_human mnih", rows, caption), notes
 
 
@@ -184,6 +184,11 @@ def aggregate(rows):
                 paper_human=float(stats.interquartile_mean([row["paper_human"] for row in rows])))
 
 
+def describe_tests(between, count, better):
+    """Return the caption's sentences on our scores, and on their tests where there are any."""
+    return OURS + (TESTS.format(between, count, better) if count else "p: no test, which takes two seeds that differ. ")
+
+
 def placement(own):
     """Return the table of the places of the LSTM, and sentences on what is not in it."""
     theirs, random = read_paper("lstm_placement"), read_paper("mnih2015_scores")["BeamRider"]["random"]
@@ -193,7 +198,7 @@ def placement(own):
     for row in rows:
         row["improvement"] = 100 * (row["mean"] - random) / random if row["seeds"] else None
     tests = scores.compare([(row, rows[0]) for row in rows[1:]])
-    caption = OURS.format("against DRQN", tests, "better than it") + (
+    caption = describe_tests("against DRQN", tests, "better than it") + (
         "over random %: 100 (score - random) / random, random play of Mnih et al. 2015; beside it the paper's.") + describe(cells)
     return Table("Places of the LSTM on Beam Rider", "agent score seeds steps chosen p improvement paper_improvement", rows, caption), notes
 
@@ -220,7 +225,7 @@ def each_line(own):
         reference = references.setdefault((env, flicker), row if inside[0].settings["network"] == "DRQN" else None)
         pairs += [(row, reference)] if reference and reference is not row else []
         rows.append(row)
-    caption = OURS.format("against the first DRQN of the same environment and flicker", scores.compare(pairs), "better than it")
+    caption = describe_tests("against the first DRQN of the same environment and flicker", scores.compare(pairs), "better than it")
     return Table("Runs", "env flicker agent score interval seeds steps chosen p", rows,
                  f"{caption}95% interval: Student's t over seeds. {NONE}: unknown, from one seed or where all seeds return the same."), []
 

@@ -8,6 +8,7 @@ import itertools
 import math
 import pathlib
 import re
+import shlex
 import sys
 
 import backends  # noqa: F401 - first: it imports the backend quietly
@@ -201,7 +202,7 @@ def main(arguments):
         return 130
     if code:
         job.tell(f"Stopped at agent step {run.agent_step:,}, saved in {run.run.directory}. Go on with the same command:\n"
-                 f"  python {' '.join(config['command'])}")
+                 f"  python {shlex.join(config['command'])}")
     return code
 
 

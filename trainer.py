@@ -1,6 +1,7 @@
 """The training loop over the parts of a run (Hausknecht & Stone 2015, section 4.2)."""
 
 import collections
+import shlex
 import signal
 import sys
 import time
@@ -79,7 +80,8 @@ class Trainer:
                               "it goes on from the last good checkpoint") from error
         if limit:
             count = dict(maxsteps=self.agent_step, maxepisodes=self.complete_episodes)[limit]
-            job.tell(f"{run.directory} is finished: {count:,} of {s[limit]:,} {runs.LIMITS[limit]}. Raise --{limit} to go on.")
+            job.tell(f"{run.directory} is finished: {count:,} of {s[limit]:,} {runs.LIMITS[limit]}. Raise --{limit} to go on; "
+                     f"its score: python evaluate.py --run_dir={shlex.quote(str(run.directory))}")
             return 0
         return OUT_OF_HOURS if caught[0] == signal.SIGALRM else 128 + caught[0]
 

@@ -154,7 +154,7 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(go, monkeypatch)
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--run_dir=missing"], "missing holds no config.json"),
+    (["--run_dir=missing"], "missing does not exist"),
     (["--run_dir=empty"], "empty holds no config.json"),
     (["--run_dir=foreign"], "is not the configuration of a run"),
     (["--run_dir=half"], "does not describe a run that can be rebuilt here"),
@@ -180,7 +180,7 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(go, monkeypatch)
     (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=runs/pacman"], "different environments: env is CartPole-v1 and MsPacman"),
     (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=clear"], "environments: flicker is 0.5 and 0.0; --flicker sets both"),
     (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=young"], "young has no best weights yet"),
-    (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=missing"], "missing holds no config.json"),
+    (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=missing"], "missing does not exist"),
     (["--run_dir=runs/pacman", "--contact_sheet=sheet.png"], "kept no weights of its milestones; train with --weights_period=50"),
     (["--run_dir=runs/cartpole", "--contact_sheet=missing/sheet.png"], "missing/sheet.png cannot be written"),
     (["--run_dir=torn", "--contact_sheet=sheet.png"], "torn/weights/000002.weights.h5 does not hold weights of DRQN"),

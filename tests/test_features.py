@@ -266,7 +266,7 @@ def refused(source, vectors, tmp_path, monkeypatch, capsys):
                            "4x4x32x64, 3x3x64x64; expected a torso of 8x8x1x32, 4x4x32x64, 3x3x64x64)"),
     ("--init_from=images --history=2 --network=DQN2013", "expected a torso of 8x8x2x16, 4x4x16x32"),
     ("--init_from=vectors", "holds a torso of 8x128; expected a torso of 8x8x1x32"),
-    ("--init_from=nowhere", "nowhere holds no config.json"),
+    ("--init_from=nowhere", "nowhere does not exist"),
 ])
 def test_torsos_that_do_not_fit_are_refused(arguments, sentence, refused):
     assert sentence in refused("--env=Pong", *arguments.split())
