@@ -82,10 +82,12 @@ def load(features, directory):
         raise ValueError(f"--features={features} is neither the directory of a run nor NAME:imagenet or NAME:PATH_OF_WEIGHTS with a NAME "
                          f"of {', '.join(PRETRAINED)}")
     if not kept:
-        settings, path = _source(features)
+        settings, path = _source(f"--features={features}", features)
         kept = dict(features=features, network=settings["network"], history=settings["history"])
+    if kept["network"] not in models.NETWORKS:
+        raise ValueError(f"--features={features} is a run of --network={kept['network']}, which is not in the table of models.py")
     network = models.QNetwork(kept["network"], (84, 84), num_actions=1, history=kept["history"], units=1)  # The torso is what counts.
-    _fit(network.load_torso, path, f"--features={features}: its torso does not see screens of 84x84")
+    _fit(network.load_torso, path, f"--features={features} has no torso for screens of 84x84")
     return Torso(network, network.torso, lambda frames: frames, (84, 84), kept["history"], kept)
 
 
@@ -95,7 +97,8 @@ def transfer(directory, agent):
     Raises:
         ValueError: that torso does not fit, in one sentence.
     """
-    _fit(agent.load_torso, _source(directory)[1], f"--init_from={directory} has another torso than this run")
+    flag = f"--init_from={directory}"
+    _fit(agent.load_torso, _source(flag, directory)[1], f"{flag} has no torso that fits this run")
 
 
 def _kept(directory, features):
@@ -107,9 +110,16 @@ def _kept(directory, features):
     return about if about["features"] == features else None
 
 
-def _source(directory):
-    """Return settings and path of the best weights of a run."""
-    return runs.read_config(directory)["settings"], runs.find_weights(directory, "best")
+def _source(flag, directory):
+    """Return settings and path of the best weights of the run that a flag names.
+
+    Raises:
+        ValueError: it is none, or has none.
+    """
+    try:
+        return runs.read_config(directory)["settings"], runs.find_weights(directory, "best")
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from error
 
 
 def _fit(load_weights, path, sentence):

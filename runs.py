@@ -265,8 +265,8 @@ def find_weights(directory, which):
     directory = pathlib.Path(directory)
     paths = [directory / "best.weights.h5"] if which == "best" else sorted(directory.glob("checkpoints/[0-9]*/online.weights.h5"))
     if not paths or not paths[-1].exists():
-        remedy = "wait for its first evaluation, or ask for --checkpoint=last" if which == "best" else "wait for its first checkpoint"
-        raise ValueError(f"{directory} has no {which} weights yet; {remedy}")
+        remedy = "evaluation (evaluate.py also plays --checkpoint=last)" if which == "best" else "checkpoint"
+        raise ValueError(f"{directory} has no {which} weights yet; wait for its first {remedy}")
     return paths[-1]
 
 

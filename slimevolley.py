@@ -69,6 +69,8 @@ def _package():
             import slimevolleygym
     except ImportError as error:
         raise gymnasium.error.DependencyNotInstalled("slimevolleygym; pip install -r requirements-slimevolley.txt") from error
+    except Exception as error:  # Old packages meet newer ones with any.
+        raise ValueError(f"slimevolleygym does not work here ({error!r}); expected pip install -r requirements-slimevolley.txt") from error
     return slimevolleygym
 
 

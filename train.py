@@ -121,6 +121,8 @@ def configure(arguments):
     for name, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"--{name}={value} was given; expected a finite number")
+        if value == "" and name not in NO_SETTING:  # A shell's variable that is not set.
+            raise ValueError(f"--{name} was given without a value; expected one, or no --{name}")
         if name not in NO_SETTING:
             settings[name] = value if value is not None else {**of_env, **of_network}.get(name)
     if settings["frame_skip"] is None:

@@ -168,6 +168,9 @@ class Trainer:
                 for name in ("loss", "mean_q", "gradient_norm")}
         values = mean | dict(epsilon=self.epsilon(self.counts), learning_rate=self.learning_rate(self.counts),
                              cut_share=self.cut_episodes / max(self.episodes, 1))
+        if self.agent_step - self.settings["learning_starts"] >= LEARN_PERIOD and not self.replay.ready:
+            job.tell(f"Nothing is learned at agent step {self.agent_step:,}: the replay holds no episode that has ended, and of others "
+                     f"{self.settings['env']} draws nothing. Expected a larger --bufflen, or fewer --num_envs.", sys.stderr)
         phases = {f"{name}_seconds": round(self.phases[name], 4) for name in ("environment", "act", "sample", "learn")}
         self.run.row("learn", agent_step=self.agent_step, frames=self.frames, updates=self.updates, seconds=self.seconds,
                      **values, **phases)

@@ -239,6 +239,10 @@ def refused(source, vectors, tmp_path, monkeypatch, capsys):
     shutil.copytree(vectors, "vectors")
     pathlib.Path("untrained").mkdir()
     shutil.copy("images/config.json", "untrained")
+    shutil.copytree("images", "torn")
+    pathlib.Path("torn/best.weights.h5").write_bytes(pathlib.Path("images/best.weights.h5").read_bytes()[:10_000])
+    shutil.copytree("images", "theirs")
+    pathlib.Path("theirs/config.json").write_text(json.dumps(dict(settings=dict(network="DRQN_theirs", history=H))))
     pathlib.Path("garbage").write_text("no weights")
     before = set(tmp_path.rglob("*"))
 
@@ -257,16 +261,18 @@ def refused(source, vectors, tmp_path, monkeypatch, capsys):
     ("--features=resnet50:nowhere", "--features=resnet50:nowhere: there is no file nowhere"),
     ("--features=mobilenetv2:garbage", "garbage does not hold the weights of a MobileNetV2"),
     ("--features=mobilenetv2:images/best.weights.h5", "best.weights.h5 does not hold the weights of a MobileNetV2"),
-    ("--features=vectors", "its torso does not see screens of 84x84 (vectors/best.weights.h5 holds a torso of 8x128; expected a torso of "
-                           "8x8x2x32"),
-    ("--features=untrained", "untrained has no best weights yet"),
+    ("--features=vectors", "--features=vectors has no torso for screens of 84x84 (vectors/best.weights.h5 holds a torso of 8x128; expected "
+                           "a torso of 8x8x2x32"),
+    ("--features=torn", "--features=torn has no torso for screens of 84x84 (Unable to synchronously open file (truncated file"),
+    ("--features=theirs", "--features=theirs is a run of --network=DRQN_theirs, which is not in the table of models.py"),
+    ("--features=untrained", "--features=untrained: untrained has no best weights yet; wait for its first evaluation (evaluate.py also"),
     ("--features=images --env=CartPole-v1", "--features=images does not apply to --env=CartPole-v1, whose frames are vectors of 4 numbers"),
     ("--features=images --init_from=images", "--features=images leaves the network without a torso that --init_from=images could"),
-    ("--init_from=images", "--init_from=images has another torso than this run (images/best.weights.h5 holds a torso of 8x8x2x32, "
+    ("--init_from=images", "--init_from=images has no torso that fits this run (images/best.weights.h5 holds a torso of 8x8x2x32, "
                            "4x4x32x64, 3x3x64x64; expected a torso of 8x8x1x32, 4x4x32x64, 3x3x64x64)"),
     ("--init_from=images --history=2 --network=DQN2013", "expected a torso of 8x8x2x16, 4x4x16x32"),
     ("--init_from=vectors", "holds a torso of 8x128; expected a torso of 8x8x1x32"),
-    ("--init_from=nowhere", "nowhere does not exist"),
+    ("--init_from=nowhere", "--init_from=nowhere: nowhere does not exist"),
 ])
 def test_torsos_that_do_not_fit_are_refused(arguments, sentence, refused):
     assert sentence in refused("--env=Pong", *arguments.split())

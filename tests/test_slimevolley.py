@@ -41,6 +41,16 @@ def test_without_the_package_one_sentence_says_how_to_install_it(tmp_path, monke
     assert (ROOT / "requirements-slimevolley.txt").exists() and not (tmp_path / "run").exists()
 
 
+def test_a_package_that_is_broken_is_one_sentence_too(tmp_path, monkeypatch, capsys):
+    (tmp_path / "slimevolleygym.py").write_text("import numpy\nnumpy.bool_of_old")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "slimevolleygym", raising=False)
+    assert train.main(["--env=SlimeVolley-v0", f"--run_dir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("train.py: slimevolleygym does not work here (AttributeError(") and said.count("\n") == 1
+    assert "bool_of_old" in said and said.endswith("pip install -r requirements-slimevolley.txt\n")
+
+
 def test_lives_are_no_flag_of_it(capsys):
     assert train.main(["--env=SlimeVolley-v0", "--life_loss=terminal"]) == 2  # A life lost is a point lost: -1 anyhow.
     assert "--life_loss=terminal does not apply to --env=SlimeVolley-v0" in capsys.readouterr().err
