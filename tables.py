@@ -22,7 +22,7 @@ NONE, UNFINISHED = "\N{EN DASH}", "\N{DAGGER}"
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
          NONE: "--", UNFINISHED: r"$^\dagger$", "*": "$^*$", "±": r"$\pm$", **{sign: f"${sign}$" for sign in "<>|"}}
 OURS = ("score: the best checkpoint's over fresh episodes, mean ± standard deviation over training seeds, the unit of replication here. "
-        f"steps: agent steps, {UNFINISHED} with unfinished runs. chosen by: mean return of the evaluation that chose it, which flatters it. ")
+        f"steps: agent steps, {UNFINISHED} with unfinished runs. chosen by: mean return of the evaluation that chose it and flatters it. ")
 TESTS = "p: Welch's t-test over seeds {}, Benjamini-Hochberg over the table's {} tests; * {}, p < .05. "
 THEIRS = ("human %: 100 (score - random) / (human - random) of our and of the paper's score, random and human of Mnih et al. 2015. "
           "IQM: interquartile mean of human % over seeds and the games that both agents have, with 95% bootstrap interval, seeds resampled "
