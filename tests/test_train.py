@@ -154,7 +154,7 @@ def test_a_run_ends_at_its_complete_episodes_and_raising_them_goes_on(again, tmp
     complete = [row for row in rows if row["cut"] == "0"]
     assert len(before) < 7 <= len(complete) == run.complete_episodes < again["run"].complete_episodes  # The first step at or past it.
     assert run.agent_step < MAXSTEPS and run.episodes > run.complete_episodes  # Some were cut before it was met.
-    finished = f"{tmp_path} is finished: {len(complete)} of 7 episodes. Raise --maxepisodes to go on; its score: python evaluate.py --run_dir={tmp_path}"
+    finished = f"{tmp_path} is finished: {len(complete)} of 7 episodes. Raise --maxepisodes to go on; its score: python evaluate.py"
     assert finished in capsys.readouterr().out
     assert go(arguments, tmp_path).agent_step == run.agent_step
     assert finished in capsys.readouterr().out
