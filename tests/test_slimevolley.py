@@ -41,6 +41,7 @@ def test_without_the_package_one_sentence_says_how_to_install_it(tmp_path, monke
     assert (ROOT / "requirements-slimevolley.txt").exists() and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_package_that_is_broken_is_one_sentence_too(tmp_path, monkeypatch, capsys):
     (tmp_path / "slimevolleygym.py").write_text("import numpy\nnumpy.bool_of_old")
     monkeypatch.syspath_prepend(tmp_path)
