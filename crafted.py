@@ -8,7 +8,10 @@ import numpy as np
 
 
 class _Variant(gymnasium.vector.VectorWrapper):
-    """N emulators of AtariVectorEnv, to whose `info` a variant's `_tell` adds.
+    """N emulators of AtariVectorEnv, to whose `info` a variant adds.
+
+    Its `_tell(first, actions, screens)` returns what, for a row's first bool[N], the actions int64[N] that led to it, and its screens
+    uint8[N, 84, 84].
 
     Args:
         envs: AtariVectorEnv.
@@ -18,10 +21,6 @@ class _Variant(gymnasium.vector.VectorWrapper):
     def __init__(self, envs, action_names):
         super().__init__(envs)
         self.action_names, self._ended = action_names, np.zeros(envs.num_envs, bool)
-
-    def _tell(self, first, actions, screens):
-        """Return what `info` gets, for a row's first bool[N], the actions int64[N] that led to it, and its screens uint8[N, 84, 84]."""
-        raise NotImplementedError
 
     def reset(self, *, seed=None, options=None):
         observations, info = self.env.reset(seed=seed, options=options)

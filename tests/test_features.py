@@ -282,7 +282,7 @@ def test_weights_of_imagenet_without_internet_are_refused_at_once(refused, monke
     def unreachable(*_, **__):
         raise urllib.error.URLError("no route to host")
 
-    swallowed = lambda *_, **__: time.sleep(60)
+    swallowed = lambda *_, **__: time.sleep(60) or unreachable()
     monkeypatch.setattr(features, "ANSWER_SECONDS", 0.2)
     for answer in (swallowed, unreachable):
         monkeypatch.setattr(features.urllib.request, "urlopen", answer)
