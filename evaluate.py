@@ -214,8 +214,8 @@ def evaluate(values):
             random_envs = make_envs(settings, values, values.episodes, envs.torso)
             print(describe("random", beside := play(settings, random_envs, agent, 1.0, values.eval_seed)))
             if not values.csv:
-                checkpoints.write_csv(directory / "episodes-random.csv", COLUMNS,
-                                      rows(beside, policy="random", weights="random", epsilon=1.0))
+                with checkpoints.written_whole(directory / "episodes-random.csv") as beside_it:
+                    checkpoints.write_csv(beside_it, COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
         for rival in rivals:
             announce(values, values.compare, players[1])
             print(describe(values.checkpoint, rival))
