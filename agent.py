@@ -30,7 +30,7 @@ def td_loss(online_network, target_network, window, state, error_loss):
     ```
     frames    f0 f1 f2 f3      T = 3, H = 1
     online    [q_tm1  ]        sees f0 f1 f2
-    target       [q_t    ]     sees f1 f2 f3, its state already advanced over f0
+    target       [q_t    ]     sees f1 f2 f3, after its state has gone over f0
     ```
     Args:
         window: replay.Window with T+H frames.
@@ -45,8 +45,7 @@ def td_loss(online_network, target_network, window, state, error_loss):
     # Paper: the target network starts at the second frame from a zero state. Here: it has seen the first frame too,
     # because the online and the target network must share their context.
     q_tm1, next_state = online_network(window.frames[:, :-1], state)  # [B, T, A]
-    context = target_network.advance(window.frames[:, :online_network.history], state)
-    q_t, _ = target_network(window.frames[:, 1:], context)  # [B, T, A]
+    q_t, _ = target_network(window.frames, state, burn_in=1)  # [B, T, A]
     y = ops.stop_gradient(window.reward + window.discount * ops.max(q_t, axis=-1))  # [B, T]; discount is 0 where terminated
     q_a_tm1 = ops.sum(q_tm1 * ops.one_hot(window.action, q_tm1.shape[-1]), axis=-1)  # [B, T]
     shapes = [tuple(part.shape) for part in (y, q_a_tm1, window.action, window.reward, window.discount, window.mask)]
@@ -79,13 +78,13 @@ class Agent:
         self.online_network, self.target_network, self.num_actions = build(), build(), num_actions
         make, settings = OPTIMIZERS[optimizer]
         settings = settings | ({} if learning_rate is None else {"learning_rate": learning_rate})
-        self.optimizer = make(**settings, global_clipnorm=clip_norm or None)
+        self.optimizer = make(**settings)
         self.optimizer.build(self.online_network.trainable_variables)
         self.target_network.set_weights(self.online_network.get_weights())
         self._steps = backends.compile_steps(
             lambda frames, state, first: self._last_q(frames, _zero_where(first, state)),
             lambda window, state: td_loss(self.online_network, self.target_network, window, _zero_where(window.first, state), loss),
-            self.online_network, self.target_network, self.optimizer)
+            self.online_network, self.target_network, self.optimizer, clip_norm)
         self.traces, self.sync_target = self._steps.traces, self._steps.sync_target
         self._learning_rate = None  # that was assigned
         self._window_state = None  # of the online network after the last window; windows drawn at random start from zero

@@ -85,13 +85,14 @@ def compile_torso(torso, variables, frame_shape):
     return lambda frames: compiled(values, frames), traces
 
 
-def compile_steps(q_step, td_loss, online_network, target_network, optimizer):
+def compile_steps(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
     """Compile acting and learning for the Keras backend in use.
 
     Args:
         q_step: (frames, state, first) -> q_values, state; reads `online_network`.
         td_loss: (window, state) -> loss, aux; reads both networks.
         optimizer: a built Keras optimizer.
+        clip_norm: global L2 norm that gradients are clipped to, 0 for none.
 
     Raises:
         ValueError: Keras runs on a backend other than TensorFlow and JAX.
@@ -99,10 +100,15 @@ def compile_steps(q_step, td_loss, online_network, target_network, optimizer):
     compilers = dict(tensorflow=_tensorflow, jax=_jax)
     if keras.backend.backend() not in compilers:
         raise ValueError(f"KERAS_BACKEND={keras.backend.backend()} was given; expected tensorflow or jax")
-    return compilers[keras.backend.backend()](q_step, td_loss, online_network, target_network, optimizer)
+    return compilers[keras.backend.backend()](q_step, td_loss, online_network, target_network, optimizer, clip_norm)
 
 
-def _tensorflow(q_step, td_loss, online_network, target_network, optimizer):
+def _clip(gradients, norm, clip_norm):
+    """Return gradients of L2 norm `norm`, clipped; Keras' own clipping would compute the norm, which is logged, once more."""
+    return [gradient * (clip_norm / keras.ops.maximum(norm, clip_norm)) for gradient in gradients] if clip_norm else gradients
+
+
+def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
     traces, trainable = [], online_network.trainable_variables
     # Of any number of environments, so that training and evaluation share one trace.
     frames = tf.TensorSpec((None, online_network.history, *online_network.frame_shape), online_network.frame_dtype)
@@ -114,16 +120,18 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer):
         return q_step(frames, state, first)
 
     @functools.partial(tf.function, autograph=False, jit_compile=True)  # One pass over each weight, where op by op would make a dozen.
-    def apply(gradients):
-        optimizer.apply(gradients, trainable)
-        return tf.linalg.global_norm(gradients)
+    def apply(gradients, norm):
+        optimizer.apply(_clip(gradients, norm, clip_norm), trainable)
 
     @functools.partial(tf.function, autograph=False)  # Nothing here branches on a tensor; converting would cost a second.
     def learn(window, state):
         traces.append("learn")
         with tf.GradientTape() as tape:
             loss, aux = td_loss(window, state)
-        return aux | dict(loss=loss, gradient_norm=apply(tape.gradient(loss, trainable)))
+        gradients = tape.gradient(loss, trainable)
+        norm = tf.linalg.global_norm(gradients)  # Not in `apply`: XLA takes three times as long for a sum.
+        apply(gradients, norm)
+        return aux | dict(loss=loss, gradient_norm=norm)
 
     def sync_target():
         for target, online in zip(target_network.variables, online_network.variables):
@@ -132,7 +140,7 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer):
     return Compiled(act, learn, sync_target, optimizer.learning_rate.assign, lambda: None, lambda: None, traces)
 
 
-def _jax(q_step, td_loss, online_network, target_network, optimizer):
+def _jax(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
     traces, variables = [], (online_network.trainable_variables, target_network.variables, optimizer.variables)
     values = [None, None, None]  # The same on the device: functional, and donated to each update.
 
@@ -151,7 +159,7 @@ def _jax(q_step, td_loss, online_network, target_network, optimizer):
         traces.append("learn")
         (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(online, target, window, state)
         norm = keras.ops.sqrt(sum(keras.ops.sum(g * g) for g in gradients))
-        online, optimizer_values = optimizer.stateless_apply(optimizer_values, gradients, online)
+        online, optimizer_values = optimizer.stateless_apply(optimizer_values, _clip(gradients, norm, clip_norm), online)
         return online, optimizer_values, aux | dict(loss=loss, gradient_norm=norm)
 
     def learn(window, state):

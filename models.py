@@ -37,21 +37,69 @@ def no_torso(dtype):
     return layers.Flatten(dtype=dtype, name="torso")
 
 
+def _product(dtype, a, b):
+    """Return the matrix product, computed in `dtype`, as float32.
+
+    It is a batch of one: TensorFlow on a CPU takes up to four times as long to multiply by the transpose of a plain matrix, and gradients
+    are made of such products.
+    """
+    a, b = (ops.expand_dims(ops.cast(matrix, dtype), 0) for matrix in (a, b))
+    return ops.cast(ops.squeeze(ops.matmul(a, b), 0), "float32")
+
+
 class DenseCore(layers.Dense):
     """A dense layer with ReLU, which has no state."""
 
     state_sizes = ()
 
     def __init__(self, units, dtype):
-        super().__init__(units, "relu", dtype=dtype, name="core")
+        super().__init__(units, dtype=dtype, name="core")
 
     def call(self, features, state, num_steps):
-        return super().call(features), []
+        return ops.relu(_product(self.compute_dtype, features, self.kernel) + ops.cast(self.bias, "float32")), []
 
 
-def _product(dtype, a, b):
-    """Return the matrix product, computed in `dtype`, as float32."""
-    return ops.cast(ops.matmul(ops.cast(a, dtype), ops.cast(b, dtype)), "float32")
+def lstm(product):
+    """Return the recurrence of an LSTM with its gradient written out: (projected, kernel, h, c) -> outputs, h, c.
+
+    Backpropagation through time ends with one product over all steps for the kernel's gradient (Appleyard et al. 2016), where a backend
+    makes one per step and adds them up: half the time of the recurrence on a CPU. The gates, their inputs' gradients and so on are those
+    of Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000).
+
+    Args:
+        product: of two matrices.
+
+    Returns:
+        A function of projected float32[B, T, 4U], the inputs times their kernel and the bias; kernel float32[U, 4U]; and the state before
+        the first step, float32[B, U] each; to outputs float32[B, T, U] and the state after the last.
+    """
+    @ops.custom_gradient
+    def recurrence(projected, kernel, h, c):
+        outputs, steps = [], []
+        for t in range(projected.shape[1]):
+            i, f, g, o = ops.split(projected[:, t] + product(h, kernel), 4, axis=-1)  # [B, U] each
+            i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+            before = h, c
+            c = f * c + i * g
+            tanh_c = ops.tanh(c)
+            h = o * tanh_c
+            outputs.append(h)
+            steps.append((i, f, g, o, tanh_c, *before))
+
+        def gradient(*upstream):
+            d_outputs, d_h, d_c = keras.tree.flatten(upstream)
+            d_gates, transposed = [], ops.transpose(kernel)
+            for t in reversed(range(len(steps))):
+                i, f, g, o, tanh_c, _, c = steps[t]
+                d_h = d_h + d_outputs[:, t]
+                d_c = d_c + d_h * o * (1 - tanh_c**2)
+                d_gates = [ops.concatenate([d_c * g * i * (1 - i), d_c * c * f * (1 - f), d_c * i * (1 - g**2),
+                                            d_h * tanh_c * o * (1 - o)], axis=-1)] + d_gates  # [B, 4U] each
+                d_h, d_c = product(d_gates[0], transposed), d_c * f
+            all_h = ops.concatenate([h for *_, h, _ in steps])  # [T*B, U], those that the kernel was multiplied by
+            return ops.stack(d_gates, axis=1), product(ops.transpose(all_h), ops.concatenate(d_gates)), d_h, d_c
+        return (ops.stack(outputs, axis=1), h, c), gradient
+    return recurrence
 
 
 class LSTMCore(layers.Layer):
@@ -83,16 +131,10 @@ class LSTMCore(layers.Layer):
 
     def call(self, features, state, num_steps):
         product = functools.partial(_product, self.compute_dtype)
-        h, c = state  # [B, U] each
         projected = product(self.before(features), self.kernel) + self.bias  # [B*T, 4U]
         projected = ops.reshape(projected, (-1, num_steps, 4 * self.units))
-        outputs = []
-        for t in range(num_steps):
-            i, f, g, o = ops.split(projected[:, t] + product(h, self.recurrent_kernel), 4, axis=-1)  # [B, U] each
-            c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
-            h = ops.sigmoid(o) * ops.tanh(c)
-            outputs.append(h)
-        return self.after(ops.reshape(ops.stack(outputs, axis=1), (-1, self.units))), [h, c]  # [B*T, U]
+        outputs, *state = lstm(product)(projected, ops.cast(self.recurrent_kernel, "float32"), *state)
+        return self.after(ops.reshape(outputs, (-1, self.units))), state  # [B*T, U]
 
 
 class RNNCore(layers.Layer):
@@ -166,21 +208,22 @@ class QNetwork(keras.Model):
         """Return the state before an episode: a list of float32[B, units], empty for a core without memory."""
         return [ops.zeros((batch_size, size)) for size in self.core.state_sizes]
 
-    def call(self, frames, state):
+    def call(self, frames, state, burn_in=0):
         """Return q_values float32[B, T, A] and the state after the last step.
 
         Args:
-            frames: uint8[B, T+H-1, 84, 84] or float32[B, T+H-1, D], oldest first.
+            frames: uint8[B, burn_in+T+H-1, 84, 84] or float32[B, burn_in+T+H-1, D], oldest first.
             state: as from `initial_state` or an earlier call.
+            burn_in: steps before the T, which the state goes through without Q-values; a core without memory does not see them.
         """
-        num_steps = frames.shape[1] - self.history + 1  # T
-        outputs, state = self._core(frames, state, num_steps)
-        q_values = self.head(outputs)  # [B*T, A]
-        return ops.reshape(q_values, (-1, num_steps, q_values.shape[-1])), state
-
-    def advance(self, frames, state):
-        """Return the state that `call` would, without Q-values; free for a core without memory."""
-        return self._core(frames, state, frames.shape[1] - self.history + 1)[1] if state else []
+        frames, burn_in = (frames, burn_in) if state else (frames[:, burn_in:], 0)
+        num_steps = frames.shape[1] - self.history + 1
+        stacks = ops.stack([frames[:, h:h + num_steps] for h in range(self.history)], axis=2)  # [B, burn_in+T, H, ...]
+        # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is unknown to a traced graph.
+        features = self.torso(ops.reshape(stacks, (-1, *stacks.shape[2:])))
+        outputs, state = self.core(features, state, num_steps=num_steps)
+        q_values = self.head(outputs)  # [B*(burn_in+T), A]
+        return ops.reshape(q_values, (-1, num_steps, q_values.shape[-1]))[:, burn_in:], state
 
     def load_torso(self, path):
         """Read the torso, and nothing else, from what `save_weights` wrote of a network.
@@ -195,12 +238,6 @@ class QNetwork(keras.Model):
         if saved != own:
             raise ValueError(f"{path} holds {_describe(saved)}; expected {_describe(own)}")
         self.load_weights(path, objects_to_skip=[self.core, self.head])
-
-    def _core(self, frames, state, num_steps):
-        stacks = ops.stack([frames[:, h:h + num_steps] for h in range(self.history)], axis=2)  # [B, T, H, ...]
-        # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is unknown to a traced graph.
-        features = self.torso(ops.reshape(stacks, (-1, *stacks.shape[2:])))
-        return self.core(features, state, num_steps=num_steps)
 
 
 def _describe(kernels):

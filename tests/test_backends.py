@@ -157,7 +157,7 @@ def test_scalars_come_to_the_host_as_floats():
 def test_an_unknown_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match="KERAS_BACKEND=torch was given; expected tensorflow or jax"):
-        backends.compile_steps(None, None, None, None, None)
+        backends.compile_steps(None, None, None, None, None, None)
 
 
 def test_only_what_the_backend_says_while_it_is_imported_is_silenced(capfd):

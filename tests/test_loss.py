@@ -10,16 +10,11 @@ from test_agent import A, assert_same, make_agent, make_window, numpy_of, slice_
 class TableNetwork:
     """Looks up the Q-values of the number that fills a frame."""
 
-    history = 1
-
     def __init__(self, table):
         self.table = ops.convert_to_tensor(np.array(table, np.float32))
 
-    def __call__(self, frames, state):
-        return ops.take(self.table, ops.cast(frames[..., 0], "int32"), axis=0), state
-
-    def advance(self, frames, state):
-        return state
+    def __call__(self, frames, state, burn_in=0):
+        return ops.take(self.table, ops.cast(frames[:, burn_in:, 0], "int32"), axis=0), state
 
 
 #         frame     0       1        2         3         4       5       6     7     the window's rows: frames 0-3 and 4-7
@@ -55,24 +50,16 @@ def test_the_loss_equals_one_computed_by_hand(error_loss, mask, loss, mean_q):
 
 def test_the_target_network_sees_the_first_observation_before_it_judges_the_second():
     class Spy:
-        history = 2
-
-        def __call__(self, frames, state):
-            self.called = frames, state
-            return np.zeros((4, 3, A), np.float32), "next state of the online network"
-
-        def advance(self, frames, state):
-            self.advanced = frames, state
-            return "target's context"
+        def __call__(self, frames, state, burn_in=0):
+            self.called = frames, state, burn_in
+            return np.zeros((4, 3, A), np.float32), "next state"
 
     online, target, window = Spy(), Spy(), make_window(history=2)
     _, aux = agents.td_loss(online, target, window, "state", "huber")
-    for (frames, state), expected, expected_state in [
-            (online.called, window.frames[:, :4], "state"), (target.advanced, window.frames[:, :2], "state"),
-            (target.called, window.frames[:, 1:], "target's context")]:
+    for (frames, state, burn_in), expected, first in [(online.called, window.frames[:, :4], 0), (target.called, window.frames, 1)]:
         np.testing.assert_array_equal(frames, expected)
-        assert state == expected_state
-    assert aux["next_state"] == "next state of the online network"
+        assert (state, burn_in) == ("state", first)
+    assert aux["next_state"] == "next state"
 
 
 @pytest.mark.parametrize("unroll, field, shape", [
@@ -80,8 +67,7 @@ def test_the_target_network_sees_the_first_observation_before_it_judges_the_seco
     (3, "reward", (4, 1)), (3, "discount", (4, 1)), (3, "action", (4, 1)), (3, "mask", (4, 1)),
     (3, "reward", (3,)), (3, "mask", (1, 3)), (3, "action", (1, 3))])
 def test_shapes_that_would_broadcast_are_refused(unroll, field, shape):
-    network = lambda frames, state: (np.zeros((4, unroll, A), np.float32), state)
-    network.history, network.advance = 1, lambda frames, state: state
+    network = lambda frames, state, burn_in=0: (np.zeros((4, unroll, A), np.float32), state)
     window = make_window(4, unroll)
     agents.td_loss(network, network, window, [], "huber")
     with pytest.raises(AssertionError):

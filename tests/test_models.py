@@ -100,6 +100,58 @@ def test_the_lstm_core_equals_that_of_keras():
     assert_close([ops.reshape(outputs, (2, 5, UNITS)), *state], expected)
 
 
+def gradients(function, inputs):
+    """Return those of function(*inputs), a scalar, on either backend."""
+    if keras.backend.backend() == "jax":
+        import jax
+        return jax.grad(function, argnums=tuple(range(len(inputs))))(*inputs)
+    import tensorflow as tf
+    inputs = [tf.convert_to_tensor(value) for value in inputs]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        scalar = function(*inputs)
+    return tape.gradient(scalar, inputs)
+
+
+@pytest.mark.parametrize("part", ["outputs", "h", "c", "all"])
+def test_the_gradient_of_the_lstm_is_that_of_kerass_cell(part):
+    """To the inputs, the recurrent kernel and the state before, from every part of what comes out."""
+    rng = np.random.default_rng(0)
+    shapes = [(3, 5, 4 * UNITS), (UNITS, 4 * UNITS), (3, UNITS), (3, UNITS)]
+    inputs = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    weights = [rng.normal(size=shape).astype(np.float32) for shape in [(3, 5, UNITS), (3, UNITS), (3, UNITS)]]
+    weights = [weight if part in (name, "all") else 0 * weight for name, weight in zip(("outputs", "h", "c"), weights)]
+    weighted = lambda parts: sum(ops.sum(weight * value) for weight, value in zip(weights, parts))
+
+    def theirs(projected, kernel, h, c):
+        outputs = []
+        for t in range(5):
+            i, f, g, o = ops.split(projected[:, t] + ops.matmul(h, kernel), 4, axis=-1)
+            c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+            h = ops.sigmoid(o) * ops.tanh(c)
+            outputs.append(h)
+        return weighted([ops.stack(outputs, axis=1), h, c])
+
+    ours = lambda *inputs: weighted(models.lstm(ops.matmul)(*inputs))
+    expected = gradients(theirs, inputs)
+    assert all(np.abs(ops.convert_to_numpy(gradient)).max() > 0.01 for gradient in expected)
+    assert_close(gradients(ours, inputs), expected)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_products_and_their_gradients(precision):
+    rng = np.random.default_rng(0)
+    a, b, weight = (rng.normal(size=shape).astype(np.float32) for shape in [(3, 4), (4, 5), (3, 5)])
+    dtype = keras.mixed_precision.Policy(precision).compute_dtype
+    product = functools.partial(models._product, dtype)
+    assert keras.backend.standardize_dtype(product(a, b).dtype) == "float32"
+    da, db = gradients(lambda a, b: ops.sum(weight * product(a, b)), [a, b])
+    for got, expected in zip((product(a, b), da, db), (a @ b, weight @ b.T, a.T @ weight)):
+        rounded = dict(float32=1e-6, bfloat16=0.1)[dtype]
+        np.testing.assert_allclose(ops.convert_to_numpy(got), expected, atol=rounded)
+        assert (dtype == "float32") == np.allclose(ops.convert_to_numpy(got), expected, atol=1e-5)
+
+
 def test_the_two_layers_of_the_rnn_core_equal_those_of_keras():
     rng = np.random.default_rng(0)
     features, h0, h1 = (rng.normal(size=shape).astype(np.float32) for shape in [(2, 5, 6), (2, UNITS), (2, UNITS)])
@@ -192,19 +244,27 @@ def test_two_carried_windows_equal_one_long_unroll(history):
     assert_close([ops.concatenate([before, after], axis=1), *state], [unrolled, *last_state])
 
 
+@CORES
 @pytest.mark.parametrize("history", [1, 3])
-def test_advance_returns_the_state_of_call(history):
-    network = make_network(history=history)
-    frames, state = make_frames((3,), 2, 4 + history - 1), make_state(network, 2)
-    advanced = network.advance(frames, state)
-    assert_close(advanced, network(frames, state)[1], tolerance=0)
-    assert np.abs(ops.convert_to_numpy(advanced[0]) - ops.convert_to_numpy(state[0])).min() > 0
+def test_steps_to_burn_in_are_those_before_the_others(name, history):
+    network = make_network(name, history=history)
+    frames, state = make_frames((3,), 2, 5 + history - 1), make_state(network, 2)
+    whole, last_state = network(frames, state)
+    for burn_in in (0, 1, 4):
+        q_values, end = network(frames, state, burn_in=burn_in)
+        assert q_values.shape == (2, 5 - burn_in, A)
+        assert_close([q_values, *end], [whole[:, burn_in:], *last_state])
+
+
+def test_a_dense_core_does_not_see_the_frames_to_burn_in():
+    network, frames = make_network("DQN", history=3), make_frames((3,), 2, 6)
+    frames[:, :2] = np.nan
+    assert np.isfinite(ops.convert_to_numpy(network(frames, [], burn_in=2)[0])).all()
 
 
 def test_a_dense_core_has_no_state():
     network = make_network("DQN")
     assert network.initial_state(2) == []
-    assert network.advance(make_frames((3,), 2, 1), []) == []
     assert network(make_frames((3,), 2, 1), [])[1] == []
 
 

@@ -148,7 +148,7 @@ def test_recorded_states_are_those_of_one_pass_over_an_episodes_frames(cartpole,
         frames = steps["frame"][own]
         for name, one in ("state", trained), ("untrained", untrained):
             for t in (1, len(frames) // 2, len(frames)):
-                unrolled = np.hstack([np.asarray(s) for s in one.advance(frames[None, :t], one.initial_state(1))])
+                unrolled = np.hstack([np.asarray(s) for s in one(frames[None, :t], one.initial_state(1))[1]])
                 np.testing.assert_allclose(steps[name][own][t - 1:t], unrolled, atol=1e-5)
     assert np.abs(steps["state"] - steps["untrained"]).max() > 0.01 and steps["state"].shape[1] == 2 * settings["units"]
 
