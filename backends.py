@@ -58,6 +58,11 @@ def to_host(values):
     return {name: [float(value) for value in of_name] for name, of_name in values.items()}
 
 
+def fuse(function):
+    """Return a function of arrays that makes one pass over them, where TensorFlow would make one per operation; JAX does not."""
+    return tf.function(function, autograph=False, jit_compile=True) if keras.backend.backend() == "tensorflow" else function
+
+
 def compile_torso(torso, variables, frame_shape):
     """Compile a function that only reads its variables.
 
@@ -119,7 +124,7 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip
         traces.append("act")  # Runs while tracing only.
         return q_step(frames, state, first)
 
-    @functools.partial(tf.function, autograph=False, jit_compile=True)  # One pass over each weight, where op by op would make a dozen.
+    @fuse
     def apply(gradients, norm):
         optimizer.apply(_clip(gradients, norm, clip_norm), trainable)
 

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "agent": {"backends", "models"},
     "features": {"backends", "models", "runs", "checkpoints"},
     **{name: set() for name in GROUND},
+    "models": {"backends"},
     "wrappers": {"screens", "twins", "crafted", "pomdps", "slimevolley"},
     "runs": {"checkpoints", "events"},  # a run's directory holds its checkpoints and events
 }
