@@ -45,7 +45,7 @@ class Checkpoints:
 
         Args:
             state: agent_step, other numbers, generators' states, as JSON takes them.
-            arrays: {name: array}.
+            arrays: an iterable of (name, array); each is written before the next is taken.
             replay: the Replay; only rows since the last checkpoint are written.
             weights: bytes of online.weights.h5.
 
@@ -118,7 +118,7 @@ class Checkpoints:
         name = f"replay/{start:09d}-{stop:09d}.npz"
         (self.directory / "replay").mkdir(exist_ok=True)
         # At level 1 Atari frames shrink about tenfold, faster than most disks write.
-        return dict(name=name, start=start, stop=stop, **_write_npz(self.directory / name, columns, zipfile.ZIP_DEFLATED))
+        return dict(name=name, start=start, stop=stop, **_write_npz(self.directory / name, columns.items(), zipfile.ZIP_DEFLATED))
 
     def _forget(self):
         """Remove all but the newest two checkpoints and their segments; what cannot be removed is tried again after the next one."""
@@ -233,10 +233,10 @@ def _write(path, fill):
 
 
 def _write_npz(path, arrays, compression):
-    """Write {name: array} as numpy's .npz; return its size and checksum."""
+    """Write (name, array) of an iterable as numpy's .npz; return its size and checksum."""
     def fill(file):
         with zipfile.ZipFile(file, "w", compression, compresslevel=1) as archive:
-            for name, array in arrays.items():
+            for name, array in arrays:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     return _write(path, fill)

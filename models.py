@@ -53,8 +53,8 @@ def no_torso(dtype):
 def _product(dtype, a, b):
     """Return the matrix product, computed in `dtype`, as float32.
 
-    It is a batch of one: TensorFlow on a CPU takes up to four times as long to multiply by the transpose of a plain matrix, and gradients
-    are made of such products.
+    It is a batch of one: TensorFlow on a CPU takes up to four times as long for a plain product with a transpose, and gradients are made
+    of those.
     """
     a, b = (ops.expand_dims(ops.cast(matrix, dtype), 0) for matrix in (a, b))
     return ops.cast(ops.squeeze(ops.matmul(a, b), 0), "float32")
@@ -75,9 +75,8 @@ class DenseCore(layers.Dense):
 def lstm(product):
     """Return the recurrence of an LSTM with its gradient written out: (projected, kernel, h, c) -> outputs, h, c.
 
-    Backpropagation through time ends with one product over all steps for the kernel's gradient (Appleyard et al. 2016), where a backend
-    makes one per step and adds them up: half the time of the recurrence on a CPU. The gates, their inputs' gradients and so on are those
-    of Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000).
+    Backpropagation through time then ends with one product over all steps for the kernel's gradient (Appleyard et al. 2016), where a
+    backend makes one per step and adds them up: on a CPU the recurrence takes half the time.
 
     Args:
         product: of two matrices.
@@ -92,25 +91,25 @@ def lstm(product):
         for t in range(projected.shape[1]):
             i, f, g, o = ops.split(projected[:, t] + product(h, kernel), 4, axis=-1)  # [B, U] each
             i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
-            before = h, c
-            c = f * c + i * g
+            h_tm1, c_tm1 = h, c
+            c = f * c_tm1 + i * g
             tanh_c = ops.tanh(c)
             h = o * tanh_c
             outputs.append(h)
-            steps.append((i, f, g, o, tanh_c, *before))
+            steps.append((i, f, g, o, tanh_c, h_tm1, c_tm1))
 
         def gradient(*upstream):
             d_outputs, d_h, d_c = keras.tree.flatten(upstream)
             d_gates, transposed = [], ops.transpose(kernel)
-            for t in reversed(range(len(steps))):
-                i, f, g, o, tanh_c, _, c = steps[t]
+            for t, (i, f, g, o, tanh_c, _, c_tm1) in reversed(list(enumerate(steps))):
                 d_h = d_h + d_outputs[:, t]
                 d_c = d_c + d_h * o * (1 - tanh_c**2)
-                d_gates = [ops.concatenate([d_c * g * i * (1 - i), d_c * c * f * (1 - f), d_c * i * (1 - g**2),
-                                            d_h * tanh_c * o * (1 - o)], axis=-1)] + d_gates  # [B, 4U] each
+                d_gates = [ops.concatenate([d_c * g * i * (1 - i), d_c * c_tm1 * f * (1 - f), d_c * i * (1 - g**2),
+                                            d_h * tanh_c * o * (1 - o)], axis=-1)] + d_gates  # of steps t to T: [B, 4U] each
                 d_h, d_c = product(d_gates[0], transposed), d_c * f
-            all_h = ops.concatenate([h for *_, h, _ in steps])  # [T*B, U], those that the kernel was multiplied by
-            return ops.stack(d_gates, axis=1), product(ops.transpose(all_h), ops.concatenate(d_gates)), d_h, d_c
+            all_h_tm1 = ops.concatenate([h_tm1 for *_, h_tm1, _ in steps])  # [T*B, U]
+            d_kernel = product(ops.transpose(all_h_tm1), ops.concatenate(d_gates))
+            return ops.stack(d_gates, axis=1), d_kernel, d_h, d_c
         return (ops.stack(outputs, axis=1), h, c), gradient
     return recurrence
 

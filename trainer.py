@@ -233,8 +233,8 @@ class Trainer:
         state = {name: getattr(self, name) for name in self._COUNTERS} | dict(
             seconds=self.seconds, returns=list(self.returns), pending=self.pending, phases=self.phases,
             generators=dict(exploration=self.rng.bit_generator.state, replay=self.replay.rng.bit_generator.state))
-        arrays = {f"agent/{name}": value for name, value in self.agent.get_state().items()} | {
-            f"rollout/{name}": value for name, value in self.rollout.get_state().items()} | {"replay/lanes": self.replay.lanes}
+        parts = dict(agent=self.agent.iterate_state(), rollout=self.rollout.get_state().items(), replay=[("lanes", self.replay.lanes)])
+        arrays = ((f"{part}/{name}", array) for part, named in parts.items() for name, array in named)
         self.run.save(state, arrays, self.replay, self.agent.save_weights)
 
     def _restore(self):

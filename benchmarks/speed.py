@@ -204,9 +204,9 @@ def memory(options):
 
 
 def periods(options):
-    """Share of a real run's time that evaluation, checkpoints and logging take at their default periods: 50,000 agent steps of DQN."""
+    """Share of a run of DQN that evaluation, checkpoints and logging take at their default periods: one of each in 51,000 agent steps."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, ROOT / "train.py", "--network=DQN", "--env=Frostbite", "--maxsteps=50000", "--learning_starts=1000",
+        subprocess.run([sys.executable, ROOT / "train.py", "--network=DQN", "--env=Frostbite", "--maxsteps=51000", "--learning_starts=1000",
                         f"--run_dir={folder}/run"], check=True, stdout=subprocess.DEVNULL)
         rows = read(f"{folder}/run/learn.csv")
     phases = {name: sum(float(row[f"{name}_seconds"]) for row in rows) for name in ("environment", "act", "sample", "learn")}

@@ -191,7 +191,7 @@ def test_wherever_in_a_checkpoint_the_disk_becomes_full(disk):
     for pages in range(60):
         disk.fill(but=4096 * pages)
         try:
-            run.save(dict(agent_step=60), dict(noise=noise), ring, lambda path: path.write(noise.tobytes()))
+            run.save(dict(agent_step=60), [("noise", noise)], ring, lambda path: path.write(noise.tobytes()))
             break
         except OSError:
             assert tree(run.directory) == before | {name: data for name, data in tree(run.directory).items() if name.startswith("replay/")}

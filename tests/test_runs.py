@@ -42,7 +42,7 @@ def save(run, ring, end):
     """Go on to row `end`, write a row of train.csv, and a checkpoint."""
     fill(ring, end)
     episode(run, end)
-    run.save(dict(agent_step=end * NUM_ENVS), dict(value=np.arange(500) + end), ring, lambda path: path.write(b"weights"))
+    run.save(dict(agent_step=end * NUM_ENVS), [("value", np.arange(500) + end)], ring, lambda path: path.write(b"weights"))
 
 
 def episode(run, agent_step):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import pty
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -261,6 +262,7 @@ def test_watching_in_a_terminal_ends_with_the_last_table_on_it():
     make_run(pathlib.Path("runs/one"))
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # A suite in the background of a shell ignores it, and hands that on.
         os.execv(sys.executable, [sys.executable, str(ROOT / "status.py"), "--watch"])
     said = b""
     while b"1 run:" not in said:
