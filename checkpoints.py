@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-SEGMENT_TIMESTEPS = 4096  # of replay per file, 29 MB of Atari frames in memory; a file that is full is never written again
+SEGMENT_TIMESTEPS = 2048  # of replay per file, 15 MB of Atari frames in memory; a file that is full is never written again
 
 
 class Checkpoints:
@@ -47,7 +47,7 @@ class Checkpoints:
             state: agent_step, other numbers, generators' states, as JSON takes them.
             arrays: an iterable of (name, array); each is written before the next is taken.
             replay: the Replay; only rows since the last checkpoint are written.
-            weights: bytes of online.weights.h5.
+            weights: a function that returns the bytes of online.weights.h5, which are dropped once they are written.
 
         Raises:
             OSError: it could not be written; nothing of it is left, and those before it are as they were.
@@ -58,7 +58,7 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
-            files = {"online.weights.h5": _write(aside / "online.weights.h5", lambda file: file.write(weights)),
+            files = {"online.weights.h5": _write(aside / "online.weights.h5", lambda file: file.write(weights())),
                      "arrays.npz": _write_npz(aside / "arrays.npz", arrays, zipfile.ZIP_STORED)}  # Weights do not shrink.
             self._collect()
             for start, stop in self._missing(replay):

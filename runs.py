@@ -134,7 +134,7 @@ class Run:
             file.flush()
             os.fsync(file.descriptor)
         sizes = {name: file.size for name, file in self._csv.items()}
-        self.checkpoints.save(state | dict(csv_sizes=sizes), arrays, replay, _weights(save_weights))
+        self.checkpoints.save(state | dict(csv_sizes=sizes), arrays, replay, lambda: _weights(save_weights))
 
     def close(self):
         """Close every file, and give up the lock.
