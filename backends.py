@@ -118,13 +118,29 @@ def _clip(gradients, norm, clip_norm):
     return [gradient * (clip_norm / keras.ops.maximum(norm, clip_norm)) for gradient in gradients] if clip_norm else gradients
 
 
+def _trace_once(function, signature=None):
+    """Return `function` as the one graph that its signature, or else its first inputs, make of it.
+
+    A tf.function would look for the graph at each call: a millisecond, as long as an update of a small network takes.
+    """
+    graph = None
+
+    def call(*inputs):
+        nonlocal graph
+        inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+        if not graph:  # Nothing in it branches on a tensor, so AutoGraph need not look.
+            graph = tf.function(function, autograph=False).get_concrete_function(*(signature or inputs))
+        return graph(*inputs)
+    return call
+
+
 def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
     traces, trainable = [], online_network.trainable_variables
     # Of any number of environments, so that training and evaluation share one trace.
     frames = tf.TensorSpec((None, online_network.history, *online_network.frame_shape), online_network.frame_dtype)
     state = [tf.TensorSpec((None, size)) for size in online_network.core.state_sizes]
 
-    @functools.partial(tf.function, autograph=False, input_signature=(frames, state, tf.TensorSpec((None,), tf.bool)))
+    @functools.partial(_trace_once, signature=(frames, state, tf.TensorSpec((None,), tf.bool)))
     def act(frames, state, first):
         traces.append("act")  # Runs while tracing only.
         return q_step(frames, state, first)
@@ -133,7 +149,7 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip
     def apply(gradients, norm):
         optimizer.apply(_clip(gradients, norm, clip_norm), trainable)
 
-    @functools.partial(tf.function, autograph=False)  # Nothing here branches on a tensor; converting would cost a second.
+    @_trace_once
     def learn(window, state):
         traces.append("learn")
         with tf.GradientTape() as tape:

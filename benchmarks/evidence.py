@@ -27,6 +27,10 @@ EXPERIMENTS = {  # name -> number of seeds, {agent: flags}
         "DQN, 4 frames": ["--network=DQN", "--flicker=0.5"],
         "DQN, 10 frames": ["--network=DQN", "--history=10", "--flicker=0.5"],
     }),
+    "precision": (3, {
+        "DRQN, float32": ["--network=DRQN", "--flicker=0.5"],
+        "DRQN, mixed_bfloat16": ["--network=DRQN", "--flicker=0.5", "--precision=mixed_bfloat16"],
+    }),
 }
 
 
