@@ -118,19 +118,19 @@ def _clip(gradients, norm, clip_norm):
     return [gradient * (clip_norm / keras.ops.maximum(norm, clip_norm)) for gradient in gradients] if clip_norm else gradients
 
 
-def _trace_once(function, signature=None):
-    """Return `function` as the one graph that its signature, or else its first inputs, make of it.
+def _graphs(function, signature=None):
+    """Return `function` as a graph for its signature, or else one for each shapes of its inputs, called directly.
 
-    A tf.function would look for the graph at each call: a millisecond, as long as an update of a small network takes.
+    A tf.function would look at more than that at each call, which takes a third of an acting step of a small network.
     """
-    graph = None
+    graphs = {}
 
     def call(*inputs):
-        nonlocal graph
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-        if not graph:  # Nothing in it branches on a tensor, so AutoGraph need not look.
-            graph = tf.function(function, autograph=False).get_concrete_function(*(signature or inputs))
-        return graph(*inputs)
+        shapes = None if signature else tuple(tuple(tensor.shape) for tensor in tf.nest.flatten(inputs))
+        if shapes not in graphs:  # Nothing in it branches on a tensor, so AutoGraph need not look.
+            graphs[shapes] = tf.function(function, autograph=False).get_concrete_function(*(signature or inputs))
+        return graphs[shapes](*inputs)
     return call
 
 
@@ -140,7 +140,7 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip
     frames = tf.TensorSpec((None, online_network.history, *online_network.frame_shape), online_network.frame_dtype)
     state = [tf.TensorSpec((None, size)) for size in online_network.core.state_sizes]
 
-    @functools.partial(_trace_once, signature=(frames, state, tf.TensorSpec((None,), tf.bool)))
+    @functools.partial(_graphs, signature=(frames, state, tf.TensorSpec((None,), tf.bool)))
     def act(frames, state, first):
         traces.append("act")  # Runs while tracing only.
         return q_step(frames, state, first)
@@ -149,7 +149,7 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip
     def apply(gradients, norm):
         optimizer.apply(_clip(gradients, norm, clip_norm), trainable)
 
-    @_trace_once
+    @_graphs
     def learn(window, state):
         traces.append("learn")
         with tf.GradientTape() as tape:

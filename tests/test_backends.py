@@ -127,6 +127,17 @@ def test_acting_and_learning_are_each_traced_once(network, tmp_path):
     assert sorted(agent.traces) == ["act", "learn"]
 
 
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_windows_of_other_shapes_are_learned_from_by_graphs_of_their_own(network):
+    agent = agents.Agent(network, (3,), A, history=1, units=8, optimizer="adam", learning_rate=1e-9)
+    for shape in ((4, 3), (4, 5), (2, 5), (4, 3)):
+        fresh = agents.Agent(network, (3,), A, history=1, units=8)
+        agent._window_state = None
+        losses = [float(any_agent.learn(make_window(*shape))["loss"]) for any_agent in (agent, fresh)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert agent.traces == ["learn"] * 3
+
+
 def test_further_numbers_of_environments_share_one_trace_on_tensorflow():
     agent = agents.Agent("DRQN", (3,), A, history=1, units=8)
     for num_envs in (2, 3, 5, 7, 2, 11):
