@@ -160,6 +160,7 @@ class Agent:
     def save_weights(self, path):
         """Write the online network's weights as Keras does, readable by either backend."""
         self._steps.pull()
+        backends.give_back_memory()  # Keras copies the largest kernel twice.
         self.online_network.save_weights(path)
 
     def load_weights(self, path):

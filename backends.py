@@ -40,9 +40,10 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREA
     os.environ.setdefault(_name, str(num_threads()))
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX takes GPU memory as it needs it, so that two runs share a GPU.
 
+_libc = ctypes.CDLL(None)
 with contextlib.suppress(AttributeError):  # Not every C library has it.
     # glibc would give each of TensorFlow's threads a heap of its own, up to eight per core, and keep in each what is freed: 40 MB more.
-    ctypes.CDLL(None).mallopt(-8, 2 * num_threads())  # M_ARENA_MAX; with one per thread DQN is 2% slower.
+    _libc.mallopt(-8, 2 * num_threads())  # M_ARENA_MAX; with one per thread DQN is 2% slower.
 
 with _silence():
     import keras
@@ -54,6 +55,12 @@ with _silence():
 
         for _gpu in tf.config.list_physical_devices("GPU"):  # Looks for one now, in silence.
             tf.config.experimental.set_memory_growth(_gpu, True)
+
+
+def give_back_memory():
+    """Return to the system what the C library keeps of freed memory: before something large is copied, which would come on top of it."""
+    with contextlib.suppress(AttributeError):
+        _libc.malloc_trim(0)
 
 
 def to_host(values):
