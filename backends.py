@@ -126,7 +126,7 @@ def _clip(gradients, norm, clip_norm):
 
 
 def _graphs(function, signature=None):
-    """Return `function` as a graph for its signature, or else one for each shapes of its inputs, called directly.
+    """Return `function` as a graph, called directly: that of its signature, or else one for every combination of its inputs' shapes.
 
     A tf.function would look at more than that at each call, which takes a third of an acting step of a small network.
     """
