@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import speed  # noqa: E402
+import timings  # noqa: E402
 
 UPDATE_PERIOD = 4  # of train.py and so of contenders.py
 SOURCE = "--network=DRQN --env=Frostbite --maxsteps=120 --bufflen=400 --learning_starts=100 --eval_period=100 --eval_episodes=1".split()
@@ -34,7 +35,7 @@ def row(torso, answers):
     """Return a row of the table."""
     phases = {name: [1e3 * a["phases"][name] / a["agent_steps"] for a in answers] for name in ("environment", "act", "sample", "learn")}
     updates = [UPDATE_PERIOD * t for t in phases.pop("learn")]
-    return dict(torso=torso, **speed._spread("steps_per_second", speed.speeds(answers)), **speed._spread("update_ms", updates),
+    return dict(torso=torso, **timings.spread("steps_per_second", speed.speeds(answers)), **timings.spread("update_ms", updates),
                 **{f"{name}_ms_per_step": round(statistics.median(times), 3) for name, times in phases.items()})
 
 
@@ -48,12 +49,12 @@ def main():
         makers = {"its own, trained": speed.ours("DRQN")} | {
             f"frozen, {name}": speed.ours("DRQN", features=value) for name, value in make_torsos(folder).items()}
         answers = speed.take_turns(makers, options.steps, options.turns)
-    rows = [row(torso, own) | speed.circumstances() for torso, own in answers.items()]
-    speed.write(options.out, rows)
-    own = speed.table([{key: value for key, value in one.items() if key not in speed.circumstances()} for one in rows])
+    rows = [row(torso, own) | timings.circumstances() for torso, own in answers.items()]
+    timings.write(options.out, rows)
+    own = timings.table(rows)
     options.out.with_suffix(".md").write_text(
         f"DRQN, batch 32, unroll 10, Frostbite; median, min and max of {options.turns} turns of {options.steps} agent steps, on "
-        f"{', '.join(speed.circumstances().values())}: `python benchmarks/features.py`.\n\n{own}")
+        f"{', '.join(timings.circumstances().values())}: `python benchmarks/features.py`.\n\n{own}")
     print(own)
 
 

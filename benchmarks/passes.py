@@ -16,24 +16,16 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-import agent  # noqa: E402
 import numpy as np  # noqa: E402
-import speed  # noqa: E402
-
-import replay  # noqa: E402
-
-BATCH, ACTIONS = 32, 18
+import timings  # noqa: E402
+import updates  # noqa: E402
 
 
 def passes(name, network, unroll, frames, repeats):
     """Return a row of the table."""
-    rng, shape = np.random.default_rng(1), (BATCH, unroll)
-    learner = agent.Agent(network, speed.NATURE, ACTIONS, frames, 512)
-    screens = rng.integers(0, 256, (BATCH, unroll + frames, *speed.NATURE), np.uint8)
-    window = replay.Window(screens, rng.integers(0, ACTIONS, shape, np.int32), *(np.ones(shape, np.float32) for _ in range(3)),
-                           np.ones(BATCH, bool))
-    state, first = learner.initial_state(BATCH), np.zeros(BATCH, bool)
-    works = dict(forward=lambda: learner.q_values(screens[:, :frames], state, first),
+    learner, window = updates.learner(network, frames, unroll)
+    state, first = learner.initial_state(updates.BATCH), np.zeros(updates.BATCH, bool)
+    works = dict(forward=lambda: learner.q_values(window.frames[:, :frames], state, first),
                  backward=lambda: float(learner.learn(window)["loss"]))
     times = {}
     for direction, work in works.items():
@@ -58,13 +50,12 @@ def main():
         for frames in (1, 4, 10):
             row = passes(theirs["network"], "DQN" if theirs["network"] == "Baseline" else "DRQN", unroll, frames, options.repeats)
             rows.append(row | {f"paper_{direction}_ms": theirs[f"{direction}_{frames}"] for direction in ("forward", "backward")}
-                        | speed.circumstances())
+                        | timings.circumstances())
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    speed.write(options.out, rows)
-    own = [{key: value for key, value in row.items() if key not in speed.circumstances()} for row in rows]
+    timings.write(options.out, rows)
     options.out.with_suffix(".md").write_text(
-        f"Median of {options.repeats} passes, float32, on {', '.join(speed.circumstances().values())}; "
-        f"the paper's: {source.removeprefix('# ')}\n\n{speed.table(own)}")
+        f"Median of {options.repeats} passes, float32, on {', '.join(timings.circumstances().values())}; "
+        f"the paper's: {source.removeprefix('# ')}\n\n{timings.table(rows)}")
 
 
 if __name__ == "__main__":

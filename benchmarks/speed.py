@@ -2,21 +2,16 @@
 
     make bench                                    everything, alone on the machine: about half an hour on 2 cores
     python benchmarks/speed.py --only=peers       one part (see PARTS); the others keep the rows they have
-    KERAS_BACKEND=jax python benchmarks/speed.py --only=num_envs --num_envs=8,32,64 --out=results/gpu
+    KERAS_BACKEND=jax python benchmarks/speed.py --only=num_envs,update,operations --num_envs=8,32,64 --slices=50 --out=results/gpu
 
 Timings on shared machines drift, so contenders are resident processes that take turns (A B C A B C ...), and a ratio is the median of
 the ratios within each turn.
 """
 
 import argparse
-import csv
-import datetime
 import json
 import os
 import pathlib
-import platform
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,10 +21,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import timings  # noqa: E402
+import updates  # noqa: E402
+
 PEERS_PYTHON = ROOT / ".venv-peers/bin/python"
-SLICE = dict(DQN=800, DRQN=160)  # agent steps a turn
-NATURE = (84, 84)
+SLICE = dict(DQN=800, DRQN=160)  # agent steps a turn, times --slices
 
 
 class Contender:
@@ -92,13 +90,14 @@ def peers(options):
         precisions = ("float32", "mixed_bfloat16")
         makers = {title: lambda peer=peer: Contender(peer, python=PEERS_PYTHON)} | {
             f"{network}, {precision}": ours(network, precision=precision) for precision in precisions}
-        answers = take_turns(makers, SLICE[network], options.turns)
+        answers = take_turns(makers, options.slices * SLICE[network], options.turns)
         for name, own in answers.items():
             ratios = [mine / theirs for mine, theirs in zip(speeds(own), speeds(answers[title]))]
             seconds = sum(a["seconds"] for a in own)
             phases = {phase: sum(a["phases"].get(phase, 0) for a in own) / seconds if own[0]["phases"] else ""
                       for phase in ("act", "environment", "sample", "learn")}
-            rows.append(dict(loop=name, turns=options.turns, **_spread("steps_per_second", speeds(own)), **_spread("ratio", ratios),
+            rows.append(dict(loop=name, turns=options.turns, **timings.spread("steps_per_second", speeds(own)),
+                             **timings.spread("ratio", ratios),
                              **{f"{phase}_share": share and round(share, 4) for phase, share in phases.items()}))
     return rows
 
@@ -108,8 +107,8 @@ def num_envs(options):
     rows = []
     for network in SLICE:
         makers = {n: ours(network, num_envs=n) for n in options.num_envs}
-        for n, answers in take_turns(makers, SLICE[network], max(3, options.turns // 2)).items():
-            rows.append(dict(network=network, num_envs=n, **_spread("steps_per_second", speeds(answers))))
+        for n, answers in take_turns(makers, options.slices * SLICE[network], max(3, options.turns // 2)).items():
+            rows.append(dict(network=network, num_envs=n, **timings.spread("steps_per_second", speeds(answers))))
     return rows
 
 
@@ -119,8 +118,8 @@ def bufflen(options):
     rows = []
     for size in (10_000, 100_000, 1_000_000):
         for network, history, unroll, sample in (("DQN", 4, 1, "timestep"), ("DRQN", 1, 10, "episode")):
-            ring = replay.Replay(size, 8, NATURE, np.uint8, history, unroll, sample, 1)
-            frame, zeros = np.full((8, *NATURE), 7, np.uint8), np.zeros(8)
+            ring = replay.Replay(size, 8, updates.NATURE, np.uint8, history, unroll, sample, 1)
+            frame, zeros = np.full((8, *updates.NATURE), 7, np.uint8), np.zeros(8)
             for row in range(ring.num_rows):  # Episodes of 250, staggered.
                 ring.append(frame, zeros, zeros, zeros, (row + 31 * np.arange(8)) % 250 == 0 if row else np.ones(8, bool))
             milliseconds = []
@@ -128,53 +127,9 @@ def bufflen(options):
                 begin = time.perf_counter()
                 ring.sample(32)
                 milliseconds.append(1e3 * (time.perf_counter() - begin))
-            rows.append(dict(bufflen=size, network=network, sample=sample, **_spread("milliseconds", milliseconds[20:]),
-                             bytes_per_timestep=ring.nbytes(size, 8, NATURE, np.uint8) / size))
+            rows.append(dict(bufflen=size, network=network, sample=sample, **timings.spread("milliseconds", milliseconds[20:]),
+                             bytes_per_timestep=ring.nbytes(size, 8, updates.NATURE, np.uint8) / size))
             del ring
-    return rows
-
-
-def multiply_adds(network):
-    """Return those of one timestep forward: of the first layer, and of all."""
-    layers = [layer for layer in network.torso.layers if layer.weights] + [network.core, network.head]
-    # A convolution uses its kernel once at each place of its output, of [1, height, width, channels].
-    places = [int(np.prod(layer.output.shape[1:-1])) if layer in network.torso.layers else 1 for layer in layers]
-    counts = [n * sum(int(np.prod(w.shape)) for w in layer.weights if len(w.shape) > 1) for n, layer in zip(places, layers)]
-    return counts[0], sum(counts)
-
-
-def update(options):
-    """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side by side."""
-    import agent
-    import keras
-    import replay
-    from keras import ops
-    rows, rng = [], np.random.default_rng(1)
-    for network, history, unroll in (("DQN", 4, 1), ("DRQN", 1, 10)):
-        for precision in ("float32", "mixed_bfloat16"):
-            learner = agent.Agent(network, NATURE, 18, history, 512, precision, optimizer="adam")
-            shape = (32, unroll)
-            window = replay.Window(rng.integers(0, 256, (32, unroll + history, *NATURE), np.uint8), rng.integers(0, 18, shape, np.int32),
-                                   *(np.ones(shape, np.float32) for _ in range(3)), np.ones(32, bool))
-            first, all_layers = multiply_adds(learner.online_network)
-            # Forward in both networks, and backward to weights and to inputs; the pixels need no gradient.
-            operations = 2 * 32 * unroll * (4 * all_layers - first)
-            matrix = ops.ones((2048, 2048), keras.mixed_precision.Policy(precision).compute_dtype)
-            works = dict(update=lambda learner=learner, window=window: learner.learn(window)["loss"],
-                         product=lambda matrix=matrix: ops.matmul(matrix, matrix)[0, 0])
-            times = {name: [] for name in works}
-            for _ in range(options.turns + 2):
-                for name, work in works.items():
-                    begin = time.perf_counter()
-                    for _ in range(5):
-                        float(work())
-                    times[name].append((time.perf_counter() - begin) / 5)
-            reached, peak = ([count / t / 1e9 for t in times[name][2:]]
-                             for name, count in (("update", operations), ("product", 2 * 2048**3)))
-            rows.append(dict(network=network, precision=precision, **_spread("milliseconds", [1e3 * t for t in times["update"][2:]]),
-                             operations=operations, gflops_reached=round(statistics.median(reached), 1),
-                             gflops_of_products=round(statistics.median(peak), 1),
-                             share=round(statistics.median(a / b for a, b in zip(reached, peak)), 3)))
     return rows
 
 
@@ -186,7 +141,7 @@ def start(options):
         for _ in range(options.turns):
             with Contender("ours", f"--network={network}") as contender:
                 seconds.append(contender.first_step_seconds)
-        rows.append(dict(network=network, **_spread("seconds", seconds)))
+        rows.append(dict(network=network, **timings.spread("seconds", seconds)))
     return rows
 
 
@@ -208,47 +163,14 @@ def periods(options):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, ROOT / "train.py", "--network=DQN", "--env=Frostbite", "--maxsteps=51000", "--learning_starts=1000",
                         f"--run_dir={folder}/run"], check=True, stdout=subprocess.DEVNULL)
-        rows = read(f"{folder}/run/learn.csv")
+        rows = timings.read(f"{folder}/run/learn.csv")
     phases = {name: sum(float(row[f"{name}_seconds"]) for row in rows) for name in ("environment", "act", "sample", "learn")}
     seconds = float(rows[-1]["seconds"])
     return [dict(network="DQN", seconds=round(seconds), **{name: round(value) for name, value in phases.items()},
                  share_of_the_rest=round(1 - sum(phases.values()) / seconds, 4))]
 
 
-PARTS = {part.__name__: part for part in (peers, num_envs, update, bufflen, start, memory, periods)}
-
-
-def _spread(name, values):
-    digits = 3 if name == "ratio" else 2
-    return {name: round(statistics.median(values), digits), f"{name}_min": round(min(values), digits),
-            f"{name}_max": round(max(values), digits)}
-
-
-def circumstances():
-    """Return what a timing depends on."""
-    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return dict(machine=f"{len(os.sched_getaffinity(0))} cores of {model[1] if model else platform.machine()}",
-                backend=os.environ.get("KERAS_BACKEND", "tensorflow"), date=datetime.date.today().isoformat())
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(out, rows):
-    """Write <out>.csv."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{out}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def table(rows):
-    """Return rows as a Markdown table."""
-    lines = [" | ".join(name.replace("_", " ") for name in rows[0]), " | ".join("---" for _ in rows[0])]
-    return "\n".join(f"| {line} |" for line in lines + [" | ".join(str(value) for value in row.values()) for row in rows]) + "\n"
+PARTS = {part.__name__: part for part in (peers, num_envs, updates.update, updates.operations, bufflen, start, memory, periods)}
 
 
 def plot(rows, path):
@@ -287,19 +209,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help=f"parts, by commas, of {', '.join(PARTS)}")
     parser.add_argument("--turns", type=int, default=7, help="of each contender")
+    parser.add_argument("--slices", type=int, default=1, help="how much longer a turn is: some 50 times on a GPU")
     parser.add_argument("--num_envs", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2, 4, 8, 16])
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "results/speed", help="results/speed makes results/speed_peers.csv, ...")
     options = parser.parse_args()
     for name in options.only.split(",") if options.only else PARTS:
-        rows = [row | circumstances() for row in PARTS[name](options)]
-        write(options.out.with_name(f"{options.out.name}_{name}"), rows)
-        print(table(rows), flush=True)
-    rows = {name: read(f"{options.out}_{name}.csv") for name in PARTS if os.path.exists(f"{options.out}_{name}.csv")}
+        rows = [row | timings.circumstances() for row in PARTS[name](options)]
+        timings.write(options.out.with_name(f"{options.out.name}_{name}"), rows)
+        print(timings.table(rows), flush=True)
+    rows = {name: timings.read(f"{options.out}_{name}.csv") for name in PARTS if os.path.exists(f"{options.out}_{name}.csv")}
     with open(f"{options.out}.md", "w") as file:
         for name, own in rows.items():
-            where = ", ".join(own[0].pop(key) for key in circumstances())
-            file.write(f"## {name}\n\n{' '.join(PARTS[name].__doc__.split())} `python benchmarks/speed.py --only={name}` on {where}.\n\n"
-                       f"{table([{key: value for key, value in row.items() if key in own[0]} for row in own])}\n")
+            file.write(f"## {name}\n\n{' '.join(PARTS[name].__doc__.split())} `python benchmarks/speed.py --only={name}` on "
+                       f"{timings.where(own)}.\n\n{timings.table(own)}\n")
     if {"peers", "num_envs"} <= rows.keys():
         plot(rows, f"{options.out}.png")
 

@@ -1,9 +1,11 @@
 """What the benchmarks count, against counts by hand."""
 
+import re
+
 import pytest
 
 import models
-from benchmarks import speed
+from benchmarks import updates
 
 
 @pytest.mark.parametrize("network, history, first, all_layers", [
@@ -11,4 +13,25 @@ from benchmarks import speed
     ("DQN", 4, 3_276_800, 3_276_800 + 2_654_208 + 1_806_336 + 3136 * 512 + 512 * 18),
     ("DRQN", 1, 819_200, 819_200 + 2_654_208 + 1_806_336 + (3136 + 512) * 2048 + 512 * 18)])
 def test_multiply_adds_of_a_timestep(network, history, first, all_layers):
-    assert speed.multiply_adds(models.QNetwork(network, speed.NATURE, 18, history, 512)) == (first, all_layers)
+    assert updates.multiply_adds(models.QNetwork(network, updates.NATURE, 18, history, 512)) == (first, all_layers)
+
+
+def test_shares_of_operations_that_differ_in_their_numbers():
+    events = [("update", 2.0), ("net_3/core_1/MatMul_10", 0.5), ("net_1/core_1/MatMul_2", 0.3), ("net_1/core_1/MatMul", 0.6),
+              ("add_fusion.7", 0.4), ("net_1/small", 0.01)]
+    assert updates.shares(events) == [
+        dict(operation="net/core/MatMul_#", times=2, milliseconds=800.0, share=0.4),
+        dict(operation="net/core/MatMul", times=1, milliseconds=600.0, share=0.3),
+        dict(operation="add_fusion_#", times=1, milliseconds=400.0, share=0.2),
+        dict(operation="all others, and between them", times="", milliseconds=200.0, share=0.1)]
+
+
+def test_a_profile_has_every_convolution_and_product():
+    (name, _), *events = updates.profile("DQN", "float32")
+    kinds = [re.sub(r"_\d+", "", name) for name, _ in events]
+    assert name == "update"
+    assert kinds.count("dqn/torso/conv2d/Relu") == 6  # three layers, two networks
+    assert kinds.count("gradient_tape/dqn/torso/conv2d/convolution/Conv2DBackpropFilter") == 3
+    assert kinds.count("gradient_tape/dqn/torso/conv2d/convolution/Conv2DBackpropInput") == 2  # The pixels need none.
+    assert kinds.count("dqn/core/MatMul") == 2
+    assert all(seconds > 0 for _, seconds in events)
