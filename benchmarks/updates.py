@@ -47,6 +47,7 @@ def multiply_adds(network):
 
 def update(options):
     """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side by side."""
+    import backends  # noqa: F401 - first: it imports the backend quietly
     import keras
     rows = []
     for network, (history, unroll) in WINDOWS.items():
@@ -100,6 +101,7 @@ def shares(events):
 
 def profile(network, precision):
     """Yield ("update", seconds of one) and then (operation, seconds) for each within an update, on average over PROFILED of them."""
+    import backends  # noqa: F401 - first
     import keras
     (agent, window), learn = learner(network, *WINDOWS[network], precision), lambda: float(agent.learn(window)["loss"])
     for _ in range(5):
