@@ -3,7 +3,7 @@
     python benchmarks/passes.py
 
 Batch 32, 18 actions, 512 units. Forward: the Q-values of 32 observations, as in acting. Backward: an update, which here is both networks
-forward, the gradient, and the optimizer. The table's forward passes do not grow with the unroll, so they are of one time step as well.
+forward, the gradient, and Adam. The table's forward passes do not grow with the unroll, so they are of one time step as well.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import updates  # noqa: E402
 
 def passes(name, network, unroll, frames, repeats):
     """Return a row of the table."""
-    learner, window = updates.learner(network, frames, unroll)
+    learner, window = updates.learner(network, history=frames, unroll=unroll)
     state, first = learner.initial_state(updates.BATCH), np.zeros(updates.BATCH, bool)
     works = dict(forward=lambda: learner.q_values(window.frames[:, :frames], state, first),
                  backward=lambda: float(learner.learn(window)["loss"]))

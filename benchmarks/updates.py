@@ -20,16 +20,17 @@ import numpy as np  # noqa: E402
 import timings  # noqa: E402
 
 NATURE, BATCH, ACTIONS, UNITS = (84, 84), 32, 18, 512
-WINDOWS = dict(DQN=(4, 1), DRQN=(1, 10))  # history and unroll of each network, as by default
-PRECISIONS = ("float32", "mixed_bfloat16")
+NETWORKS, PRECISIONS = ("DQN", "DRQN"), ("float32", "mixed_bfloat16")
 PROFILED = 20  # updates
 
 
-def learner(network, history, unroll, precision="float32"):
-    """Return an agent, and a window of random pixels to learn from."""
+def learner(network, precision="float32", **window):
+    """Return an agent, and a window of random pixels to learn from; `window` is its history and unroll, where not the network's own."""
     import agent
 
+    import models
     import replay
+    history, unroll = (window.get(name, getattr(models.NETWORKS[network], name)) for name in ("history", "unroll"))
     rng, shape = np.random.default_rng(1), (BATCH, unroll)
     window = replay.Window(rng.integers(0, 256, (BATCH, unroll + history, *NATURE), np.uint8), rng.integers(0, ACTIONS, shape, np.int32),
                            *(np.ones(shape, np.float32) for _ in range(3)), np.ones(BATCH, bool))
@@ -50,12 +51,12 @@ def update(options):
     import backends  # noqa: F401 - first: it imports the backend quietly
     import keras
     rows = []
-    for network, (history, unroll) in WINDOWS.items():
+    for network in NETWORKS:
         for precision in PRECISIONS:
-            agent, window = learner(network, history, unroll, precision)
+            agent, window = learner(network, precision)
             first, all_layers = multiply_adds(agent.online_network)
             # Forward in both networks, and backward to weights and to inputs; the pixels need no gradient.
-            count = 2 * BATCH * unroll * (4 * all_layers - first)
+            count = 2 * window.action.size * (4 * all_layers - first)
             matrix = keras.ops.ones((2048, 2048), keras.mixed_precision.Policy(precision).compute_dtype)
             works = dict(update=lambda agent=agent, window=window: agent.learn(window)["loss"],
                          product=lambda matrix=matrix: keras.ops.matmul(matrix, matrix)[0, 0])
@@ -69,15 +70,15 @@ def update(options):
             own, product = (np.array(times[name][2:]) for name in works)
             gflops = lambda operations, seconds: round(operations / np.median(seconds) / 1e9, 1)
             rows.append(dict(network=network, precision=precision, **timings.spread("milliseconds", 1e3 * own), operations=count,
-                              gflops_reached=gflops(count, own), gflops_of_products=gflops(2 * 2048**3, product),
-                              share=round(float(np.median(count * product / (2 * 2048**3 * own))), 3)))
+                             gflops_reached=gflops(count, own), gflops_of_products=gflops(2 * 2048**3, product),
+                             share=round(float(np.median(count * product / (2 * 2048**3 * own))), 3)))
     return rows
 
 
 def operations(options):
     """Where an update's time goes, by the backend's profiler: operations alike in name, but for its numbers, that take 1% or more."""
     rows, environment = [], os.environ | dict(TF_NUM_INTEROP_THREADS="1")  # One at a time on a CPU, so that they add up; JAX's do not.
-    for network in WINDOWS:
+    for network in NETWORKS:
         for precision in PRECISIONS:
             output = subprocess.run([sys.executable, __file__, network, precision], env=environment, check=True, stdout=subprocess.PIPE)
             events = [json.loads(line) for line in output.stdout.splitlines()]
@@ -103,7 +104,7 @@ def profile(network, precision):
     """Yield ("update", seconds of one) and then (operation, seconds) for each within an update, on average over PROFILED of them."""
     import backends  # noqa: F401 - first
     import keras
-    (agent, window), learn = learner(network, *WINDOWS[network], precision), lambda: float(agent.learn(window)["loss"])
+    (agent, window), learn = learner(network, precision), lambda: float(agent.learn(window)["loss"])
     for _ in range(5):
         learn()
     profilers = dict(tensorflow=_tensorflow, jax=_jax)
