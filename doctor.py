@@ -71,14 +71,16 @@ def check_optional_packages():
 
 def accelerators():
     """Return the devices of the backend that are no CPUs, such as `gpu:0`."""
-    import backends  # noqa: F401 - first: it imports the backend quietly
     import keras
+
+    import backends  # noqa: F401 - first: it imports the backend quietly
     return [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
 
 
 def check_backend():
-    import backends  # noqa: F401
     import keras
+
+    import backends  # noqa: F401
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
         return Row(PROBLEM, f"Keras runs on {backend}", "export KERAS_BACKEND=tensorflow")
@@ -95,8 +97,9 @@ def check_backend():
 def lstm_on(device):
     """Return the outputs float32[B*T, U] of one LSTM on a device of the backend."""
     import keras
-    import models
     import numpy as np
+
+    import models
     (B, T, F, U), rng = (8, 10, 256, 64), np.random.default_rng(0)
     with keras.device(device):
         core = models.LSTMCore(U, "float32")
@@ -121,10 +124,11 @@ def check_emulators():
     games = [*pathlib.Path(os.environ.get("ALE_ROMS_DIR") or roms.__path__[0]).glob("*.bin")]
     if not games:
         return Row(PROBLEM, "ale-py finds no ROM", "unset ALE_ROMS_DIR; pip install --force-reinstall ale-py")
-    import backends
     import numpy as np
-    import wrappers
-    envs = wrappers.make_envs("Frostbite", NUM_ENVS, frame_skip=4, max_episode_frames=0, num_threads=backends.num_threads())
+
+    import backends
+    from environments import catalogue
+    envs = catalogue.make_envs("Frostbite", NUM_ENVS, frame_skip=4, max_episode_frames=0, num_threads=backends.num_threads())
     envs.reset(seed=np.arange(NUM_ENVS))
     speed = per_second(lambda: envs.step(np.zeros(NUM_ENVS, np.int64))) * NUM_ENVS
     return Row(OK, f"{len(games)} ROMs; {NUM_ENVS} Frostbites make {speed:,.0f} agent steps/s")
@@ -141,10 +145,11 @@ def per_second(step, seconds=0.5):
 
 
 def check_updates():
+    import numpy as np
+
     import agent
     import backends
     import models
-    import numpy as np
     import replay
     speeds = {}
     for network in ("DQN", "DRQN"):
@@ -158,9 +163,9 @@ def check_updates():
 
 
 def check_memory():
-    import job
+    import process
     import replay
-    needed, free = replay.Replay.nbytes(BUFFLEN, NUM_ENVS, (84, 84), "uint8"), job.available_memory()
+    needed, free = replay.Replay.nbytes(BUFFLEN, NUM_ENVS, (84, 84), "uint8"), process.available_memory()
     most = int(BUFFLEN * free / needed * 0.9)
     found = f"{free / 1e9:.1f} GB free; the default replay takes {needed / 1e9:.1f}; the largest that fits is --bufflen={most}"
     return Row(OK, found) if needed <= free else Row(PROBLEM, found, f"--bufflen={most} or fewer, or more memory (sbatch --mem=32G)")

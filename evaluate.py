@@ -17,15 +17,12 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-import checkpoints
-import features
-import film
-import filming
-import rollout
-import runs
-import stats
-import sweeps
-import twins
+import build
+import evaluation
+from analysis import statistics, sweeps
+from environments import features, mirror
+from films import camera, film
+from storage import files, reading
 
 COLUMNS = "policy weights episode episode_return length epsilon flicker eval_seed".split()
 SWEEP_COLUMNS = "policy weights observation_probability episode episode_return length epsilon eval_seed".split()
@@ -84,7 +81,7 @@ def check(values):
     if values.video:
         film.check_name(values.video)
     if mode := render_mode(values):
-        twins.prepare(mode)
+        mirror.prepare(mode)
 
 
 def render_mode(values):
@@ -100,8 +97,8 @@ def make_envs(settings, values, num_envs, torso, render_mode=None):
     """Build an environment per episode; of a sweep one per episode and probability, in the order of probabilities."""
     if values.observation_probabilities:
         flicker = np.repeat(1 - np.array(probabilities_of(settings, values)), num_envs)
-        return rollout.make_envs(settings, len(flicker), torso, flicker=flicker)
-    return rollout.make_envs(settings, num_envs, torso, render_mode=render_mode,
+        return build.make_envs(settings, len(flicker), torso, flicker=flicker)
+    return build.make_envs(settings, num_envs, torso, render_mode=render_mode,
                              **({} if values.flicker is None else {"flicker": values.flicker}))
 
 
@@ -111,11 +108,11 @@ def rebuild(values, directory, num_envs):
     Raises:
         ValueError: it is no run, or not one that can be rebuilt here, in one sentence.
     """
-    settings = runs.read_config(directory)["settings"]
+    settings = reading.read_config(directory)["settings"]
     torso = features.load(settings.get("features"), directory)
     try:
         envs = make_envs(settings, values, num_envs, torso, render_mode(values))
-        return settings, envs, rollout.make_agent(settings, envs)
+        return settings, envs, build.make_agent(settings, envs)
     except (KeyError, TypeError, gymnasium.error.Error) as error:
         raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
                          f"({type(error).__name__}: {error})") from error
@@ -127,10 +124,10 @@ def load(values):
     Raises:
         ValueError: run, weights or both are not what is expected, in one sentence.
     """
-    directory = pathlib.Path(values.run_dir or runs.newest_run())
+    directory = pathlib.Path(values.run_dir or reading.newest_run())
     settings, envs, agent = rebuild(values, directory, values.episodes)
-    path = pathlib.Path(values.weights) if values.weights else runs.find_weights(directory, values.checkpoint)
-    rollout.load_weights(agent, path, settings)
+    path = pathlib.Path(values.weights) if values.weights else reading.find_weights(directory, values.checkpoint)
+    build.load_weights(agent, path, settings)
     return directory, settings, envs, agent, path.name if values.weights else values.checkpoint
 
 
@@ -141,14 +138,14 @@ def load_rival(values, directory, settings):
         ValueError: it plays another environment, or is not what `load` expects.
     """
     rival = pathlib.Path(values.compare)
-    own = runs.read_config(rival)["settings"]
+    own = reading.read_config(rival)["settings"]
     names = "env frame_skip max_episode_frames sticky full_actions noops".split() + ["flicker"] * (values.flicker is None)
     differ = [f"{name} is {settings.get(name)} and {own.get(name)}" for name in names if settings.get(name) != own.get(name)]
     if differ:
         raise ValueError(f"{directory} and {rival} cannot be compared, as they play different environments: {', '.join(differ)}"
                          + "; --flicker sets both" * differ[-1].startswith("flicker"))
     own, envs, agent = rebuild(values, rival, values.episodes)
-    rollout.load_weights(agent, runs.find_weights(rival, values.checkpoint), own)
+    build.load_weights(agent, reading.find_weights(rival, values.checkpoint), own)
     return rival, own, envs, agent, values.checkpoint
 
 
@@ -157,13 +154,13 @@ def player_of(values, directory, settings, envs, agent, weights):
     at_random = values.policy == "random"
     epsilon = 1.0 if at_random else settings["eval_epsilon"] if values.epsilon is None else values.epsilon
     words = [settings["env"], "random play" if at_random else settings["network"]] + [f"flicker {envs.flicker:g}"] * bool(envs.flicker)
-    return filming.Player(settings, envs, agent, epsilon, " · ".join(words), " · ".join([directory.name] + [weights] * (not at_random)))
+    return camera.Player(settings, envs, agent, epsilon, " · ".join(words), " · ".join([directory.name] + [weights] * (not at_random)))
 
 
 def play(settings, envs, agent, epsilon, eval_seed, repeats=1):
-    """Return one episode per environment, as rollout.evaluate does; on a terminal show how far the first of them is."""
+    """Return one episode per environment, as evaluation.evaluate does; on a terminal show how far the first of them is."""
     with tqdm(desc="playing", unit=" agent steps", leave=False, disable=None) as progress:
-        return rollout.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, repeats=repeats,
+        return evaluation.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, repeats=repeats,
                                 watch=lambda *_: progress.update())
 
 
@@ -194,13 +191,13 @@ def evaluate(values):
         name = "random"
     otherwise = "" if values.policy == "random" else "".join(f"-{flag}={value:g}" for flag, value, own in (
         ("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"])) if value != own)
-    chosen = stats.best_evaluation(directory, settings) if name == "best" and not otherwise else None
+    chosen = reading.best_evaluation(directory, settings) if name == "best" and not otherwise else None
     announce(values, directory, players[0])
     path = pathlib.Path(values.csv or directory / f"episodes-{name}{otherwise}.csv")  # The run's own score stays.
-    with checkpoints.written_whole(path) as aside:
+    with files.written_whole(path) as aside:
         if values.video:
-            with checkpoints.written_whole(values.video) as film_aside:
-                episodes, *rivals = filming.shoot(film_aside, players, values.eval_seed, values.video_steps, values.saliency)
+            with files.written_whole(values.video) as film_aside:
+                episodes, *rivals = camera.shoot(film_aside, players, values.eval_seed, values.video_steps, values.saliency)
         else:
             episodes, rivals = play(settings, envs, agent, epsilon, values.eval_seed), []
         envs.close()  # and its window
@@ -211,15 +208,15 @@ def evaluate(values):
         common = dict(flicker=envs.flicker, eval_seed=values.eval_seed)
         rows = lambda episodes, **own: [dict(common, **own, episode=i, **episode) for i, episode in enumerate(episodes)]
         if values.policy == "agent":
-            random_envs = make_envs(settings, values, values.episodes, envs.torso)
+            random_envs = make_envs(settings, values, values.episodes, features.torso_of(envs))
             print(describe("random", beside := play(settings, random_envs, agent, 1.0, values.eval_seed)))
             if not values.csv:
-                with checkpoints.written_whole(directory / "episodes-random.csv") as beside_it:
-                    checkpoints.write_csv(beside_it, COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
+                with files.written_whole(directory / "episodes-random.csv") as beside_it:
+                    files.write_csv(beside_it, COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
         for rival in rivals:
             announce(values, values.compare, players[1])
             print(describe(values.checkpoint, rival))
-        checkpoints.write_csv(aside, COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
+        files.write_csv(aside, COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
     print(f"Every episode is in {path}.")
     if values.video:
         returned = " and ".join(f"{played[0]['episode_return']:g}" for played in (episodes, *rivals))
@@ -228,14 +225,14 @@ def evaluate(values):
 
 def contact_sheet(values):
     """Draw one episode of each milestone of a run's training, and print what they returned."""
-    directory = pathlib.Path(values.run_dir or runs.newest_run())
+    directory = pathlib.Path(values.run_dir or reading.newest_run())
     player = player_of(values, directory, *rebuild(values, directory, 1), "milestones")
     milestones = sorted(directory.glob("weights/[0-9]*.weights.h5"))
     if not milestones:
         raise ValueError(f"{directory} kept no weights of its milestones; train with --weights_period=50 to keep them every 50 episodes")
     announce(values, directory, player)
-    with checkpoints.written_whole(values.contact_sheet) as aside:
-        for strip in filming.print_sheet(aside, player, milestones, values.eval_seed):
+    with files.written_whole(values.contact_sheet) as aside:
+        for strip in camera.print_sheet(aside, player, milestones, values.eval_seed):
             print(f"after {strip.name:>9} training episodes: return {strip.episode_return:9.2f}")
     print(f"These episodes, from their first screens to their last, are in {values.contact_sheet}.")
 
@@ -251,20 +248,20 @@ def sweep(values):
     print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, seed {values.eval_seed}, "
           f"trained with screens shown with probability {trained:g}")
     path = pathlib.Path(values.csv or directory / "observability.csv")
-    with checkpoints.written_whole(path) as aside:
+    with files.written_whole(path) as aside:
         played = play(settings, envs, agent, epsilon, values.eval_seed, repeats=len(probabilities))
         envs.close()
-        played += play(settings, rollout.make_envs(settings, values.episodes, envs.torso, flicker=0.0), agent, 1.0, values.eval_seed)
+        played += play(settings, build.make_envs(settings, values.episodes, features.torso_of(envs), flicker=0.0), agent, 1.0, values.eval_seed)
         groups = [dict(policy="agent", weights=name, observation_probability=p, epsilon=epsilon) for p in probabilities]
         groups.append(dict(policy="random", weights="random", observation_probability=1.0, epsilon=1.0))
         returns = np.reshape([episode["episode_return"] for episode in played], (len(groups), values.episodes))
-        zero = stats.zero_score(returns, returns[-1])
+        zero = statistics.zero_score(returns, returns[-1])
         original = returns[probabilities.index(trained)].mean() - zero
         print(f"screens shown       mean        std   fraction of the original{', random play being 0' if zero else ''}")
         for shown, own in zip([*map("{:g}".format, probabilities), "random play"], returns):
             fraction = f"{(own.mean() - zero) / original:.3f}" if original > 0 else "-"  # An original of zero has no fractions.
             print(f"{shown:<13} {own.mean():10.2f} {deviation(own):10.2f}   {fraction:>8}")
-        checkpoints.write_csv(aside, SWEEP_COLUMNS, [
+        files.write_csv(aside, SWEEP_COLUMNS, [
             dict(groups[i // values.episodes], eval_seed=values.eval_seed, episode=i % values.episodes, **episode)
             for i, episode in enumerate(played)])
     print(f"Every episode is in {path}.")

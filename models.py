@@ -9,6 +9,7 @@ import keras
 from keras import layers, ops
 
 
+
 class Pixels(layers.Layer):
     """Images uint8[N, H, 84, 84] as convolutions read them: [N, 84, 84, H], from 0 to 1."""
 

@@ -24,11 +24,8 @@ import sys
 
 from absl import flags
 
-import curves
-import scores
-import stats
-import sweeps
-import tables
+from analysis import curves, drawing, sweeps, tables
+from storage import reading
 
 
 def define_flags():
@@ -61,12 +58,12 @@ def make(values, found):
         return [tables.to_text(table)], notes, f"The table is in {', '.join(map(str, paths))}."
     if (values.x, values.y) == ("episodes", "eval"):
         raise ValueError("--x=episodes counts episodes of training; expected --y=train beside it")
-    drawn, notes = sweeps.read_sweeps(found) if values.figure == "observability" else stats.read_curves(found, values.x, values.y)
+    drawn, notes = sweeps.read_sweeps(found) if values.figure == "observability" else curves.read_curves(found, values.x, values.y)
     if not drawn:
         raise ValueError(notes[0] if len(notes) == 1 else f"none of {len(notes)} runs can be drawn; the first: {notes[0]}")
     figure = (sweeps.draw(drawn) if values.figure == "observability" else
-              curves.draw(drawn, values.x, values.y, values.grid_rows, values.grid_columns, scores.read_random_play(found)))
-    return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, curves.save(figure, out)))}."
+              curves.draw(drawn, values.x, values.y, values.grid_rows, values.grid_columns, reading.read_random_play(found)))
+    return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, drawing.save(figure, out)))}."
 
 
 def main(arguments):
@@ -77,7 +74,7 @@ def main(arguments):
         return 0
     try:
         paths = values(["plot.py", *arguments])[1:]
-        found, others = stats.find_runs(paths or ["runs"])
+        found, others = reading.find_runs(paths or ["runs"])
         before, notes, after = make(values, found)
         print(*before, *(f"Note: {sentence}." for sentence in [*(f"left out: {other}" for other in others), *notes]), after, sep="\n")
     except (ValueError, OSError, flags.Error) as error:

@@ -23,13 +23,8 @@ from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
-import checkpoints
-import curves
-import runs
-import scores
-import stats
-import sweeps
-import tables
+from analysis import curves, drawing, scores, sweeps, tables
+from storage import files, layout, reading
 
 ROOT = pathlib.Path(__file__).parent
 KINDS = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}
@@ -52,7 +47,7 @@ def describe_experiments(everything, own, random_play):
     """Return what the page says of each experiment, the runs of one line.
 
     Args:
-        everything: [stats.Curve, ...] of all runs, those without evaluations too.
+        everything: [curves.Curve, ...] of all runs, those without evaluations too.
         own: [scores.Score, ...] of those that have one.
         random_play: {directory: its returns}.
     """
@@ -62,16 +57,16 @@ def describe_experiments(everything, own, random_play):
     experiments = []
     for number, ((env, flicker, label), inside) in enumerate(tables.group(everything), 1):
         settings = inside[0].settings
-        best = [stats.best_evaluation(run.directory, run.settings) for run in inside]
+        best = [reading.best_evaluation(run.directory, run.settings) for run in inside]
         fresh = scores.summarise([score for score in own if score.line == inside[0].line])
         level = curves.mean_random_play(inside, random_play)
         experiments.append(dict(
             id=f"experiment-{number}", env=env, flicker=f"{flicker:g}", label=label, line=inside[0].line,
-            settings=[show_setting(settings, name, usual) for name in settings if name not in stats.SAME_LINE],
+            settings=[show_setting(settings, name, usual) for name in settings if name not in layout.SAME_LINE],
             differing=[one for name in usual if name not in scores.CELL and (one := show_setting(settings, name, usual))["mark"]],
             seeds=len({run.settings["seed"] for run in inside}), speed=measure_speed(inside), commands=list_commands(inside, own),
             steps=tables.steps(*(int(end(steps[run.directory] for run in inside)) for end in (min, max))),
-            unfinished=any(stats.is_unfinished(run.directory, run.settings, run.x[-1] if len(run.x) else 0) for run in inside),
+            unfinished=any(reading.is_unfinished(run.directory, run.settings, run.x[-1] if len(run.x) else 0) for run in inside),
             best=over_seeds([mean for _, mean in filter(None, best)]), last=over_seeds([run.y[-1] for run in inside if len(run.y)]),
             fresh=tables.NONE if fresh["mean"] is None else tables.spread(fresh["mean"], fresh["std"]),
             random=tables.NONE if level is None else tables.number(level),
@@ -96,13 +91,13 @@ def over_seeds(values):
 
 def last_step(directory):
     """Return the agent step of a run's newest row."""
-    return max([rows["agent_step"][-1] for name in runs.COLUMNS
-                if len((rows := stats.read_csv(directory / f"{name}.csv", runs.COLUMNS[name]))["agent_step"])], default=0)
+    return max([rows["agent_step"][-1] for name in layout.COLUMNS
+                if len((rows := reading.read_csv(directory / f"{name}.csv", layout.COLUMNS[name]))["agent_step"])], default=0)
 
 
 def measure_speed(inside):
     """Return {column of the table of speed: text} over the seeds of an experiment; empty before the first row of learn.csv."""
-    logs = [stats.read_csv(run.directory / "learn.csv", runs.COLUMNS["learn"]) for run in inside]
+    logs = [reading.read_csv(run.directory / "learn.csv", layout.COLUMNS["learn"]) for run in inside]
     logs = [log for log in logs if len(log["seconds"])]
     seconds = sum(log["seconds"][-1] for log in logs)
     if not seconds:
@@ -117,7 +112,7 @@ def list_commands(inside, own):
     """Return the commands that make these runs, their scores, sweeps and figure again, after a comment on the code that they were of."""
     codes, train, evaluate, join = {}, [], [], lambda *parts: shlex.join(["python", *map(str, parts)])
     for run in inside:
-        config = runs.read_config(run.directory)
+        config = reading.read_config(run.directory)
         versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())
         codes[f"# commit {config.get('git_commit', 'unknown')}; {versions or 'versions unknown'}"] = None
         backend = "" if run.settings.get("backend", "tensorflow") == "tensorflow" else f"KERAS_BACKEND={run.settings['backend']} "
@@ -126,7 +121,7 @@ def list_commands(inside, own):
         evaluate += [join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(score.returns)}")
                      for score in own if score.directory == run.directory]
         if (run.directory / "observability.csv").exists():
-            of_agent, of_random, _ = sweeps.read_returns(run.directory / "observability.csv", sweeps.trained_probability(run.settings))
+            of_agent, of_random, _ = reading.read_returns(run.directory / "observability.csv", sweeps.trained_probability(run.settings))
             evaluate.append(join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(of_random)}",
                                  f"--observation_probabilities={','.join(f'{p:g}' for p in of_agent)}"))
     return "\n".join([*codes, *train, *evaluate, join("plot.py", *(run.directory for run in inside))])
@@ -138,7 +133,7 @@ def list_commands(inside, own):
 def style_of(style):
     """Return a line of Plotly, its colour on a light and on a dark page, from one of Matplotlib."""
     dashes = style["linestyle"]
-    rgb = np.array(curves.to_rgb(style["color"]))
+    rgb = np.array(drawing.to_rgb(style["color"]))
     return dict(light=to_hex(rgb), dark=to_hex(rgb + 0.6 * (1 - rgb.max()) * (1 - rgb)),  # the darker, the more white
                 dash="solid" if dashes == "-" else ",".join(f"{2 * length:g}px" for length in dashes[1]))
 
@@ -193,7 +188,7 @@ def plot_curves(drawn, names, styles, y, random_play):
         level = curves.mean_random_play(panel.curves, random_play)
         if level is not None:
             end = max(curve.x[-1] for curve in panel.curves)
-            traces.append(trace((0, end), (level, level), "random play", curves.RANDOM, "other", f"random play {level:,.2f}"))
+            traces.append(trace((0, end), (level, level), "random play", drawing.RANDOM, "other", f"random play {level:,.2f}"))
         plots.append(plot(panel.title, traces, curves.X_LABELS["agent_step"], curves.Y_LABELS[y].replace("\n", " "), tickformat="~s"))
     return plots
 
@@ -236,14 +231,14 @@ def embed(everything):
 
 def make_page(found, others, command):
     """Return the page of runs {directory: settings} as text, and how many experiments they are."""
-    returns = {y: stats.read_curves(found, y=y) for y in curves.Y_LABELS}
+    returns = {y: curves.read_curves(found, y=y) for y in curves.Y_LABELS}
     drawn = returns["eval"][0]
-    none = [directory for directory, settings in found.items() if not len(stats.read_evaluations(directory, settings)["agent_step"])]
-    everything = [*drawn, *(stats.Curve(directory, found[directory], np.empty(0), np.empty(0)) for directory in none)]
-    (own, notes), (swept, of_sweeps), random_play = scores.find_scores(found), sweeps.read_sweeps(found), scores.read_random_play(found)
+    none = [directory for directory, settings in found.items() if not len(reading.read_evaluations(directory, settings)["agent_step"])]
+    everything = [*drawn, *(curves.Curve(directory, found[directory], np.empty(0), np.empty(0)) for directory in none)]
+    (own, notes), (swept, of_sweeps), random_play = scores.find_scores(found), sweeps.read_sweeps(found), reading.read_random_play(found)
     experiments = describe_experiments(everything, own, random_play)
-    names = curves.label_settings(everything, ["flicker"])
-    styles = curves.style_lines(everything, names)
+    names = drawing.label_settings(everything, ["flicker"])
+    styles = drawing.style_lines(everything, names)
     figures = dict(evaluation=lambda: plot_curves(drawn, names, styles, "eval", random_play),
                    training=lambda: plot_curves(returns["train"][0], names, styles, "train", random_play),
                    generalization=lambda: plot_sweeps(swept, styles))
@@ -278,11 +273,11 @@ def main(arguments):
         out = pathlib.Path(values.out)
         if out.is_dir():
             raise ValueError(f"--out={out} is a directory; expected the path of a page, such as {out / 'report.html'}")
-        found, others = stats.find_runs(folders or paths)
+        found, others = reading.find_runs(folders or paths)
         page, count = make_page(found, others, shlex.join(["python", "report.py", *(folders or paths), "-o", str(out)]))
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            checkpoints.write_whole(out, page.encode())
+            files.write_whole(out, page.encode())
         except OSError as error:
             raise ValueError(f"--out={out} cannot be written ({error.strerror})") from error
         said = f"{len(found)} run{'s' * (len(found) > 1)} in {count} experiment{'s' * (count > 1)}: {out}, {len(page) / 1e6:.1f} MB."

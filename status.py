@@ -13,13 +13,8 @@ error. waiting: all others: not begun, queued, or stopped; the same command goes
 
 import collections
 import contextlib
-import csv
-import fcntl
-import json
-import pathlib
 import re
 import shlex
-import socket
 import sys
 import time
 
@@ -27,8 +22,7 @@ from absl import flags
 from rich import console, live, text
 from tqdm import tqdm
 
-import runs
-import stats
+from storage import grids, layout, reading
 
 Look = collections.namedtuple("Look", "run state step maxsteps evaluation age speed returns reason")
 Look.__doc__ = """What a run has come to; None where that is not known.
@@ -37,7 +31,6 @@ step of maxsteps [agent steps]; evaluation: mean return of the newest; age of it
 last complete training episodes; reason why it failed
 """
 STATES = {"running": "green", "failed": "red", "waiting": "yellow", "done": "dim"}  # in the order of --watch, with their colours
-TAIL = 16_384  # bytes of a file that are read, from its end: a table of many runs reads no long files
 WATCH_PERIOD, SEARCH_PERIOD = 3, 60  # seconds between two tables of --watch, and between searches for new runs
 BLOCKS = "▁▂▃▄▅▆▇█"
 FRESH = 15 * 60  # seconds; more than an evaluation takes
@@ -52,93 +45,6 @@ def define_flags():
     return values
 
 
-def read_grid(path):
-    """Turn the rows of a grid into commands, here and nowhere else. An empty cell gives no flag; a line that begins with # is no row.
-
-    Returns:
-        {run directory: command}, in the order of the rows.
-
-    Raises:
-        ValueError: it is no grid, in one sentence.
-    """
-    path, commands = pathlib.Path(path), {}
-    with open(path, newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
-        table = csv.DictReader(line for line in file if not line.startswith("#"))
-        columns = [column.strip() for column in table.fieldnames or ()]
-        strange = [column for column in columns if not re.fullmatch(r"\w+", column) or columns.count(column) > 1]
-        if strange:
-            raise ValueError(f"{path} has the column {strange[0]!r}; expected names of flags, each once, with commas between them")
-        for number, row in enumerate(table, 1):
-            if None in row or None in row.values():
-                raise ValueError(f"row {number} of {path} has more or fewer cells than the {len(table.fieldnames)} columns")
-            given = {column.strip(): cell.strip() for column, cell in row.items() if cell.strip()}
-            if "run_dir" in given:
-                raise ValueError(f"{path} has a column run_dir; expected none, since a row's other cells name its directory")
-            directory = pathlib.Path("runs", path.stem, name_row(given))
-            if directory in commands:
-                raise ValueError(f"row {number} of {path} is {directory}, as row {list(commands).index(directory) + 1} is")
-            given = {"flagfile": None, **given} if "flagfile" in given else given  # first: of two values of a flag the later one wins
-            commands[directory] = ["python", "train.py", *(f"--{flag}={value}" for flag, value in given.items()), f"--run_dir={directory}"]
-    if not commands:
-        raise ValueError(f"{path} has no rows; expected a line of flags' names, and a line of their values per run")
-    return commands
-
-
-def name_row(given):
-    """Return the name of a row's run, in the order of train.py's names; it holds all cells, so that it stays when the grid grows."""
-    first = "env", "network", "flagfile"
-    beside = [f"{flag}={value}" for flag, value in sorted(given.items()) if flag not in (*first, "seed", *runs.FREE)]
-    parts = [*(pathlib.Path(given[flag]).stem for flag in first if flag in given), *beside, f"s{given.get('seed', 1)}"]
-    return re.sub(r"[^\w.=:+-]+", "_", "-".join(parts))
-
-
-def is_locked(directory):
-    """Return whether a process holds the lock of a run; None: it was taken on another machine, from where it may not be seen."""
-    try:
-        with open(directory / "lock") as file:
-            here = socket.gethostname() in file.read().split()
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:  # A file system without locks.
-        return None
-    return False if here else None
-
-
-def last_lines(path):
-    """Return the last whole lines of a file, read from its end; none if there is no file."""
-    if not path.exists():
-        return []
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
-        return file.read().decode(errors="replace").split("\n")[:-1]
-
-
-def last_rows(directory, name):
-    """Return {column: numbers} of the last rows of a run's CSV; none if there is no file.
-
-    Raises:
-        ValueError: they are not what runs.Run writes.
-    """
-    path, columns = directory / f"{name}.csv", runs.COLUMNS[name]
-    try:
-        rows = [list(map(float, line.split(","))) for line in last_lines(path)[1:]]  # The first is the header, or the end of a row.
-        return dict(zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, or not of this suite: {error}") from error
-
-
-def saved_counts(directory):
-    """Return agent steps and complete episodes of the newest checkpoint, 0 if there is none."""
-    for state in sorted(directory.glob("checkpoints/[0-9]*/state.json"), reverse=True):
-        with contextlib.suppress(OSError, ValueError, KeyError):  # Training removes old ones while we look.
-            saved = json.loads(state.read_text())
-            return saved["agent_step"], saved["episodes"] - saved["cut_episodes"]
-    return 0, 0
-
-
 def mean(values):
     """Return the mean of a sequence, None if it is empty."""
     return sum(values) / len(values) if values else None
@@ -150,16 +56,16 @@ def look(directory):
     Raises:
         ValueError: a file of the run is damaged.
     """
-    run, log = runs.read_config(directory) if (directory / "config.json").exists() else None, directory.with_name(directory.name + ".log")
-    *_, reason, end = ["", "", *last_lines(log)]
+    run, log = reading.read_config(directory) if (directory / "config.json").exists() else None, directory.with_name(directory.name + ".log")
+    *_, reason, end = ["", "", *reading.last_lines(log)]
     code = re.fullmatch(r"exit code (\d+)", end)
     failed = code and int(code[1]) not in STOPS
-    saved, episodes = saved_counts(directory)
-    learn, train, evaluation = (last_rows(directory, name) for name in ("learn", "train", "eval"))
-    written = [path.stat().st_mtime for path in directory.glob("*.csv") if path.stem in runs.COLUMNS]
+    saved, episodes = reading.saved_counts(directory)
+    learn, train, evaluation = (reading.last_rows(directory, name) for name in ("learn", "train", "eval"))
+    written = [path.stat().st_mtime for path in directory.glob("*.csv") if path.stem in layout.COLUMNS]
     age = time.time() - max(written) if written else None
-    locked = is_locked(directory)
-    state = ("done" if run and runs.met_limit(run["settings"], saved, episodes) else "running" if locked else "failed" if failed else
+    locked = reading.is_locked(directory)
+    state = ("done" if run and layout.met_limit(run["settings"], saved, episodes) else "running" if locked else "failed" if failed else
              "running" if locked is None and not code and written and age < FRESH else "waiting")
     steps, seconds = learn["agent_step"][-10:], learn["seconds"][-10:]
     newest = [value for value, of in zip(evaluation["episode_return"], evaluation["evaluation"]) if of == evaluation["evaluation"][-1]]
@@ -244,7 +150,7 @@ def find(paths):
     """Return {run directory: its command} of grids, {run directory: None} of runs and folders of runs."""
     commands = {}
     for path in paths:
-        commands |= read_grid(path) if path.endswith(".csv") else dict.fromkeys(stats.find_runs([path])[0])
+        commands |= grids.read_grid(path) if path.endswith(".csv") else dict.fromkeys(reading.find_runs([path])[0])
     return commands
 
 

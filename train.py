@@ -1,210 +1,364 @@
-"""Train a DQN or a DRQN (Hausknecht & Stone 2015): flags -> config -> trainer.Trainer.
+"""Train a DQN or a DRQN (Hausknecht & Stone 2015, section 4.2).
 
     python train.py --network=DRQN --env=Frostbite --maxsteps=10000000
     python train.py --flagfile=presets/cartpole.flags --flicker=0.5
+
+`Trainer.train` is the loop; settings.py has the flags.
 """
 
-import itertools
-import math
-import pathlib
-import re
+import collections
 import shlex
+import signal
 import sys
+import time
 
-import backends  # noqa: F401 - first: it imports the backend quietly
-import keras
+import backends  # first: it imports the backend quietly
+import numpy as np
 from absl import flags
 
-import agent
-import job
-import models
-import runs
+import build
+import evaluation
+import process
+import rollout
 import schedules
-import trainer
-import wrappers
+from environments import features
+from settings import GROUPS, configure, define_flags
+from storage import layout, reading
+from storage.run import Run
 
-GROUPS = ("run", "environment", "learning", "exploration", "evaluation")
-NO_SETTING = ("run_dir", "jid", "resume", "max_hours")  # not part of what a run computes
-UNNAMED = ("network", "env", "seed", *NO_SETTING, *runs.FREE)  # never part of a run's name as a flag of their own
-
-
-def define_flags():
-    """Return the flags of this script with their defaults; None: resolved by `configure` from the environment or the network."""
-    values = flags.FlagValues()
-    own = {group: dict(flag_values=values, module_name=group) for group in GROUPS}
-    string, integer, real, choice, boolean = (
-        flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float, flags.DEFINE_enum, flags.DEFINE_bool)
-    run, env, learn, explore, evaluation = own.values()
-
-    choice("network", "DRQN", list(models.NETWORKS), "Q-network, of the table in models.py", **run)
-    string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id (yours: module:id), whose own settings are then the "
-           "defaults", **run)
-    integer("maxsteps", 10_000_000, "length of training [agent steps; Hausknecht & Stone 2015]", 1, **run)
-    integer("maxepisodes", None, "length of training too, whichever is met first [complete episodes; default none]", 1, **run)
-    integer("seed", 1, "of everything random in the run", 0, **run)
-    string("run_dir", None, "directory of the run; default runs/<env>-<network>[-<preset>][-flags set beside it][-<jid>]-s<seed>", **run)
-    string("jid", None, "a name of your own for the run, put into run_dir", **run)
-    choice("resume", "auto", ["auto", "never"], "auto: go on where run_dir stopped; never: refuse a run_dir that is not empty", **run)
-    integer("checkpoint_period", 50_000, "between checkpoints [agent steps]", 1, **run)
-    integer("weights_period", 0, "between weights that are kept in <run_dir>/weights, 0: none [complete episodes]", 0, **run)
-    real("max_hours", 0.0, "age of this process at which it saves and exits with code 75, 0: none; leave a job some minutes to save "
-         "[hours]", 0, 1e6, **run)
-
-    integer("num_envs", 8, "environments stepped together [environments]", 1, **env)
-    integer("history", None, "frames stacked into one observation [frames; default 4 for DQN, Mnih et al. 2015; 1 for DRQN]", 1, **env)
-    integer("frame_skip", None, "frames per agent step [frames; default 4 on Atari, Mnih et al. 2015; 1 elsewhere]", 1, **env)
-    real("sticky", None, "probability that ALE repeats the last action [default 0; Machado et al. 2018 use 0.25]", 0, 1, **env)
-    boolean("full_actions", None, "all 18 actions of ALE instead of the game's own [default false]", **env)
-    integer("noops", None, "most no-ops at an ALE episode's start [agent steps without skip; default 30, Mnih et al. 2015]", 0, **env)
-    integer("max_episode_frames", None, "until truncation, 0: no cap [frames; default 108000 on Atari, the id's own elsewhere]", 0, **env)
-    real("flicker", 0.0, "probability that a frame is obscured [Hausknecht & Stone 2015 use 0.5]", 0, 1, **env)
-    string("features", None, "frames as vectors that a frozen torso makes of each screen once: resnet50:imagenet, resnet50:PATH of its "
-           "weights, or a run_dir, for the torso of that run [default none; Kalbag et al.: ResNet-18]", **env)
-    choice("life_loss", None, ["none", "terminal", "penalty"],
-           "what a lost life does: nothing, discount 0 (Mnih et al. 2015) or reward -1 (Hausknecht & Stone's code) [default none]", **env)
-
-    integer("units", 512, "of the dense or LSTM core [units; Mnih et al. 2015]", 1, **learn)
-    string("init_from", None, "a run_dir: begin with the torso of that run's best weights, and train it on [default none]", **learn)
-    integer("bufflen", 400_000, "replay [timesteps; Hausknecht & Stone 2015]", 1, **learn)
-    integer("unroll", None, "transitions per window [agent steps; default 1 for DQN; 10 for DRQN, Hausknecht & Stone 2015]", 1, **learn)
-    choice("sample", None, ["timestep", "episode", "sequential"],
-           "windows drawn uniformly over timesteps (default for DQN), or over episodes, then a start (default for DRQN), or sequential: "
-           "each of batch_size lanes walks through a drawn episode, its state carried from update to update", **learn)
-    integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
-    choice("optimizer", "rmsprop", list(agent.OPTIMIZERS), "a row of the table in agent.py, with its source [Mnih et al. 2015]", **learn)
-    real("learning_rate", None, "default: the one that comes with --optimizer", 0, **learn)
-    string("lr_schedule", None, "of the learning rate over updates (u) or complete episodes (ep): constant [default]; step:25ep:0.8, times "
-           "0.8 every 25; cosine_restarts:10ep:0.001, half a cosine down to 0.001 in 10, and again [Kalbag et al. have both]", **learn)
-    real("gamma", 0.99, "discount per agent step [Mnih et al. 2015]", 0, 1, **learn)
-    choice("loss", "huber", ["huber", "mse", "euclidean"], "of a temporal-difference error [Mnih et al. 2015]; mse: half the square; "
-           "euclidean: that summed over the batch [Caffe's, of Hausknecht & Stone's code]", **learn)
-    real("clip_norm", 10.0, "global L2 norm of gradients, 0 for none [Hausknecht & Stone 2015]", 0, **learn)
-    integer("update_period", 4, "agent steps per update [agent steps; Mnih et al. 2015]", 1, **learn)
-    integer("target_period", 10_000, "between copies into the target network [agent steps; dqn_zoo]", 1, **learn)
-    integer("learning_starts", 50_000, "before the first update [agent steps; Mnih et al. 2015]", 0, **learn)
-    choice("precision", "float32", ["float32", "mixed_bfloat16"], "of the network's products; Q-values and loss stay float32", **learn)
-
-    real("epsilon_begin", 1.0, "probability of a random action at agent step 0 [Mnih et al. 2015]", 0, 1, **explore)
-    real("epsilon_end", 0.1, "probability of a random action at the end of its decay [Mnih et al. 2015]", 0, 1, **explore)
-    string("epsilon_decay", None,
-           "linear:<N>steps or linear:<N>ep, from begin to end in N agent steps or complete episodes [default linear:1000000steps, Mnih et "
-           "al. 2015]; exp:<N>steps or exp:<N>ep, end + (begin - end) exp(-count / N) [Bhowmik: exp:200steps]; with an end of 0 that is "
-           "times d every M for N = -M / ln d [UntitledGrub, .995 every 50 games: exp:9975ep]", **explore)
-    real("epsilonStep", None, "instead of --epsilon_decay: decrement per agent step", 0, **explore)
-
-    integer("eval_period", 50_000, "between evaluations [agent steps; Hausknecht & Stone 2015]", 1, **evaluation)
-    integer("eval_episodes", 10, "per evaluation [episodes; Hausknecht & Stone 2015]", 1, **evaluation)
-    real("eval_epsilon", 0.05, "probability of a random action in evaluations [Mnih et al. 2015]", 0, 1, **evaluation)
-    return values
+LEARN_PERIOD = 1000  # agent steps per row of learn.csv
+OUT_OF_HOURS = 75  # exit code of a run that --max_hours stopped: EX_TEMPFAIL
 
 
-def configure(arguments):
-    """Turn command line arguments into a config: `train(configure(["--env=Pong", "--flicker=0.5"]))`.
+class Trainer:
+    """The parts of a run, and the loop over them.
 
-    Returns:
-        dict(settings=every flag resolved, run_dir, resume, max_hours, command).
-
-    Raises:
-        ValueError, flags.Error: one sentence on what was given and what is expected.
+    Args:
+        config: of settings.configure.
     """
-    values = define_flags()
-    rest = values(["train.py", *arguments])[1:]
-    if rest:
-        raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
-    given, settings = values.flag_values_dict(), {}
-    given["env"], of_env = wrappers.describe(given["env"])
-    network = models.NETWORKS[given["network"]]
-    of_network = dict(history=network.history, unroll=network.unroll, sample=network.sample)
-    for name in ("frame_skip", "sticky", "full_actions", "noops", "max_episode_frames", "life_loss"):
-        if given[name] is not None and name not in of_env:
-            raise ValueError(f"--{name}={given[name]} does not apply to --env={given['env']}, which is no ALE game")
-    for name, value in given.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"--{name}={value} was given; expected a finite number")
-        if value == "" and name not in NO_SETTING:  # A shell's variable that is not set.
-            raise ValueError(f"--{name} was given without a value; expected one, or no --{name}")
-        if name not in NO_SETTING:
-            settings[name] = value if value is not None else {**of_env, **of_network}.get(name)
-    if settings["frame_skip"] is None:
-        raise ValueError(f"--env={given['env']} skips a random 2 to 5 frames; expected a fixed --frame_skip, or the game's bare name")
-    if given["epsilon_decay"] is not None and given["epsilonStep"] is not None:
-        raise ValueError("--epsilon_decay and --epsilonStep both set the decay of epsilon; expected one of them")
-    if given["epsilonStep"] is None:
-        settings["epsilon_decay"] = given["epsilon_decay"] or "linear:1000000steps"
-    if settings["learning_rate"] is None:
-        settings["learning_rate"] = agent.OPTIMIZERS[settings["optimizer"]][1]["learning_rate"]
-    if settings["lr_schedule"] == "constant":
-        settings["lr_schedule"] = None  # As runs have it that were begun before there were others.
-    _check(settings)
-    settings["backend"] = keras.backend.backend()
-    return dict(settings=settings, run_dir=given["run_dir"] or _name_run(arguments, given), resume=given["resume"],
-                max_hours=given["max_hours"], command=["train.py", *arguments])
 
+    def __init__(self, config):
+        self.settings = s = config["settings"]
+        torso = features.load(s["features"], config["run_dir"])
+        self.envs = build.make_envs(s, s["num_envs"], torso)
+        self.eval_envs = build.make_envs(s, s["eval_episodes"], torso)
+        self.replay = build.make_replay(s, self.envs)
+        self.agent = build.make_agent(s, self.envs)
+        if s["init_from"] and not reading.has_checkpoint(config["run_dir"]):
+            features.transfer(s["init_from"], self.agent)
+        self.rollout = rollout.Rollout(
+            self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"])
+        self.epsilon = schedules.epsilon(
+            s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
+        self.learning_rate = schedules.learning_rate(s["learning_rate"], s["lr_schedule"])
+        self.rng = np.random.default_rng((s["seed"], rollout.EXPLORATION))
+        self.agent_step = self.updates = self.evaluations = self.episodes = self.cut_episodes = 0
+        self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, None
+        self.returns = collections.deque(maxlen=100)  # of complete episodes
+        self.pending = collections.defaultdict(list)  # scalars since the last row of learn.csv
+        self.phases = collections.Counter()  # seconds since the last row of learn.csv
+        self.clock = process.Clock(self.phases)
+        self.storage = Run(config["run_dir"], s, config["resume"], config["command"])
+        if torso:
+            torso.keep(self.storage)
+        self.max_hours = config["max_hours"]
+        if self.storage.checkpoints.state:
+            self._restore()
+        self.before = self.agent_step, self.complete_episodes
+        self.started = time.monotonic()
 
-def _check(settings):
-    """Refuse settings with which a run could not learn or would not fit."""
-    for limit in ("maxsteps", "bufflen"):
-        if settings["learning_starts"] > settings[limit] - (limit == "maxsteps"):
-            raise ValueError(f"--learning_starts={settings['learning_starts']} agent steps leaves no update: expected fewer than "
-                             f"--maxsteps={settings['maxsteps']}, and at most --bufflen={settings['bufflen']}")
-    if settings["features"] and settings["init_from"]:
-        raise ValueError(f"--features={settings['features']} leaves the network without a torso that --init_from={settings['init_from']} "
-                         "could begin with; expected one of them")
-    if settings["learning_rate"] <= 0:
-        raise ValueError(f"--learning_rate={settings['learning_rate']} was given; expected a positive number")
-    schedules.epsilon(**{name: settings[name] for name in ("epsilon_begin", "epsilon_end", "epsilon_decay", "epsilonStep")})
-    schedules.learning_rate(settings["learning_rate"], settings["lr_schedule"])
+    def train(self, until=float("inf")):
+        """Run the loop to maxsteps, maxepisodes, a signal or max_hours; leave a checkpoint.
 
+        Args:
+            until: an agent step at which to return, saving nothing; `train` then goes on.
 
-def _name_run(arguments, given):
-    """Return the default run_dir, the same for the same settings whatever the job or the machine."""
-    files, preset = [], define_flags()
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        name, equals, value = argument.lstrip("-").partition("=")
-        if name == "flagfile" and argument.startswith("-"):
-            files.append(value if equals else following)
-    preset(["train.py", *(f"--flagfile={file}" for file in files)])
-    beside = {name: value for name, value in given.items() if name not in UNNAMED and value != preset[name].value}
-    spell = lambda name, value: ("" if value else "no") + name if isinstance(value, bool) else f"{name}={value}"
-    parts = [given["env"], given["network"], *(pathlib.Path(file).stem for file in files),
-             *itertools.starmap(spell, sorted(beside.items())), *([given["jid"]] if given["jid"] else []), f"s{given['seed']}"]
-    return str(pathlib.Path("runs") / re.sub(r"[^\w.=:+-]+", "_", "-".join(parts)))
+        Returns:
+            The exit code: 0 finished, OUT_OF_HOURS, or 128 + the signal.
+
+        Raises:
+            OSError: the last checkpoint could not be written.
+        """
+        maxsteps = self.settings["maxsteps"]
+        with (process.stopping(self.max_hours) as caught,
+              process.Progress(self.agent_step, maxsteps) as progress):
+            while not (self.limit or caught):
+                if self.agent_step >= until:
+                    return 0
+                self.clock()
+                if self.rollout.reseed_due:
+                    self._store(*self.rollout.reseed())
+                else:
+                    actions = self.rollout.act(self.epsilon(self.counts), self.rng)
+                    self.clock("act")
+                    self.agent_step += self.rollout.send(actions)
+                    for window in self._windows():
+                        self._note(self.agent.learn(window))
+                    self._store(*self.rollout.receive())
+                self._do_what_is_due()
+                progress.update(self.agent_step, self._vital_signs)
+            return self._finish(caught)
+
+    def _windows(self):
+        """Yield a window for each update that is owed, while the emulators step.
+
+        The row of the step in progress is not among those that windows are drawn from. Where no
+        update could be made because the replay had nothing to draw yet, they are made up for at
+        twice the pace, not in a burst.
+        """
+        self.clock("environment")
+        num_envs, period = self.settings["num_envs"], self.settings["update_period"]
+        owed = (self.agent_step - self.settings["learning_starts"]) // period
+        owed = min(owed, self.updates + 2 * -(-num_envs // period))
+        while self.updates < owed and self.replay.ready:
+            window = self.replay.sample(self.settings["batch_size"])
+            self.clock("sample")
+            self.agent.set_learning_rate(self.learning_rate(self.counts))
+            yield window
+            self.updates += 1
+            self.clock("learn")
+
+    def _note(self, scalars):
+        for name, value in scalars.items():
+            self.pending[name].append(value)  # Still on the device: nobody waits for it here.
+
+    def _store(self, row, episodes):
+        """Put a vector step into the replay, and its episodes that ended into train.csv."""
+        self.replay.append(**row)
+        self.storage.checkpoints.write_ahead(self.replay)
+        self.clock("environment")
+        for episode in episodes:
+            self.episodes += 1
+            self.cut_episodes += episode["cut"]
+            if not episode["cut"]:
+                self.returns.append(episode["episode_return"])
+                self.storage.scalars(self.agent_step, train__length=episode["length"],
+                                     train__episode_return=episode["episode_return"])
+            self.storage.row("train", agent_step=self.agent_step, frames=self.frames,
+                             seconds=self.seconds, **episode)
+
+    def _do_what_is_due(self):
+        """Synchronise, log, evaluate, keep weights and save, each once its period is over."""
+        s, before, complete_before = self.settings, *self.before
+        self.before = self.agent_step, self.complete_episodes
+        due = lambda period: self.agent_step // period > before // period
+        if due(s["target_period"]):
+            self.agent.sync_target()
+        if due(LEARN_PERIOD):
+            self._log()
+        if due(s["eval_period"]):
+            self._evaluate()
+        if period := s["weights_period"]:
+            first = period * (complete_before // period + 1)
+            for episodes in range(first, self.complete_episodes + 1, period):
+                self._check_finite()
+                self.storage.save_weights(f"weights/{episodes:06d}", self.agent.save_weights)
+        if due(s["checkpoint_period"]):
+            try:
+                self._save()
+            except OSError as error:
+                process.tell(f"{self._refusal(error)}; its last good checkpoint stays, "
+                             f"and the next try is in {s['checkpoint_period']:,} agent steps.",
+                             sys.stderr)
+
+    def _check_finite(self):
+        """Bring the pending scalars to the host, and stop where learning went wrong.
+
+        Raises:
+            FloatingPointError: a loss was not finite.
+        """
+        self.pending = collections.defaultdict(list, backends.to_host(self.pending))
+        if not np.isfinite(self.pending["loss"] + self.pending["gradient_norm"]).all():
+            raise FloatingPointError(
+                f"the loss or its gradient became non-finite between agent steps {self.checked} "
+                f"and {self.agent_step}; no checkpoint was written after that. "
+                "Try a lower --learning_rate")
+        self.checked = self.agent_step
+
+    def _log(self):
+        """Write a row of learn.csv."""
+        self._check_finite()
+        mean = {name: float(np.mean(self.pending[name])) if self.pending[name] else float("nan")
+                for name in ("loss", "mean_q", "gradient_norm")}
+        values = mean | dict(epsilon=self.epsilon(self.counts),
+                             learning_rate=self.learning_rate(self.counts),
+                             cut_share=self.cut_episodes / max(self.episodes, 1))
+        late = self.agent_step - self.settings["learning_starts"] >= LEARN_PERIOD
+        if late and not self.replay.ready:
+            process.tell(f"Nothing is learned at agent step {self.agent_step:,}: the replay holds "
+                         f"no episode that has ended, and {self.settings['env']} draws from no "
+                         "others. Expected a larger --bufflen, or fewer --num_envs.", sys.stderr)
+        phases = {name: round(self.phases[name], 4) for name in layout.PHASES}
+        self.storage.row("learn", agent_step=self.agent_step, frames=self.frames,
+                         updates=self.updates, seconds=self.seconds, **values,
+                         **{f"{name}_seconds": value for name, value in phases.items()})
+        self.storage.scalars(self.agent_step,
+                             **{f"learn__{name}": value for name, value in values.items()},
+                             **{f"seconds__{name}": value for name, value in phases.items()})
+        self.pending.clear()
+        self.phases.clear()
+
+    def _evaluate(self):
+        """Play one episode in each evaluation environment; keep the weights if they are best."""
+        s = self.settings
+        self._check_finite()
+        self.evaluations += 1
+        seen = evaluation.Glimpse(self.agent)
+        episodes = evaluation.evaluate(self.agent, self.eval_envs, s["history"], s["eval_epsilon"],
+                                       s["seed"], self.evaluations, watch=seen)
+        for i, episode in enumerate(episodes):
+            self.storage.row("eval", agent_step=self.agent_step, frames=self.frames, episode=i,
+                             evaluation=self.evaluations, seconds=self.seconds, **episode)
+        mean = float(np.mean([episode["episode_return"] for episode in episodes]))
+        self.storage.scalars(self.agent_step, evaluation__episode_return=mean)
+        images = seen.frames[0].ndim == 2
+        filmed = images and self.evaluations & (self.evaluations - 1) == 0  # 1, 2, 4, 8, ...
+        self.storage.glimpse(self.agent_step, seen.q_values, seen.frames if filmed else ())
+        if self.best is None or mean >= self.best:  # Of equals the later one, which has seen more.
+            self.best = mean
+            self.storage.save_weights("best", self.agent.save_weights)
+
+    def _finish(self, caught):
+        """Leave a checkpoint, say where the run stands, and return the exit code."""
+        try:
+            if self.replay.end:
+                self._save()
+            if any(self.pending.values()):
+                self._log()  # A last, short row; a run that goes on replaces it by the whole one.
+            self.storage.close()
+        except OSError as error:
+            raise OSError(f"{self._refusal(error)}; it goes on from the last good "
+                          "checkpoint") from error
+        limit, directory = self.limit, self.storage.directory
+        if limit:
+            count = dict(maxsteps=self.agent_step, maxepisodes=self.complete_episodes)[limit]
+            process.tell(f"{directory} is finished: {count:,} of {self.settings[limit]:,} "
+                         f"{layout.LIMITS[limit]}. Raise --{limit} to go on; its score: "
+                         f"python evaluate.py --run_dir={shlex.quote(str(directory))}")
+            return 0
+        return OUT_OF_HOURS if caught[0] == signal.SIGALRM else 128 + caught[0]
+
+    def _refusal(self, error):
+        return (f"{self.storage.directory} could not be saved at agent step {self.agent_step:,} "
+                f"({error.strerror or error})")
+
+    @property
+    def limit(self):
+        """Which limit training has met, None before."""
+        return layout.met_limit(self.settings, self.agent_step, self.complete_episodes)
+
+    @property
+    def complete_episodes(self):
+        """Episodes as schedules and limits count them: without those that a reseed cut."""
+        return self.episodes - self.cut_episodes
+
+    @property
+    def counts(self):
+        """What schedules are functions of, by unit."""
+        return dict(steps=self.agent_step, ep=self.complete_episodes, u=self.updates)
+
+    @property
+    def frames(self):
+        return self.agent_step * self.settings["frame_skip"]
+
+    @property
+    def seconds(self):
+        """Wall seconds of training so far, over all the times that the run was resumed."""
+        return round(self.seconds_before + time.monotonic() - self.started, 3)
+
+    def _vital_signs(self):
+        """Return what the progress bar shows; reading the loss waits for the device."""
+        if self.pending["loss"]:
+            self.last_loss = float(self.pending["loss"][-1])
+        limit = self.settings["maxepisodes"]
+        shown = dict(episodes=f"{self.complete_episodes:,}/{limit:,}") if limit else {}
+        return shown | dict(
+            epsilon=f"{self.epsilon(self.counts):.3f}",
+            loss="-" if self.last_loss is None else f"{self.last_loss:.3g}",
+            mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
+
+    _COUNTERS = "agent_step updates evaluations episodes cut_episodes best checked".split()
+
+    def _save(self):
+        self._check_finite()
+        generators = dict(exploration=self.rng, replay=self.replay.rng)
+        state = {name: getattr(self, name) for name in self._COUNTERS} | dict(
+            seconds=self.seconds, returns=list(self.returns), pending=self.pending,
+            phases=self.phases,
+            generators={name: rng.bit_generator.state for name, rng in generators.items()})
+        parts = dict(agent=self.agent.iterate_state(), rollout=self.rollout.get_state().items(),
+                     replay=[("lanes", self.replay.lanes)])
+        arrays = ((f"{part}/{name}", array)
+                  for part, named in parts.items() for name, array in named)
+        self.storage.save(state, arrays, self.replay, self.agent.save_weights)
+
+    def _restore(self):
+        """Go on where the checkpoint ends, equal to a run that never stopped."""
+        checkpoints = self.storage.checkpoints
+        state, arrays = checkpoints.state, checkpoints.load_arrays()
+        for name in self._COUNTERS:
+            setattr(self, name, state[name])
+        self.seconds_before = state["seconds"]
+        self.returns.extend(state["returns"])
+        self.pending.update(state["pending"])
+        self.phases.update(state["phases"])
+        self.rng.bit_generator.state = state["generators"]["exploration"]
+        self.replay.rng.bit_generator.state = state["generators"]["replay"]
+        self.replay.restore(checkpoints.load_replay(), state["replay_end"])
+        self.replay.lanes = arrays.get("replay/lanes", self.replay.lanes)  # Old runs have none.
+        part = lambda prefix: {name.removeprefix(prefix): value for name, value in arrays.items()
+                               if name.startswith(prefix)}
+        self.agent.set_state(part("agent/"))
+        if not self.rollout.set_state(part("rollout/")):
+            process.tell(f"{self.settings['env']} is no function of its seed and actions: stepped "
+                         "again, it came out elsewhere. Its running episodes are cut, and "
+                         "training goes on with new ones.", sys.stderr)
+            self.rollout.cut_short()
+        process.tell(f"Going on at agent step {self.agent_step:,} of {self.storage.directory}.")
 
 
 def train(config):
-    """Train as `config` of `configure` says; return its trainer.Trainer, everything saved."""
-    run = trainer.Trainer(config)
-    run.train()
-    return run
+    """Train as `config` of `configure` says; return the Trainer, everything saved."""
+    trainer = Trainer(config)
+    trainer.train()
+    return trainer
 
 
 def main(arguments):
-    """Return the exit code: 0 finished, 1 training failed, 2 bad input, 75 stopped by --max_hours, 128 + the signal that stopped it."""
+    """Train as the command line says.
+
+    Returns:
+        The exit code: 0 finished, 1 training failed, 2 bad input, 75 stopped by --max_hours,
+        128 + the signal that stopped it.
+    """
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
         values = define_flags()
         print(__doc__, *(values.module_help(group) for group in GROUPS), sep="\n")
         return 0
     try:
         config = configure(arguments)
-        run = trainer.Trainer(config)
+        trainer = Trainer(config)
     except (ValueError, OSError, flags.Error) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train.py: interrupted before the first step; nothing was lost", file=sys.stderr)
         return 130
-    job.tell(f"{run.run.directory}: " + " ".join(f"{name}={value}" for name, value in config["settings"].items() if value is not None))
+    directory = trainer.storage.directory
+    process.tell(f"{directory}: " + " ".join(
+        f"{name}={value}" for name, value in config["settings"].items() if value is not None))
     try:
-        code = run.train()
+        code = trainer.train()
     except (FloatingPointError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # the second one
-        print(f"train.py: left at once; {run.run.directory} goes on from its newest checkpoint", file=sys.stderr)
+        print(f"train.py: left at once; {directory} goes on from its newest checkpoint",
+              file=sys.stderr)
         return 130
     if code:
-        job.tell(f"Stopped at agent step {run.agent_step:,}, saved in {run.run.directory}. Go on with the same command:\n"
-                 f"  python {shlex.join(config['command'])}")
+        process.tell(f"Stopped at agent step {trainer.agent_step:,}, saved in {directory}. "
+                     f"Go on with the same command:\n  python {shlex.join(config['command'])}")
     return code
 
 

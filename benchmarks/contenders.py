@@ -29,16 +29,14 @@ class Ours:
     def __init__(self, arguments):
         sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
         import train
-        import trainer
         settings = ["--env=Frostbite", "--optimizer=adam", f"--learning_starts={STARTS}", f"--bufflen={CAPACITY}", "--maxsteps=1000000000",
                     "--epsilon_begin=0.1", f"--run_dir={tempfile.mkdtemp()}"]
-        self.trainer, self.seconds = trainer.Trainer(train.configure([*settings, *arguments])), collections.Counter()
+        self.trainer, self.seconds = train.Trainer(train.configure([*settings, *arguments])), collections.Counter()
         self.trainer.clock.phases = self.seconds  # Those of learn.csv start from zero at every row.
 
     def advance(self, num_steps):
         begin = self.trainer.agent_step
-        while self.trainer.agent_step < begin + num_steps:
-            self.trainer.advance()
+        self.trainer.train(until=begin + num_steps)
         return self.trainer.agent_step - begin
 
     def updates(self):

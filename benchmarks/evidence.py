@@ -15,7 +15,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import stats  # noqa: E402
+from analysis import statistics  # noqa: E402
 
 RUNS = "runs/evidence"
 EPISODES = 100  # fresh, at epsilon 0
@@ -69,7 +69,7 @@ def table(experiment, rows):
     for agent in EXPERIMENTS[experiment][1]:
         own = [row for row in rows if row["agent"] == agent]
         if own:
-            mean, low, high = stats.mean_interval([row["best"] for row in own])
+            mean, low, high = statistics.mean_interval([row["best"] for row in own])
             each = ", ".join(f"{row['best']:.0f}" for row in own)
             last = sum(row["last"] for row in own) / len(own)
             longest = max(row["train_seconds"] for row in own)

@@ -24,9 +24,9 @@ SOURCE = "--network=DRQN --env=Frostbite --maxsteps=120 --bufflen=400 --learning
 
 def make_torsos(folder):
     """Return {name: value of --features}: a run of ours, and weights of a ResNet50, both written into `folder`."""
-    import train  # first: it imports the backend quietly
-
     import keras
+
+    import train  # first: it imports the backend quietly
     train.train(train.configure([*SOURCE, "--max_episode_frames=400", f"--run_dir={folder}/run"]))
     keras.applications.ResNet50(include_top=False, pooling="avg", weights=None).save_weights(f"{folder}/resnet50.weights.h5")
     return {"a run's": f"{folder}/run", "ResNet50": f"resnet50:{folder}/resnet50.weights.h5"}

@@ -6,8 +6,10 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
+import build
 import evaluate
-import rollout
+import evaluation
+from environments import features
 
 
 class CartPole:
@@ -136,14 +138,14 @@ def record(directory, episodes):
     if not agent.initial_state(1):
         raise ValueError(f"{directory} is a run of {settings['network']}, which has no state to probe; expected one of DRQN")
     if envs.is_atari and "pong" in settings["env"].lower():
-        flicker = envs.env if envs.torso else envs
+        flicker = envs.env if features.torso_of(envs) else envs
         flicker.env = hidden = Pong(flicker.env, settings["sticky"])
     elif not envs.is_atari and isinstance(envs.unwrapped.envs[0].unwrapped, CartPoleEnv):
         hidden = CartPole(envs)
     else:
         raise ValueError(f"{directory} is a run on {settings['env']}, whose hidden variables are unknown; expected CartPole or Pong")
-    recorder = Recorder(agent, rollout.make_agent(settings, envs), envs, hidden.read)
-    played = rollout.evaluate(recorder, envs, settings["history"], settings["eval_epsilon"], seed=0, evaluation=0)
+    recorder = Recorder(agent, build.make_agent(settings, envs), envs, hidden.read)
+    played = evaluation.evaluate(recorder, envs, settings["history"], settings["eval_epsilon"], seed=0, evaluation=0)
     steps = recorder.steps([episode["length"] for episode in played])
     targets, defined = hidden.split(steps.pop("hidden"), steps["episode"])
     envs.close()

@@ -25,8 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-import checkpoints  # noqa: E402
 import train  # noqa: E402
+from storage import checkpoints  # noqa: E402
 
 checkpoints.SEGMENT_TIMESTEPS = 512  # so that a short run has many
 

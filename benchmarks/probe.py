@@ -29,15 +29,17 @@ import numpy as np  # noqa: E402
 import scipy.linalg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-import curves  # noqa: E402
-import runs  # noqa: E402
-import stats  # noqa: E402
+from analysis import (
+    drawing,  # noqa: E402
+    statistics,  # noqa: E402
+)
 from benchmarks import hidden  # noqa: E402
+from storage import reading  # noqa: E402
 
 COLUMNS = "run seed target features subset r2 samples".split()
 FEATURES = {  # -> colour: a pair of oranges that remember, a pair of blues that do not
-    "LSTM state": curves.COLOURS["DRQN"], "untrained LSTM state": "#E69F00",
-    "last seen": curves.COLOURS["DQN"], "last seen, age": "#56B4E9"}
+    "LSTM state": drawing.COLOURS["DRQN"], "untrained LSTM state": "#E69F00",
+    "last seen": drawing.COLOURS["DQN"], "last seen, age": "#56B4E9"}
 SUBSETS = {"obscured": "steps with an obscured frame", "all": "all steps"}
 PENALTIES = np.logspace(-6, 1, 15)  # per sample, so in units of a standardised feature's own variance
 PRINCIPAL, FITTED_FRAMES = 512, 4000  # principal components of images, and the frames that they are fitted to
@@ -157,7 +159,7 @@ def table(rows):
             cells = []
             for kind in FEATURES:
                 own = scores(rows, target, kind, subset)
-                mean, low, high = stats.mean_interval(own)
+                mean, low, high = statistics.mean_interval(own)
                 cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]" if len(own) > 2 else f"{mean:.3f}")  # Of two seeds, it says nothing.
             lines.append(f"| {target} | {subset} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -167,14 +169,14 @@ def draw(rows, title):
     """Return the figure: a panel per subset, a group of bars per target, and for each kind of features the mean over seeds, the dots."""
     targets, subsets, num_seeds = unique(rows, "target"), unique(rows, "subset"), len(unique(rows, "run"))
     width = 0.8 / len(FEATURES)
-    with matplotlib.rc_context(curves.STYLE):
-        figure = Figure(layout="constrained", figsize=(2 * curves.WIDTH, 0.6 + 1.7 * len(subsets)))
+    with matplotlib.rc_context(drawing.STYLE):
+        figure = Figure(layout="constrained", figsize=(2 * drawing.WIDTH, 0.6 + 1.7 * len(subsets)))
         panels = figure.subplots(len(subsets), squeeze=False, sharex=True, sharey=True)[:, 0]
         for axes, subset in zip(panels, subsets):
             for i, (kind, colour) in enumerate(FEATURES.items()):
                 for j, target in enumerate(targets):
                     x, own = j + (i - (len(FEATURES) - 1) / 2) * width, scores(rows, target, kind, subset)
-                    mean, low, high = stats.mean_interval(own)
+                    mean, low, high = statistics.mean_interval(own)
                     axes.bar(x, max(mean, FLOOR), 0.92 * width, color=colour, label=kind if j == 0 else None)
                     if len(own) > 2:
                         axes.plot((x, x), np.clip((low, high), FLOOR, 1), color="black", linewidth=0.8)
@@ -201,9 +203,9 @@ def measure(options):
     """Probe every run, print the table, and write everything down."""
     if options.episodes < 3:
         raise ValueError(f"--episodes={options.episodes} was given; expected at least 3: to fit a probe, to choose its penalty, to test")
-    first = runs.read_config(options.run_dir[0])["settings"]
+    first = reading.read_config(options.run_dir[0])["settings"]
     for directory in options.run_dir[1:]:
-        settings = runs.read_config(directory)["settings"]
+        settings = reading.read_config(directory)["settings"]
         for name in "network", "env", "flicker":
             if settings[name] != first[name]:
                 raise ValueError(f"{directory} has --{name}={settings[name]} and {options.run_dir[0]} has {first[name]}; "
@@ -219,7 +221,7 @@ def measure(options):
         writer.writerows(rows)
     pathlib.Path(f"{options.out}.md").write_text(table(rows))
     title = f"What the state of {first['network']} knows: {first['env']}" + (f", flicker {first['flicker']:g}" if first["flicker"] else "")
-    curves.save(draw(rows, title), options.out)
+    drawing.save(draw(rows, title), options.out)
     print(table(rows), end="")
     print(f"Written: {options.out}.csv, .md, .png and .svg.")
 

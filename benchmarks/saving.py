@@ -20,7 +20,6 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 import train  # noqa: E402
-import trainer  # noqa: E402
 
 PERIOD = 50_000  # agent steps between checkpoints, the default
 
@@ -39,8 +38,8 @@ def play(run, agent_steps):
     rng, actions, end = np.random.default_rng(0), len(run.envs.action_names), run.agent_step + agent_steps
     run.rollout.act = lambda epsilon, _: rng.integers(0, actions, run.envs.num_envs)
     run.rollout.cut_short()  # So that loading has no more than these to step again.
-    while run.agent_step < end:
-        run._vector_step()  # Without what is due after it: evaluations, and checkpoints that nobody measures.
+    run._do_what_is_due = lambda: None  # No evaluations, and no checkpoints that nobody measures.
+    run.train(until=end)
 
 
 def repeat(run):
@@ -50,7 +49,7 @@ def repeat(run):
         row = run.replay.end % played
         values = {name: column[row].copy() for name, column in run.replay.columns.items()}
         run.replay.append(first=values.pop("start") == row, **values)
-        run.run.checkpoints.write_ahead(run.replay)
+        run.storage.checkpoints.write_ahead(run.replay)
 
 
 def timed(call):
@@ -68,7 +67,7 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         arguments = ["--full_actions", "--learning_starts=0", f"--bufflen={options.bufflen}", f"--run_dir={options.out or scratch}/run"]
-        run = trainer.Trainer(train.configure(arguments))
+        run = train.Trainer(train.configure(arguments))
         run.started = time.monotonic()
         window = run.replay.windows(np.zeros(32, int), np.zeros(32, int))
         run.agent.learn(window)  # The optimizer's slots are filled as in a real run.
@@ -78,14 +77,14 @@ def main():
         first = timed(run._save)
         play(run, PERIOD)
         stall = timed(run._save)
-        saved = {name: round(sum(path.stat().st_size for path in (run.run.directory / name).rglob("*") if path.is_file()) / 1e6)
+        saved = {name: round(sum(path.stat().st_size for path in (run.storage.directory / name).rglob("*") if path.is_file()) / 1e6)
                  for name in ("replay", "checkpoints")}
         step, rows = run.agent_step, len(run.replay)
-        run.run.close()
+        run.storage.close()
         del run, window
         forget_peak()
         started = time.monotonic()
-        again = trainer.Trainer(train.configure(arguments))
+        again = train.Trainer(train.configure(arguments))
         seconds, peak, now = time.monotonic() - started, memory("VmHWM"), memory("VmRSS")
         assert (again.agent_step, len(again.replay)) == (step, rows)
         print(json.dumps(dict(timesteps=rows, replay_raw_mb=round(sum(c.nbytes for c in again.replay.columns.values()) / 1e6),

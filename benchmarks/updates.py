@@ -27,7 +27,6 @@ PROFILED = 20  # updates
 def learner(network, precision="float32", **window):
     """Return an agent, and a window of random pixels to learn from; `window` is its history and unroll, where not the network's own."""
     import agent
-
     import models
     import replay
     history, unroll = (window.get(name, getattr(models.NETWORKS[network], name)) for name in ("history", "unroll"))
@@ -48,8 +47,9 @@ def multiply_adds(network):
 
 def update(options):
     """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side by side."""
-    import backends  # noqa: F401 - first: it imports the backend quietly
     import keras
+
+    import backends  # noqa: F401 - first: it imports the backend quietly
     rows = []
     for network in NETWORKS:
         for precision in PRECISIONS:
@@ -102,8 +102,9 @@ def shares(events):
 
 def profile(network, precision):
     """Yield ("update", seconds of one) and then (operation, seconds) for each within an update, on average over PROFILED of them."""
-    import backends  # noqa: F401 - first
     import keras
+
+    import backends  # noqa: F401 - first
     (agent, window), learn = learner(network, precision), lambda: float(agent.learn(window)["loss"])
     for _ in range(5):
         learn()

@@ -4,21 +4,21 @@ import functools
 import shutil
 
 import pytest
-from played import CARTPOLE, PACMAN, make_run
-from short_runs import NUM_ENVS, go_and_watch
+from helpers.played import CARTPOLE, PACMAN, train_small
+from helpers.short_runs import NUM_ENVS, go_and_watch
 
-import checkpoints
 import evaluate
 import rollout
-import trainer
+import train
+from storage import checkpoints
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """Return a folder with the directories of two short runs."""
     folder = tmp_path_factory.mktemp("runs")
-    make_run([*CARTPOLE, "--weights_period=1"], folder / "cartpole")
-    make_run(PACMAN, folder / "pacman")
+    train_small([*CARTPOLE, "--weights_period=1"], folder / "cartpole")
+    train_small(PACMAN, folder / "pacman")
     return folder
 
 
@@ -42,7 +42,7 @@ def go(trained, tmp_path, monkeypatch, capsys):
 def small_periods():
     """Make every period of a run happen within a few hundred agent steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "LEARN_PERIOD", 70)
+        patch.setattr(train, "LEARN_PERIOD", 70)
         patch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 16 * NUM_ENVS)
         yield
 

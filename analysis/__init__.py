@@ -1,0 +1,1 @@
+"""What runs came to: statistics, curves, sweeps, scores, tables, the page."""

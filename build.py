@@ -1,0 +1,68 @@
+"""From the settings of a run to its parts: environments, agent, replay, weights."""
+
+import agent as agents
+import backends
+import process
+import replay
+import rollout
+from environments import catalogue
+from environments.features import Features
+
+
+def make_envs(settings, num_envs, torso=None, **options):
+    """Build environments from the settings of config.json.
+
+    Args:
+        settings: of config.json.
+        num_envs: environments.
+        torso: what features.load returned for these settings; None where they have no `features`.
+        options: arguments of catalogue.make_envs that replace the settings'.
+
+    Returns:
+        wrappers.Flicker, or features.Features around it.
+    """
+    assert (torso is None) == (settings.get("features") is None)  # Settings of older runs do not have it.
+    names = "env frame_skip max_episode_frames flicker sticky full_actions noops".split()
+    given = {name: settings[name] for name in names if settings[name] is not None} | options
+    if torso:
+        given["screen"] = torso.screen
+    envs = catalogue.make_envs(num_envs=num_envs, num_threads=backends.num_threads(), **given)
+    if torso and envs.frame_shape != torso.screen:
+        raise ValueError(f"--features={settings['features']} does not apply to --env={settings['env']}, whose frames are "
+                         f"vectors of {envs.frame_shape[0]} numbers; expected an environment with a screen")
+    return Features(envs, torso) if torso else envs
+
+
+def make_agent(settings, envs):
+    """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
+    names = "network history units precision optimizer learning_rate clip_norm loss seed".split()
+    return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names),
+                        features=bool(settings.get("features")), **{name: settings[name] for name in names})
+
+
+def make_replay(settings, envs):
+    """Build the replay of a run.
+
+    Raises:
+        ValueError: it does not fit into memory; the largest that does is named.
+    """
+    shape, s = (envs.frame_shape, envs.frame_dtype), settings
+    needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape), process.available_memory()
+    if needed > free:
+        raise ValueError(f"--bufflen={s['bufflen']} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are "
+                         f"free; expected at most --bufflen={process.largest_bufflen(s['bufflen'], needed, free)}")
+    return replay.Replay(s["bufflen"], s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
+                         (s["seed"], rollout.REPLAY), envs.training_rewards.length_reward)
+
+
+def load_weights(agent, path, settings):
+    """Read the weights of a run with these settings from a .weights.h5 file.
+
+    Raises:
+        ValueError: the file is missing, or holds something else.
+    """
+    try:
+        agent.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{path} does not hold weights of {settings['network']} with {settings['units']} units "
+                         f"for {settings['env']} ({' '.join(str(error).split())[:120]})") from error

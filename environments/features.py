@@ -1,0 +1,229 @@
+"""Frozen torsos, which turn each frame into features once, and torsos handed from run to run (transfer, as in Kalbag et al.)."""
+
+import contextlib
+import json
+import os
+import pathlib
+import threading
+import urllib.request
+import warnings
+
+import backends  # first: it imports the backend quietly
+import gymnasium
+import keras
+import numpy as np
+from keras import applications, ops
+
+import models
+import wrappers
+from storage import files, reading
+
+IMAGENET_SCREEN = (224, 224, 3)  # RGB, of the size that these were trained on
+STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
+# name -> constructor, what it wants done to RGB from 0 to 255, where Keras has its weights from. Not EfficientNet, which Keras builds
+# otherwise where it loads these itself.
+PRETRAINED = {
+    "resnet50": (applications.ResNet50, applications.resnet50.preprocess_input,
+                 f"{STORAGE}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "mobilenetv2": (applications.MobileNetV2, applications.mobilenet_v2.preprocess_input,
+                    f"{STORAGE}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
+}
+ANSWER_SECONDS = 5  # within which their server answers, or nobody waits for it
+
+
+class Torso:
+    """A function uint8[N, H, *screen] -> float32[N, D] that is compiled, and whose weights never change.
+
+    Args:
+        network: saves the weights, as one that `load` builds reads them.
+        layers: [N, ...] -> float32[N, D], a built Keras model.
+        prepare: what is done to uint8[N, H, *screen] before.
+        screen: shape of a screen: (84, 84), gray, or (224, 224, 3), RGB.
+        history: H.
+        about: what torso.json says of it.
+
+    Attributes:
+        size: D.
+        traces: names of the functions traced so far.
+    """
+
+    def __init__(self, network, layers, prepare, screen, history, about):
+        self.screen, self.history, self.size = screen, history, layers.output_shape[-1]
+        self._network, self._about = network, about
+        self._compiled, self.traces = backends.compile_torso(
+            lambda frames: layers(prepare(frames), training=False), layers.variables, (history, *screen))
+
+    def __call__(self, frames):
+        return ops.convert_to_numpy(self._compiled(frames))
+
+    def keep(self, run):
+        """Put a copy into the directory of a storage.run.Run, which then needs neither the other run nor file that the torso came from."""
+        if not _kept(run.directory, self._about["features"]):
+            run.save_weights("torso", self._network.save_weights)
+            files.write_whole(run.directory / "torso.json", json.dumps(self._about, indent=1).encode())
+
+
+def load(features, directory):
+    """Return the Torso that --features names, None for None.
+
+    Args:
+        features: `resnet50:imagenet`, `resnet50:<path of weights>`, with any name of PRETRAINED, or the directory of a run.
+        directory: of the run that it is for. If that has a copy of the torso already, this is it.
+
+    Raises:
+        ValueError: there is no such torso, in one sentence.
+    """
+    if features is None:
+        return None
+    kept = _kept(directory, features)
+    path = pathlib.Path(directory, "torso.weights.h5") if kept else None
+    name, colon, weights = features.partition(":")
+    if name in PRETRAINED and colon:
+        return _pretrained(features, name, path or weights)
+    if not kept and not pathlib.Path(features).is_dir():
+        raise ValueError(f"--features={features} is neither the directory of a run nor NAME:imagenet or NAME:PATH_OF_WEIGHTS with a NAME "
+                         f"of {', '.join(PRETRAINED)}")
+    if not kept:
+        settings, path = _source(f"--features={features}", features)
+        kept = dict(features=features, network=settings["network"], history=settings["history"])
+    if kept["network"] not in models.NETWORKS:
+        raise ValueError(f"--features={features} is a run of --network={kept['network']}, which is not in the table of models.py")
+    network = models.QNetwork(kept["network"], (84, 84), num_actions=1, history=kept["history"], units=1)  # The torso is what counts.
+    _fit(network.load_torso, path, f"--features={features} has no torso for screens of 84x84")
+    return Torso(network, network.torso, lambda frames: frames, (84, 84), kept["history"], kept)
+
+
+def transfer(directory, agent):
+    """Begin an agent's torso with the best weights of a run, as --init_from says.
+
+    Raises:
+        ValueError: that torso does not fit, in one sentence.
+    """
+    flag = f"--init_from={directory}"
+    _fit(agent.load_torso, _source(flag, directory)[1], f"{flag} has no torso that fits this run")
+
+
+def _kept(directory, features):
+    """Return what torso.json says of a run's own copy of the torso that --features names, None where there is none."""
+    directory = pathlib.Path(directory)
+    if not (directory / "torso.json").exists() or not (directory / "torso.weights.h5").exists():
+        return None
+    about = json.loads((directory / "torso.json").read_text())
+    return about if about["features"] == features else None
+
+
+def _source(flag, directory):
+    """Return settings and path of the best weights of the run that a flag names.
+
+    Raises:
+        ValueError: it is none, or has none.
+    """
+    try:
+        return reading.read_config(directory)["settings"], reading.find_weights(directory, "best")
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from error
+
+
+def _fit(load_weights, path, sentence):
+    """Call load_weights(path).
+
+    Raises:
+        ValueError: the sentence, and why.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Keras has one per layer that does not fit.
+            load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{sentence} ({' '.join(str(error).split())[:250]})") from error
+
+
+def _pretrained(features, name, weights):
+    """Return a Torso of keras.applications, its last feature maps averaged over the screen."""
+    (build, preprocess, url), flag = PRETRAINED[name], f"--features={features}"
+    if weights == "imagenet":
+        weights = _imagenet(flag, url)
+    elif not pathlib.Path(weights).is_file():
+        raise ValueError(f"{flag}: there is no file {weights}; expected weights as Keras saves or publishes them")
+    network = build(include_top=False, pooling="avg", weights=None, input_shape=IMAGENET_SCREEN)
+    _fit(network.load_weights, weights, f"{flag}: {weights} does not hold the weights of a {build.__name__}")
+    return Torso(network, network, lambda frames: preprocess(ops.cast(frames[:, 0], "float32")), IMAGENET_SCREEN, 1,
+                 dict(features=features))
+
+
+def _imagenet(flag, url):
+    """Return the path of weights in the cache of Keras, into which they are downloaded if need be."""
+    name = url.rpartition("/")[2]
+    cached = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras"), "models", name).expanduser()
+    if cached.exists():
+        return cached
+    if not _answers(url):
+        raise ValueError(f"{flag}: {cached} does not exist, and the server that has it does not answer; download {url} where there is "
+                         f"internet, and give its path: {flag.removesuffix('imagenet')}PATH")
+    try:
+        return keras.utils.get_file(name, url, cache_subdir="models")
+    except Exception as error:  # Keras raises no narrower one.
+        raise ValueError(f"{flag}: its weights could not be downloaded ({error})") from error
+
+
+def _answers(url):
+    """Whether a server answers: no later than that, even where a firewall swallows the question."""
+    answers = []
+
+    def ask():
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_SECONDS).close()
+            answers.append(True)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    return bool(answers)
+
+
+def torso_of(envs):
+    """Return the Torso of environments, None where they have none."""
+    return envs.torso if isinstance(envs, Features) else None
+
+
+class Features(gymnasium.vector.VectorWrapper):
+    """Feature vectors float32[N, D] for the frames of a `Flicker`: a frozen torso sees each stack of the last H frames, once.
+
+    ```
+    screens    s0 s1 __ s3 | s0 s1      H = 2; __ is obscured, so black to the torso too; | an episode's end
+    features   of 0 s0, s0 s1, s1 __, __ s3, 0 s0, s0 s1
+    ```
+    Args:
+        envs: Flicker; its other attributes are these environments' too.
+        torso: Torso.
+    """
+
+    def __init__(self, envs, torso):
+        super().__init__(envs)
+        self.torso, self.frame_shape, self.frame_dtype = torso, (torso.size,), np.dtype(np.float32)
+        self._screens = wrappers.blank_frames(envs, torso.history)
+
+    def __getattr__(self, name):
+        return getattr(self.env, name)  # of Flicker
+
+    def reset(self, *, seed, options=None):
+        screens, info = self.env.reset(seed=seed, options=options)
+        self._first = np.ones(self.num_envs, bool)
+        self._push(screens, ~self._first)
+        return self.torso(self._screens), info
+
+    def step(self, actions):
+        self.send(actions)
+        return self.receive()
+
+    def receive(self):
+        screens, reward, terminated, truncated, info = self.env.receive()
+        self._push(screens, terminated | truncated)
+        return self.torso(self._screens), reward, terminated, truncated, info
+
+    def repeat(self, actions):
+        screens, _, terminated, truncated, _ = self.env.step(actions)
+        self._push(screens, terminated | truncated)
+
+    def _push(self, screens, ended):
+        self._screens = wrappers.push_frame(self._screens, screens, self._first)
+        self._first = ended  # The row after an end is a first one.

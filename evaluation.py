@@ -1,0 +1,86 @@
+"""Whole episodes, one in each environment, played by an agent or at random."""
+
+import numpy as np
+
+import wrappers
+from rollout import EVALUATION, EXPLORATION, derive_seeds
+
+
+class _Repeated:
+    """Random numbers for `repeats` equal groups of environments, the same in each: 1 2 3 1 2 3."""
+
+    def __init__(self, rng, repeats):
+        self._rng, self._repeats = rng, repeats
+
+    def random(self, size):
+        return np.tile(self._rng.random(size // self._repeats), self._repeats)
+
+    def integers(self, high, size):
+        return np.tile(self._rng.integers(high, size=size // self._repeats), self._repeats)
+
+
+def play(agent, envs, history, epsilon, seed, evaluation, repeats=1):
+    """Play exactly one episode in each environment, so that short episodes are not over-represented.
+
+    Args:
+        agent: agent.Agent.
+        envs: wrappers.Flicker of N environments.
+        history: H, frames per observation.
+        epsilon: probability of a random action.
+        seed, evaluation: integers; weights, flicker, epsilon and these determine the result.
+        repeats: equal groups of environments that differ in their flicker alone. Each group has the seeds and the random
+            actions of the first.
+
+    Yields:
+        Before each step of the first environment's episode: the agent's frames [N, H, ...], state, first, actions int64[N],
+        and that environment's episode_return and length so far.
+
+    Returns:
+        A dict(episode_return, length) per environment, in their order.
+    """
+    N, rng = envs.num_envs, _Repeated(np.random.default_rng((seed, EVALUATION, evaluation, EXPLORATION)), repeats)
+    episode_return, length, playing = np.zeros(N), np.zeros(N, np.int64), np.ones(N, bool)
+    frame, _ = envs.reset(seed=np.tile(derive_seeds(seed, EVALUATION, evaluation, size=N // repeats), repeats))
+    frames, state, first = wrappers.blank_frames(envs, history), agent.initial_state(N), np.ones(N, bool)
+    while playing.any():
+        frames = wrappers.push_frame(frames, frame, first)
+        actions, next_state = agent.act(frames, state, first, epsilon, rng)
+        if playing[0]:
+            yield frames, state, first, actions, episode_return[0], length[0]
+        state = next_state
+        frame, reward, terminated, truncated, _ = envs.step(actions)
+        episode_return += np.where(playing, reward, 0)
+        length += playing
+        first = ~playing  # Environments whose episode has ended play on unseen.
+        playing &= ~(terminated | truncated)
+    return [dict(episode_return=float(r), length=int(n)) for r, n in zip(episode_return, length)]
+
+
+def evaluate(*arguments, watch=lambda *step: None, **keywords):
+    """Return what `play` returns with these arguments; `watch` is called with all that `play` yields."""
+    steps = play(*arguments, **keywords)
+    while True:
+        try:
+            watch(*next(steps))
+        except StopIteration as end:
+            return end.value
+
+
+class Glimpse:
+    """A `watch` of `evaluate` for TensorBoard: the first environment's frames, and Q-values of all.
+
+    Attributes:
+        frames: the newest frame of each of the first STEPS agent steps.
+        q_values: float32[N, A] of every Q_PERIOD-th of these steps, computed a second time.
+    """
+
+    STEPS, Q_PERIOD = 200, 4
+
+    def __init__(self, agent):
+        self.agent, self.frames, self.q_values = agent, [], []
+
+    def __call__(self, frames, state, first, actions, episode_return, length):
+        if length < self.STEPS:
+            self.frames.append(frames[0, -1])
+            if length % self.Q_PERIOD == 0:
+                self.q_values.append(self.agent.q_values(frames, state, first)[0])

@@ -1,0 +1,188 @@
+"""The compiled steps: traced once, and equal on TensorFlow and JAX. As a script, the other backend's half of the comparison."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers.windows import A, act_arguments, make_agent, make_window
+
+import agent as agents
+import backends
+
+OTHER = {"tensorflow": "jax", "jax": "tensorflow"}[keras.backend.backend()]
+TESTS = pathlib.Path(__file__).parents[1]
+# What these test, a device that holds the weights could get wrong. The other backend runs them for its DRQN alone: JAX compiles slowly.
+CARRIED = "not DQN and (restored or snapshot or saved or loading or sync_alone or has_learned or traced_once)"
+NUM_CARRIED = 8
+
+CASES = {  # name -> settings of the agent
+    "DQN": dict(network="DQN"),
+    "DRQN": dict(network="DRQN"),
+    "DQN of images": dict(network="DQN", frame_shape=(36, 36), history=2),
+}
+
+
+def start_of(name):
+    """Return the arrays from which both backends start: other target weights, a state carried into the window."""
+    rng = np.random.default_rng(0)
+    state = make_agent(**CASES[name]).get_state()
+    state |= {key: value + rng.normal(0, 0.05, value.shape) for key, value in state.items() if key.startswith("target")}
+    return state | {f"window_state/{i}": rng.uniform(-1, 1, (4, 8)).astype(np.float32) for i in range(2 * ("DRQN" in name))}
+
+
+def update_and_act(name, start):
+    """Return {quantity: array} after one update and one acting step."""
+    agent = make_agent(**CASES[name])
+    history, rng = agent.online_network.history, np.random.default_rng(1)
+    window = make_window(history=history, mask=np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]], np.float32),
+                         first=np.array([True, False, False, True]))
+    arguments = act_arguments(agent, history=history) | dict(first=np.array([True, False, False, False, True]))
+    if "images" in name:
+        pixels = lambda frames: rng.integers(256, size=(*frames.shape[:2], 36, 36), dtype=np.uint8)
+        window, arguments["frames"] = window._replace(frames=pixels(window.frames)), pixels(arguments["frames"])
+    agent.set_state(start)
+    scalars = {key: np.array(float(value)) for key, value in agent.learn(window).items()}
+    q_values, state = agent.q_values(**arguments)
+    actions, _ = agent.act(**arguments, epsilon=0.5, rng=np.random.default_rng(0))
+    acting = dict(backend=keras.backend.backend(), q_values=q_values, actions=actions)
+    return scalars | agent.get_state() | acting | {f"state/{i}": np.array(s) for i, s in enumerate(state)}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Return {case: (this backend's arrays, the other's, those of the start)}, and what the other's tests printed."""
+    folder = tmp_path_factory.mktemp("backends")
+    for name in CASES:
+        np.savez(folder / f"{name}.start.npz", **start_of(name))
+    environment = os.environ | dict(KERAS_BACKEND=OTHER, PYTHONPATH=str(TESTS.parent),
+                                    XLA_FLAGS="--xla_backend_optimization_level=0")  # JAX compiles in two thirds of the time.
+    process = subprocess.Popen([sys.executable, __file__, str(folder)], env=environment, cwd=TESTS.parent,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    starts = {name: start_of(name) for name in CASES}
+    ours = {name: update_and_act(name, start) for name, start in starts.items()}
+    output, _ = process.communicate()
+    try:
+        return {name: (ours[name], dict(np.load(folder / f"{name}.npz")), starts[name]) for name in CASES}, output
+    except FileNotFoundError:
+        pytest.fail(output)
+
+
+@pytest.mark.jax
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("quantity", [
+    "loss mean_q gradient_norm", "online", "target", "optimizer", "window_state", "q_values actions state"])
+def test_both_backends_make_the_same_update(outcomes, name, quantity):
+    ours, theirs, _ = outcomes[0][name]
+    assert (ours["backend"], theirs["backend"]) == (keras.backend.backend(), OTHER)
+    assert ours.keys() == theirs.keys()
+    keys = [key for key in ours if key.split("/")[0] in quantity.split()]
+    assert keys or ("DRQN" not in name and quantity == "window_state")
+    for key in keys:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.jax
+@pytest.mark.parametrize("name", CASES)
+def test_the_update_compared_is_one(outcomes, name):
+    ours, _, start = outcomes[0][name]
+    assert all(np.abs(ours[key] - start[key]).max() > 1e-4 for key in start if key.startswith(("online", "window_state")))
+    assert 0.01 < ours["gradient_norm"] < 10  # not clipped
+    assert len(set(ours["actions"])) > 1
+
+
+@pytest.mark.jax
+def test_the_other_backend_keeps_restores_saves_and_synchronises_its_weights(outcomes):
+    assert re.search(rf"^{NUM_CARRIED} passed, ", outcomes[1], re.MULTILINE), outcomes[1]
+
+
+@pytest.mark.slow
+@pytest.mark.jax
+@pytest.mark.parametrize("file", ["test_agent.py", "test_loss.py", "test_models.py"])
+def test_every_test_of_agent_loss_and_models_passes_on_the_other_backend(file):
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", str(TESTS / file)], env=os.environ | dict(KERAS_BACKEND=OTHER),
+                          cwd=TESTS.parent, capture_output=True, text=True)
+    assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_acting_and_learning_are_each_traced_once(network, tmp_path):
+    agent = agents.Agent(network, (3,), A, history=1, units=8)
+    arguments, window = act_arguments(agent), make_window()
+    state = arguments["state"]
+    for seed in range(3):
+        _, state = agent.act(**arguments | dict(state=state), epsilon=0.5, rng=np.random.default_rng(seed))
+        agent.set_learning_rate(1e-3 / (1 + seed))
+        agent.learn(make_window(seed=seed, first=np.full(4, seed == 1)))
+        agent.sync_target()
+    agent.set_state(agent.get_state())
+    agent.save_weights(tmp_path / "online.weights.h5")
+    agent.load_weights(tmp_path / "online.weights.h5")
+    agent.learn(window)
+    agent.act(**arguments, epsilon=0, rng=np.random.default_rng(0))
+    agent.act(**arguments | dict(state=agent.initial_state(5)), epsilon=0, rng=np.random.default_rng(0))
+    assert sorted(agent.traces) == ["act", "learn"]
+
+
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_windows_of_other_shapes_are_learned_from_by_graphs_of_their_own(network):
+    agent = agents.Agent(network, (3,), A, history=1, units=8, optimizer="adam", learning_rate=1e-9)
+    for shape in ((4, 3), (4, 5), (2, 5), (4, 3)):
+        fresh = agents.Agent(network, (3,), A, history=1, units=8)
+        agent._window_state = None
+        losses = [float(any_agent.learn(make_window(*shape))["loss"]) for any_agent in (agent, fresh)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert agent.traces == ["learn"] * 3
+
+
+def test_further_numbers_of_environments_share_one_trace_on_tensorflow():
+    agent = agents.Agent("DRQN", (3,), A, history=1, units=8)
+    for num_envs in (2, 3, 5, 7, 2, 11):
+        agent.act(**act_arguments(agent, num_envs), epsilon=0, rng=np.random.default_rng(0))
+    assert agent.traces == ["act"] * {"tensorflow": 1, "jax": 5}[keras.backend.backend()]  # JAX compiles for every shape.
+
+
+@pytest.mark.parametrize("given, threads", [({}, 2), ({"SLURM_CPUS_PER_TASK": "1"}, 1), ({"SLURM_CPUS_PER_TASK": "64"}, 2),
+                                            ({"SLURM_CPUS_PER_TASK": "1", "OMP_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}, 2)])
+def test_threads_are_those_of_the_affinity_or_fewer_by_slurm(given, threads):
+    bound = sorted(os.sched_getaffinity(0))[:2]
+    script = ("import os, sys, types; os.sched_setaffinity(0, map(int, sys.argv[1:])); "
+              "backend = types.SimpleNamespace(backend=lambda: 'none'); sys.modules['keras'] = types.SimpleNamespace(backend=backend); "
+              "import backends; "  # Without loading a backend: all this is settled before one starts.
+              "print(os.environ['OMP_NUM_THREADS'], os.environ['TF_NUM_INTRAOP_THREADS'], os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])")
+    environment = {key: value for key, value in os.environ.items() if "THREADS" not in key and not key.startswith("SLURM")} | given
+    done = subprocess.run([sys.executable, "-c", script, *map(str, bound)], env=environment, cwd=TESTS.parent,
+                          capture_output=True, text=True)
+    assert done.stdout.split() == [str(min(threads, len(bound)))] * 2 + ["false"], done.stderr
+
+
+def test_scalars_come_to_the_host_as_floats():
+    values = dict(loss=[keras.ops.convert_to_tensor(0.5), 2.0], mean_q=[])
+    assert backends.to_host(values) == dict(loss=[0.5, 2.0], mean_q=[])
+    assert all(type(value) is float for value in backends.to_host(values)["loss"])
+
+
+def test_an_unknown_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match="KERAS_BACKEND=torch was given; expected tensorflow or jax"):
+        backends.compile_steps(None, None, None, None, None, None)
+
+
+def test_only_what_the_backend_says_while_it_is_imported_is_silenced(capfd):
+    with backends._silence():
+        os.write(2, b"a greeting")
+    os.write(2, b"a warning")
+    assert capfd.readouterr().err == "a warning"
+
+
+if __name__ == "__main__":
+    folder = pathlib.Path(sys.argv[1])
+    for name in CASES:
+        start = dict(np.load(folder / f"{name}.start.npz"))
+        np.savez(folder / f"{name}.npz", **update_and_act(name, start))
+    files = str(TESTS / "test_agent.py"), str(TESTS / "test_backends.py")
+    pytest.main(["-q", "-n", "0", "-W", "ignore", "-p", "no:cacheprovider", "-k", CARRIED, *files])

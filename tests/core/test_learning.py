@@ -1,0 +1,24 @@
+"""The proof of everything else: agents trained by the commands of README learn."""
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["DQN", "DRQN"])
+def test_cartpole_is_solved_by_the_preset(network, tmp_path):
+    directory = tmp_path / "run"
+    call = lambda *command: subprocess.run([sys.executable, *command, f"--run_dir={directory}"], cwd=ROOT, check=True)
+    call("train.py", "--flagfile=presets/cartpole.flags", f"--network={network}")
+    call("evaluate.py", "--episodes=100", "--epsilon=0")
+    with open(directory / "episodes-best.csv", newline="") as file:
+        returns = [float(row["episode_return"]) for row in csv.DictReader(file)]
+    assert len(returns) == 100
+    assert np.mean(returns) >= 450, f"mean return {np.mean(returns):.1f} of the best checkpoint"

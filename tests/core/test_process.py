@@ -1,0 +1,137 @@
+"""A run on its machine: signals, full disks, hours and memory."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import disks
+from helpers.short_runs import CARTPOLE, NUM_ENVS, ONE_NETWORK, ROOT, assert_same_runs, at_steps, checkpoint_of
+
+import build
+import process
+import train
+
+pytestmark = pytest.mark.usefixtures("small_periods")
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])  # Ctrl-C, and what Slurm sends.
+def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, monkeypatch, capsys, number):
+    before = signal.getsignal(number)
+    at_steps(monkeypatch, {40: lambda: signal.raise_signal(number)})
+    assert train.main([*CARTPOLE, f"--run_dir={tmp_path}"]) == 128 + number
+    said = capsys.readouterr()
+    step = int(re.search(r"^Stopped at agent step (\d+), saved in (.*)\. Go on with the same command:$", said.out, re.MULTILINE)[1])
+    assert 40 <= step < 40 + NUM_ENVS and said.err == ""
+    assert said.out.endswith(f"\n  python train.py {' '.join(CARTPOLE)} --run_dir={tmp_path}\n")
+    assert json.loads((checkpoint_of(tmp_path) / "state.json").read_text())["agent_step"] == step
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_before_the_first_step_leaves_a_run_that_can_begin(tmp_path, monkeypatch):
+    enter = process.Progress.__enter__
+    monkeypatch.setattr(process.Progress, "__enter__", lambda self: signal.raise_signal(signal.SIGINT) or enter(self))
+    arguments = [*CARTPOLE, f"--run_dir={tmp_path}"]
+    assert train.main(arguments) == 128 + signal.SIGINT
+    monkeypatch.undo()
+    assert train.main([*arguments, "--maxsteps=80"]) == 0
+
+
+def test_a_finished_run_is_finished_whatever_stops_it_then(tmp_path, monkeypatch):
+    at_steps(monkeypatch, {100: lambda: signal.raise_signal(signal.SIGTERM)})
+    assert train.main([*CARTPOLE, "--maxsteps=100", "--learning_starts=99", f"--run_dir={tmp_path}"]) == 0
+
+
+# Full disks
+
+
+FULL = "No space left on device|File too large"
+
+
+@ONE_NETWORK
+def test_a_disk_that_is_full_for_a_while_changes_nothing(again, tmp_path, monkeypatch, capsys):
+    with disks.small_disk(tmp_path / "disk") as disk:
+        at_steps(monkeypatch, {95: disk.fill, 275: disk.free})  # Two checkpoints fall into it, and two evaluations.
+        assert train.main([*again["arguments"], f"--run_dir={disk.place / 'run'}"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        said = [line for line in said if "agent steps, " not in line]
+        assert len(said) == 2
+        assert all(re.search(rf"could not be saved at agent step \d+ \(({FULL})\); .* is in 90 agent steps", line) for line in said)
+        assert_same_runs(again["directory"], disk.place / "run")
+        assert not list(disk.place.rglob("*aside*"))
+        another, best = build.make_agent(again["run"].settings, again["run"].envs), []
+        for directory in (again["directory"], disk.place / "run"):
+            another.load_weights(directory / "best.weights.h5")
+            best.append(another.get_state()["online/0"])
+        np.testing.assert_array_equal(*best)
+
+
+@ONE_NETWORK
+def test_a_log_on_a_full_disk_does_not_stop_training(again, tmp_path, monkeypatch):
+    monkeypatch.setattr(process.Progress, "PERIOD", 0)  # A line at every step.
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert train.main([*again["arguments"], f"--run_dir={tmp_path}"]) == 0
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            full.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # So that it can be closed.
+    assert_same_runs(again["directory"], tmp_path)
+
+
+@ONE_NETWORK
+@pytest.mark.parametrize("how", ["maxsteps", "signal"])
+def test_a_run_asked_to_stop_that_cannot_save_fails_and_goes_on_later(again, tmp_path, monkeypatch, capsys, how):
+    with disks.small_disk(tmp_path / "disk") as disk, monkeypatch.context() as patch:
+        stop = dict(maxsteps=lambda: None, signal=lambda: signal.raise_signal(signal.SIGUSR1))[how]
+        at_steps(patch, {185: disk.fill, 190: stop})
+        arguments = [*again["arguments"], f"--run_dir={disk.place / 'run'}"]
+        assert train.main(arguments) == 1
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert re.search(rf"^train.py: .*/run could not be saved at agent step \d+ \(({FULL})\)", said)
+        patch.undo()
+        disk.free()
+        assert train.main(arguments) == 0
+        step = int(re.search(r"Going on at agent step (\d+)", capsys.readouterr().out)[1])
+        assert 180 <= step < 180 + NUM_ENVS
+        assert_same_runs(again["directory"], disk.place / "run")
+
+
+# Hours and memory
+
+
+@ONE_NETWORK
+def test_max_hours_stops_with_a_code_of_its_own_and_the_run_goes_on(again, tmp_path, monkeypatch, capsys):
+    arguments = [*again["arguments"], f"--run_dir={tmp_path}"]
+    monkeypatch.setattr(process, "process_seconds", lambda: 3600.0 * 7)  # As if reading the replay had taken that long.
+    assert train.main([*arguments, "--max_hours=7"]) == train.OUT_OF_HOURS == 75
+    assert "Go on with the same command" in capsys.readouterr().out
+    assert train.main([*arguments, "--max_hours=9000"]) == 0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert_same_runs(again["directory"], tmp_path)
+
+
+def test_hours_count_from_the_start_of_the_process():
+    age = lambda: int(subprocess.run(["ps", "-o", "etimes=", "-p", str(os.getpid())], capture_output=True, text=True, check=True).stdout)
+    before, seconds, after = age(), process.process_seconds(), age()
+    assert before <= seconds <= after + 1
+
+
+def test_free_memory_is_no_more_than_the_machine_has():
+    assert 0 < process.available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.slow
+def test_saving_and_loading_400_000_timesteps_of_atari_takes_at_most_300_mb(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks/saving.py"), f"--out={tmp_path}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert measured["timesteps"] == 400_000 and measured["replay_raw_mb"] > 2800
+    assert all(measured[name] <= 300 for name in ("first_save_extra_mb", "periodic_extra_mb", "load_extra_mb")), measured

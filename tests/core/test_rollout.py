@@ -1,0 +1,324 @@
+"""Stepping: which action led to which frame, where episodes begin and end, what a lost life does, and starting anew."""
+
+import numpy as np
+import pytest
+from helpers import counting
+from helpers.steppers import GAMMA, Recorder, column, make_atari_rollout, make_rollout, step_row, step_rows
+
+import evaluation
+import rollout
+import wrappers
+from environments import catalogue
+
+# Rows
+
+
+@pytest.mark.parametrize("shape", [(3,), (10, 12, 3)])
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+def test_a_row_holds_the_action_that_led_to_its_frame(end, shape):
+    rows, _ = step_rows(make_rollout(length=(1, 6), end=end, shape=shape), 60)
+    for env in range(3):
+        t, action, reward, first = (column(rows, name, env) for name in "frame action reward first".split())
+        assert first[0] and sum(first) > 5
+        for k in range(1, len(rows)):
+            assert t[k] == (1 if first[k] else t[k - 1] + 1)  # The observation advances every step.
+            if not first[k]:
+                assert reward[k] == 10 * t[k] + action[k]
+
+
+def test_an_episode_of_n_steps_is_a_first_row_and_n_more_its_final_observation_among_them():
+    rows, episodes = step_rows(make_rollout(length=3), 9)
+    assert column(rows, "frame") == [1, 2, 3, 4, 1, 2, 3, 4, 1]
+    assert column(rows, "first") == [True, False, False, False] * 2 + [True]
+    assert [episode["length"] for episode in episodes if episode["environment"] == 0] == [3, 3]
+
+
+@pytest.mark.parametrize("end, last", [("terminated", 0.0), ("truncated", GAMMA)])
+def test_termination_gives_discount_zero_and_truncation_keeps_gamma(end, last):
+    rows, _ = step_rows(make_rollout(length=3, end=end), 8)
+    assert column(rows, "discount")[1:4] == column(rows, "discount")[5:8] == [GAMMA, GAMMA, last]
+
+
+def test_a_time_limit_keeps_gamma_and_the_final_observation():
+    stepper = rollout.Rollout(catalogue.make_envs(counting.register(length=50), 2, frame_skip=1, max_episode_frames=3),
+                              Recorder(), 1, GAMMA, "none", 1)
+    rows, _ = step_rows(stepper, 5)
+    assert column(rows, "frame") == [1, 2, 3, 4, 1]
+    assert column(rows, "discount")[1:4] == [GAMMA] * 3
+
+
+@pytest.mark.parametrize("build", [make_rollout, lambda: make_atari_rollout("Breakout"), lambda: make_atari_rollout("AssaultCrafted-v0")])
+def test_sending_and_receiving_is_stepping(build):
+    stepper, envs, rng = build(), build().envs, np.random.default_rng(3)
+    row, _ = stepper.reseed()
+    frame, _ = envs.reset(seed=rollout.derive_seeds(1, rollout.TRAINING, 1, size=envs.num_envs))
+    np.testing.assert_array_equal(row["frame"], frame)
+    for _ in range(20):
+        actions = stepper.act(1.0, rng)
+        assert stepper.send(actions) == (~stepper.last).sum()
+        (row, _), (frame, _, terminated, truncated, _) = stepper.receive(), envs.step(actions)
+        np.testing.assert_array_equal(row["frame"], frame)
+        np.testing.assert_array_equal(row["action"], actions)
+        np.testing.assert_array_equal(stepper.last, terminated | truncated)
+
+
+def test_episodes_report_raw_returns_lengths_and_their_environment():
+    stepper = make_rollout(length=(2, 5))
+    rows, episodes = step_rows(stepper, 50)
+    for env in range(3):
+        ends = [k for k in range(1, 50) if rows[k]["first"][env]] + [50] * int(stepper.last[env])
+        begins = [0, *ends]
+        expected = [sum(column(rows, "reward", env)[a + 1:b]) for a, b in zip(begins, ends)]
+        reported = [episode for episode in episodes if episode["environment"] == env]
+        assert [episode["episode_return"] for episode in reported] == expected and len(expected) > 5
+        assert [episode["training_reward"] for episode in reported] == expected
+        assert [episode["length"] for episode in reported] == [b - a - 1 for a, b in zip(begins, ends)]
+        assert not any(episode["cut"] for episode in reported)
+
+
+# What the agent sees
+
+
+def test_the_tape_of_push_frame():
+    frames = np.array([[1, 2, 3, 4], [1, 2, 3, 4]])[..., None]
+    frames = wrappers.push_frame(frames, np.array([[5], [5]]), np.array([False, False]))
+    assert frames[..., 0].tolist() == [[2, 3, 4, 5], [2, 3, 4, 5]]
+    frames = wrappers.push_frame(frames, np.array([[6], [6]]), np.array([True, False]))
+    assert frames[..., 0].tolist() == [[0, 0, 0, 6], [3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize("history", [1, 3])
+def test_the_agent_sees_the_newest_frames_of_the_running_episode_only(history):
+    stepper = make_rollout(history=history, length=(1, 4))
+    rows, _ = step_rows(stepper, 30)
+    for k, seen in enumerate(stepper.agent.seen):  # before row k+1
+        for env in range(3):
+            t = column(rows, "frame", env)[k]
+            assert seen["frames"][env, :, 0].tolist() == [max(0, n) for n in np.arange(t - history + 1, t + 1)]
+
+
+def test_the_state_starts_anew_at_an_episodes_first_frame_and_advances_on_every_action():
+    stepper = make_rollout(length=(1, 6))
+    rows, _ = step_rows(stepper, 40)  # Every action is random.
+    for k, seen in enumerate(stepper.agent.seen):
+        assert seen["state"][:, 0].tolist() == [column(rows, "frame", env)[k] for env in range(3)]
+        assert seen["first"].tolist() == rows[k]["first"].tolist()
+
+
+# Lives and clipping
+
+
+@pytest.mark.parametrize("life_loss, discounts, penalised", [
+    ("none", [0.9, 0.9, 0.9, 0.9, 0.0], False),
+    ("terminal", [0.0, 0.9, 0.0, 0.9, 0.0], False),
+    ("penalty", [0.9, 0.9, 0.9, 0.9, 0.0], True)])
+def test_a_lost_life_is_no_end(life_loss, discounts, penalised):
+    stepper = make_rollout(life_loss=life_loss, length=5, lives=4, life_length=2)  # Lives go at frames 2, 4 and 6.
+    rows, episodes = step_rows(stepper, 12)
+    assert column(rows, "frame") == [1, 2, 3, 4, 5, 6] * 2
+    assert column(rows, "first") == [True, False, False, False, False, False] * 2
+    raw = [10 * t + a for t, a in zip(column(rows, "frame"), column(rows, "action"))]
+    for episode, k in zip(episodes[::3], (1, 7)):
+        assert column(rows, "discount")[k:k + 5] == discounts
+        expected = [-1, raw[k + 1], -1, raw[k + 3], -1] if penalised else raw[k:k + 5]
+        assert column(rows, "reward")[k:k + 5] == expected
+        assert episode["environment"] == 0 and episode["length"] == 5
+        assert episode["episode_return"] == sum(raw[k:k + 5])  # Raw, and over all lives.
+        assert episode["training_reward"] == sum(expected)
+    states = [seen["state"][0, 0] for seen in stepper.agent.seen]
+    assert states == [1, 2, 3, 4, 5, 6] * 2 or states == ([1, 2, 3, 4, 5, 6] * 2)[:len(states)]  # Memory goes on too.
+
+
+def test_lives_that_come_back_with_a_new_episode_are_not_lost_ones():
+    stepper = make_rollout(life_loss="terminal", length=1, end="truncated", lives=1, life_length=2)  # 1 life, 0 at the end, 1 again.
+    rows, _ = step_rows(stepper, 8)
+    assert column(rows, "discount")[1::2] == [0.0] * 4
+    stepper = make_rollout(life_loss="terminal", length=3, end="truncated", lives=3, life_length=100)
+    rows, _ = step_rows(stepper, 12)
+    assert set(column(rows, "discount")[1:4] + column(rows, "discount")[5:8]) == {GAMMA}
+
+
+@pytest.mark.parametrize("game, signs", [("Skiing", {-1}), ("Carnival", {0, 1})])  # 7 lost per agent step; 20 and more won at times.
+def test_on_atari_training_rewards_are_signs_and_episode_returns_raw(game, signs):
+    stepper = make_atari_rollout(game)
+    rows, _ = step_rows(stepper, 24)
+    rewards = np.array([row["reward"] for row in rows])[1:]
+    assert set(np.unique(rewards)) == signs
+    assert (stepper.training_reward == rewards.sum(axis=0)).all()
+    assert (abs(stepper.episode_return) > 5 * abs(stepper.training_reward)).all()
+
+
+def test_off_atari_training_rewards_are_raw():
+    rows, _ = step_rows(make_rollout(length=9), 5)
+    assert min(column(rows, "reward")[1:]) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("life_loss", ["none", "terminal", "penalty"])
+def test_lost_lives_of_a_real_game(life_loss):
+    stepper = make_atari_rollout("Breakout", 4, life_loss)
+    rng, lives, rows = np.random.default_rng(0), [], []
+    for _ in range(400):
+        row, _ = step_row(stepper, rng)
+        rows.append(row)
+        lives.append(stepper.lives.copy())
+    first = np.array([row["first"] for row in rows])[1:]
+    lost = (np.diff(lives, axis=0) < 0) & ~first
+    over = np.array(lives)[1:] == 0
+    assert lost.sum() > 8 and first.sum() > 0
+    discount, reward = (np.array([row[name] for row in rows])[1:] for name in ("discount", "reward"))
+    assert (discount[lost & ~over] == (0 if life_loss == "terminal" else GAMMA)).all()
+    assert (discount[~lost & ~first] == GAMMA).all() and (discount[lost & over] == 0).all()
+    assert (reward[lost] == (-1 if life_loss == "penalty" else 0)).all()
+
+
+# Reseeding
+
+
+@pytest.mark.parametrize("length, running", [(5, 1), (4, 0), (3, 0)])  # In step 4; ended with it; a reset row after the end.
+def test_reseeding_cuts_running_episodes_only_and_marks_them(monkeypatch, length, running):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 4)
+    stepper = make_rollout(length=length)
+    rows, episodes = step_rows(stepper, 5)
+    assert not any(episode["cut"] for episode in episodes)
+    (row,), cut = step_rows(stepper, 1)
+    assert row["first"].all() and column([row], "frame") == [1]
+    assert [episode["environment"] for episode in cut] == [0, 1, 2] * running
+    for episode in cut:
+        assert episode["cut"] == 1 and episode["length"] == 4
+        assert episode["episode_return"] == sum(column(rows, "reward", episode["environment"])[1:])
+    assert column(rows, "discount")[-1] == (0.0 if length == 4 else GAMMA)  # A cut bootstraps like a truncation.
+
+
+def test_after_a_reseed_episodes_sums_states_and_histories_start_anew(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 4)
+    stepper = make_rollout(length=100, history=3)
+    _, episodes = step_rows(stepper, 16)  # A reseed, 4 steps, and so on.
+    assert [episode["length"] for episode in episodes] == [4] * 9
+    assert len({round(episode["episode_return"] // 10) for episode in episodes}) == 1
+    assert [seen["state"][0, 0] for seen in stepper.agent.seen] == [1, 2, 3, 4] * 3
+    assert stepper.agent.seen[4]["frames"][0, :, 0].tolist() == [0, 0, 1]
+
+
+def test_each_reseed_has_its_own_seeds_and_so_has_each_run(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 1)
+    seeds = []
+    for seed in (1, 2, 1):
+        stepper = make_rollout(seed=seed)
+        reset = stepper.envs.reset
+        monkeypatch.setattr(stepper.envs, "reset", lambda *, seed, reset=reset: seeds.append(seed.tolist()) or reset(seed=seed))
+        step_rows(stepper, 4)  # Two reseeds.
+    assert seeds[:2] == seeds[4:]
+    different = sum(seeds[:4], [])
+    assert len(set(different)) == len(different) == 12
+    assert all(0 <= seed < 2**31 for seed in different)
+
+
+def test_evaluations_and_training_never_share_seeds():
+    keys = [(1, stream, count) for stream in (rollout.TRAINING, rollout.EVALUATION) for count in range(50)]
+    seeds = np.concatenate([rollout.derive_seeds(*key, size=10) for key in keys])
+    assert len(np.unique(seeds)) == 1000
+
+
+# Going on
+
+
+def compare_after_restoring(build, num_steps, monkeypatch):
+    """Step, restore into fresh parts (twice in a row), and compare what follows."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
+    one = build()
+    step_rows(one, num_steps)
+    kept = {name: np.array(value) for name, value in one.get_state().items()}
+    again = build()
+    assert again.set_state(kept)
+    two = build()
+    assert two.set_state({name: np.array(value) for name, value in again.get_state().items()})
+    rows, episodes = step_rows(one, 40)
+    same_rows, same_episodes = step_rows(two, 40)
+    assert episodes == same_episodes and episodes
+    for row, same in zip(rows, same_rows):
+        for name in row:
+            np.testing.assert_array_equal(row[name], same[name], err_msg=name)
+    for seen, same in zip(one.agent.seen[-30:], two.agent.seen[-30:]):
+        for name in seen:
+            np.testing.assert_array_equal(seen[name], same[name], err_msg=name)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 14, 16, 17, 25])
+def test_a_restored_rollout_goes_on_as_if_nothing_had_happened(monkeypatch, num_steps):
+    compare_after_restoring(lambda: make_rollout(length=(1, 9), flicker=0.3, lives=3, life_loss="terminal", history=3), num_steps, monkeypatch)
+
+
+@pytest.mark.parametrize("settings", [dict(sticky=0.25, noops=30, flicker=0.5)])
+def test_a_restored_game_goes_on_as_if_nothing_had_happened(monkeypatch, settings):
+    compare_after_restoring(lambda: make_atari_rollout("Pong", max_episode_frames=60, **settings), 25, monkeypatch)
+
+
+def test_an_environment_that_is_no_function_of_seed_and_actions_is_told():
+    one = make_rollout(length=5, lawless=True)
+    step_rows(one, 8)
+    kept = {name: np.array(value) for name, value in one.get_state().items()}
+    two = make_rollout(length=5, lawless=True)
+    assert not two.set_state(kept)
+    two.cut_short()
+    (row,), cut = step_rows(two, 1)
+    assert row["first"].all()
+    assert [(episode["cut"], episode["length"]) for episode in cut] == [(1, 1)] * 3
+
+
+# Evaluation
+
+
+def evaluate(envs, seed=1, evaluation=1, epsilon=0.1, history=2, agent=None):
+    return evaluation.evaluate(agent or Recorder(len(envs.action_names)), envs, history, epsilon, seed, evaluation)
+
+
+def test_evaluation_takes_exactly_one_episode_from_each_environment():
+    agent, envs = Recorder(), make_rollout(num_envs=6, length=(2, 9)).envs
+    episodes = evaluate(envs, agent=agent)
+    lengths = [episode["length"] for episode in episodes]
+    assert len(episodes) == 6 and len(set(lengths)) > 2
+    assert len(agent.seen) == max(lengths)  # And stops when the longest has ended.
+    for episode in episodes:  # The sum of 10 t + action over t = 2 .. length + 1.
+        base = 10 * sum(range(2, episode["length"] + 2))
+        assert base <= episode["episode_return"] <= base + 2 * episode["length"]
+
+
+def test_evaluation_shows_the_agent_each_episode_from_its_first_frame_on():
+    agent, envs = Recorder(), make_rollout(num_envs=2, length=4).envs
+    evaluate(envs, agent=agent, history=3)
+    assert [seen["frames"][0, :, 0].tolist() for seen in agent.seen] == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    assert [seen["state"][0, 0] for seen in agent.seen] == [1, 2, 3, 4]
+
+
+def test_evaluation_is_a_function_of_seed_and_number():
+    envs = make_rollout(num_envs=4, length=(2, 20), flicker=0.5).envs
+    first = evaluate(envs, 1, 3)
+    others = [evaluate(envs, 1, 4), evaluate(envs, 2, 3)]
+    assert evaluate(envs, 1, 3) == first  # Whatever came before.
+    assert evaluate(make_rollout(num_envs=4, length=(2, 20), flicker=0.5).envs, 1, 3) != others[0]
+    assert first not in others and others[0] != others[1]
+
+
+def test_evaluation_counts_raw_rewards():
+    envs = catalogue.make_envs("Skiing", 2, frame_skip=4, max_episode_frames=40, noops=0)
+    for episode in evaluate(envs, history=1):  # About 7 hundredths of a second per agent step.
+        assert episode["length"] == 10 and -80 < episode["episode_return"] < -50
+
+
+def test_a_glimpse_of_an_evaluation_is_of_its_first_steps_and_changes_nothing():
+    class Agent(Recorder):
+        def q_values(self, frames, state, first):
+            return frames[:, -1, :2], state  # "Q-values" that tell the frame
+
+    envs = make_rollout(num_envs=2, length=(5, 9)).envs
+    plain = evaluate(envs, agent=Agent())
+    glimpse = evaluation.Glimpse(Agent())
+    assert evaluation.evaluate(Agent(), envs, 2, 0.1, 1, 1, watch=glimpse) == plain
+    length = plain[0]["length"]
+    assert [frame[0] for frame in glimpse.frames] == list(range(1, length + 1))
+    assert [q.tolist() for q in glimpse.q_values] == [[[t, t]] * 2 for t in range(1, length + 1, glimpse.Q_PERIOD)]
+    glimpse = evaluation.Glimpse(Agent())
+    glimpse.STEPS = 3
+    evaluation.evaluate(Agent(), envs, 2, 0.1, 1, 1, watch=glimpse)
+    assert len(glimpse.frames) == 3 and len(glimpse.q_values) == 1
