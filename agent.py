@@ -1,4 +1,7 @@
-"""Acting and learning: one temporal-difference loss for every network (Hausknecht & Stone 2015, sections 2 and 4)."""
+"""Acting and learning: one temporal-difference loss for every network.
+
+Reference: Hausknecht & Stone 2015, sections 2 and 4.
+"""
 
 import random
 
@@ -9,14 +12,18 @@ from keras import ops
 
 import models
 
-OPTIMIZERS = {  # name -> constructor, its settings, their source; the loss is a mean over the batch and its time steps
-    # Mnih et al. 2015, as DeepMind's dqn_zoo runs it on a mean loss: the paper's minimum squared gradient .01 belongs to a summed one.
-    "rmsprop": (keras.optimizers.RMSprop, dict(learning_rate=2.5e-4, rho=0.95, centered=True, epsilon=0.01 / 32**2)),
-    # Hausknecht & Stone 2015; rho is their momentum, epsilon that of Caffe, and belongs to gradients of its loss: --loss=euclidean.
+OPTIMIZERS = {  # name -> constructor and settings; the loss is a mean over batch and time steps
+    # Mnih et al. 2015, as DeepMind's dqn_zoo runs it on a mean loss: the paper's minimum squared
+    # gradient .01 belongs to a summed loss.
+    "rmsprop": (keras.optimizers.RMSprop, dict(
+        learning_rate=2.5e-4, rho=0.95, centered=True, epsilon=0.01 / 32**2)),
+    # Hausknecht & Stone 2015. rho is their momentum. epsilon is Caffe's, and fits the gradients of
+    # Caffe's loss: --loss=euclidean.
     "adadelta": (keras.optimizers.Adadelta, dict(learning_rate=0.1, rho=0.95, epsilon=1e-8)),
-    # Kalbag et al., in PyTorch, whose accumulator starts at 0 (Keras': 0.1, which would hide gradients below 0.3) and whose epsilon, 1e-10,
-    # stands outside the root: inside it is 1e-20.
-    "adagrad": (keras.optimizers.Adagrad, dict(learning_rate=0.005, initial_accumulator_value=0.0, epsilon=1e-20)),
+    # Kalbag et al., in PyTorch. Its accumulator starts at 0; Keras' 0.1 would hide gradients below
+    # 0.3. Its epsilon, 1e-10, stands outside of the root: inside it is 1e-20.
+    "adagrad": (keras.optimizers.Adagrad, dict(
+        learning_rate=0.005, initial_accumulator_value=0.0, epsilon=1e-20)),
     # CleanRL and Stable-Baselines3 (dqn_atari); epsilon is PyTorch's.
     "adam": (keras.optimizers.Adam, dict(learning_rate=1e-4, epsilon=1e-8)),
     # Rainbow (Hessel et al. 2018) and Dopamine.
@@ -35,21 +42,26 @@ def td_loss(online_network, target_network, window, state, error_loss):
     Args:
         window: replay.Window with T+H frames.
         state: of the online network before the window, list of float32[B, units].
-        error_loss: `huber` (Mnih et al. 2015: errors clipped to 1); `mse`, half the square; or `euclidean`, half the square summed over
-            the batch: the loss of Caffe over a blob [T, B, A], which is divided by 2 T alone.
+        error_loss: `huber` (Mnih et al. 2015: errors clipped to 1); `mse`, half the square; or
+            `euclidean`, half the square summed over the batch. The last is Caffe's loss over a
+            blob [T, B, A], which Caffe divides by 2 T alone.
 
     Returns:
-        loss: float32 scalar, the mean over unmasked transitions; of `euclidean` B times that.
-        aux: scalars `mean_q`, and `td_error` float32[B, T], `next_state` of the online network after T steps.
+        loss: float32 scalar, the mean over unmasked transitions; B times that for `euclidean`.
+        aux: scalars `mean_q`, and `td_error` float32[B, T], `next_state` of the online network
+            after T steps.
     """
-    # Paper: the target network starts at the second frame from a zero state. Here: it has seen the first frame too,
-    # because the online and the target network must share their context.
+    # Paper: the target network starts at the second frame from a zero state. Here: it has seen the
+    # first frame too, because the online and the target network must share their context.
     q_tm1, next_state = online_network(window.frames[:, :-1], state)  # [B, T, A]
     q_t, _ = target_network(window.frames, state, burn_in=1)  # [B, T, A]
-    y = ops.stop_gradient(window.reward + window.discount * ops.max(q_t, axis=-1))  # [B, T]; discount is 0 where terminated
+    # discount is 0 where terminated.
+    y = ops.stop_gradient(window.reward + window.discount * ops.max(q_t, axis=-1))  # [B, T]
     q_a_tm1 = ops.sum(q_tm1 * ops.one_hot(window.action, q_tm1.shape[-1]), axis=-1)  # [B, T]
-    shapes = [tuple(part.shape) for part in (y, q_a_tm1, window.action, window.reward, window.discount, window.mask)]
-    assert len(set(shapes)) == 1, f"targets, predictions, actions, rewards, discounts and mask have shapes {shapes}, and would broadcast"
+    parts = (y, q_a_tm1, window.action, window.reward, window.discount, window.mask)
+    shapes = [tuple(part.shape) for part in parts]
+    assert len(set(shapes)) == 1, (f"targets, predictions, actions, rewards, discounts and mask "
+                                   f"have shapes {shapes}, and would broadcast")
     td_error = y - q_a_tm1
     size = ops.abs(td_error)
     half_square = 0.5 * td_error**2
@@ -62,79 +74,111 @@ def td_loss(online_network, target_network, window, state, error_loss):
 
 
 class Agent:
-    """A Q-network that acts epsilon-greedily, its target network, and the optimizer that moves it.
+    """A Q-network that acts epsilon-greedily, its target network, and the optimizer.
 
     Args:
         network, frame_shape, num_actions, history, units, precision, features: of models.QNetwork.
-        optimizer: name of OPTIMIZERS; learning_rate: None for the one named there; clip_norm: global L2 norm of gradients, 0 for none.
+        optimizer: name of OPTIMIZERS.
+        learning_rate: None for the one that OPTIMIZERS has.
+        clip_norm: global L2 norm that gradients are clipped to, 0 for none.
         loss: `huber`, `mse` or `euclidean`.
         seed: of the initial weights.
     """
 
-    def __init__(self, network, frame_shape, num_actions, history, units, precision="float32", features=False,
-                 optimizer="rmsprop", learning_rate=None, clip_norm=10.0, loss="huber", seed=0):
-        random.seed(seed)  # Keras' initialisers draw their seeds here; keras.utils.set_random_seed imports TensorFlow even beside JAX.
-        build = lambda: models.QNetwork(network, frame_shape, num_actions, history, units, precision, features)
-        self.online_network, self.target_network, self.num_actions = build(), build(), num_actions
-        make, settings = OPTIMIZERS[optimizer]
-        settings = settings | ({} if learning_rate is None else {"learning_rate": learning_rate})
-        self.optimizer = make(**settings)
+    def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
+                 features=False, optimizer="rmsprop", learning_rate=None, clip_norm=10.0,
+                 loss="huber", seed=0):
+        # Keras' initialisers draw their seeds from `random`. keras.utils.set_random_seed would
+        # import TensorFlow even beside JAX.
+        random.seed(seed)
+        shape = (network, frame_shape, num_actions, history, units, precision, features)
+        self.online_network = models.QNetwork(*shape)
+        self.target_network = models.QNetwork(*shape)
+        self.num_actions, self.error_loss = num_actions, loss
+        make_optimizer, settings = OPTIMIZERS[optimizer]
+        if learning_rate is not None:
+            settings = settings | dict(learning_rate=learning_rate)
+        self.optimizer = make_optimizer(**settings)
         self.optimizer.build(self.online_network.trainable_variables)
         self.target_network.set_weights(self.online_network.get_weights())
-        self._steps = backends.compile_steps(
-            lambda frames, state, first: self._last_q(frames, _zero_where(first, state)),
-            lambda window, state: td_loss(self.online_network, self.target_network, window, _zero_where(window.first, state), loss),
-            self.online_network, self.target_network, self.optimizer, clip_norm)
-        self.traces, self.sync_target = self._steps.traces, self._steps.sync_target
-        self._learning_rate = None  # that was assigned
-        self._window_state = None  # of the online network after the last window; windows drawn at random start from zero
+        self._compiled = backends.compile_steps(
+            self._q_step, self._loss, self.online_network, self.target_network, self.optimizer,
+            clip_norm)
+        self.traces, self.sync_target = self._compiled.traces, self._compiled.sync_target
+        self._learning_rate = None  # the last that was assigned
+        self._window_state = None  # of the online network after the last window
 
-    def _last_q(self, frames, state):
-        q_values, state = self.online_network(frames, state)  # T = 1
+    def _q_step(self, frames, state, first):
+        """Return q_values float32[N, A] of the newest frames, and the state after them."""
+        q_values, state = self.online_network(frames, _zero_where(first, state))  # T = 1
         return q_values[:, -1], state
+
+    def _loss(self, window, state):
+        """Return td_loss of a window whose state starts from zero where the window is a first."""
+        state = _zero_where(window.first, state)
+        return td_loss(self.online_network, self.target_network, window, state, self.error_loss)
 
     def initial_state(self, num_envs):
         return self.online_network.initial_state(num_envs)
 
     def q_values(self, frames, state, first):
-        """Return float32[N, A] and the next state, for frames [N, H, ...]; the state is zeroed where `first` bool[N]."""
-        q_values, state = self._steps.act(frames, state, first)
+        """Return float32[N, A] and the next state.
+
+        Args:
+            frames: [N, H, ...], the last H of each environment.
+            state: list of float32[N, units]; zeroed where `first`.
+            first: bool[N].
+        """
+        q_values, state = self._compiled.act(frames, state, first)
         return ops.convert_to_numpy(q_values), state
 
     def act(self, frames, state, first, epsilon, rng):
-        """Choose epsilon-greedy actions int64[N]; the state advances over every frame, whether its action is random or not."""
+        """Choose epsilon-greedy actions int64[N].
+
+        The state advances over every frame, whether its action is random or not.
+        """
         q_values, state = self.q_values(frames, state, first)
-        explore, actions = rng.random(len(q_values)) < epsilon, rng.integers(self.num_actions, size=len(q_values))
+        explore = rng.random(len(q_values)) < epsilon
+        actions = rng.integers(self.num_actions, size=len(q_values))
         return np.where(explore, actions, q_values.argmax(axis=-1)), state
 
     def set_learning_rate(self, learning_rate):
         """Make the updates from here on with this learning rate."""
         if learning_rate != self._learning_rate:
-            self._steps.set_learning_rate(learning_rate)
+            self._compiled.set_learning_rate(learning_rate)
             self._learning_rate = learning_rate
 
     def learn(self, window):
-        """Make one update; return its scalars, still on the device: loss, mean_q, gradient_norm."""
+        """Make one update by `td_loss`; return loss, mean_q, gradient_norm, still on the device.
+
+        The state goes on from the last window, but for windows that are first: those of a
+        sequential sample alone are not.
+        """
         if self._window_state is None:
             self._window_state = self.initial_state(len(window.first))
-        aux = self._steps.learn(window, self._window_state)
+        aux = self._compiled.learn(window, self._window_state)
         self._window_state = aux["next_state"]
         return {name: aux[name] for name in ("loss", "mean_q", "gradient_norm")}
 
     def _variables(self):
-        owners = dict(online=self.online_network, target=self.target_network, optimizer=self.optimizer)
-        return {f"{owner}/{i}": variable for owner, part in owners.items() for i, variable in enumerate(part.variables)}
+        owners = dict(online=self.online_network, target=self.target_network,
+                      optimizer=self.optimizer)
+        return {f"{owner}/{i}": variable for owner, part in owners.items()
+                for i, variable in enumerate(part.variables)}
 
     def iterate_state(self):
-        """Yield everything that learning changes as (name, array), one copy at a time: together they are four times the weights."""
-        self._steps.pull()
+        """Yield everything that learning changes as (name, array).
+
+        One copy is made at a time, because together they are four times the weights.
+        """
+        self._compiled.pull()
         values = {name: variable.value for name, variable in self._variables().items()}
         values |= {f"window_state/{i}": s for i, s in enumerate(self._window_state or [])}
         for name, value in values.items():
             yield name, ops.convert_to_numpy(value)
 
     def get_state(self):
-        """Return that as {name: array}."""
+        """Return {name: array} of `iterate_state`."""
         return dict(self.iterate_state())
 
     def set_state(self, arrays):
@@ -144,38 +188,42 @@ class Agent:
             ValueError: names or shapes are not those of this agent.
         """
         arrays = dict(arrays)
-        window_state = [arrays.pop(name) for name in sorted(arrays) if name.startswith("window_state/")]
+        window_state = [arrays.pop(name) for name in sorted(arrays)
+                        if name.startswith("window_state/")]
         variables = self._variables()
         if arrays.keys() != variables.keys():
-            raise ValueError(f"the checkpoint's variables differ from this agent's: {sorted(arrays.keys() ^ variables.keys())[:4]}")
+            differ = sorted(arrays.keys() ^ variables.keys())[:4]
+            raise ValueError(f"the checkpoint's variables differ from this agent's: {differ}")
         for name, variable in variables.items():
             if arrays[name].shape != tuple(variable.shape):
-                raise ValueError(f"the checkpoint's {name} has shape {arrays[name].shape}; expected {tuple(variable.shape)}")
+                raise ValueError(f"the checkpoint's {name} has shape {arrays[name].shape}; "
+                                 f"expected {tuple(variable.shape)}")
         for name, variable in variables.items():
             variable.assign(arrays[name])
         self._learning_rate = None  # The checkpoint's is that of its last update.
         self._window_state = [ops.convert_to_tensor(s) for s in window_state] or None
-        self._steps.push()
+        self._compiled.push()
 
     def save_weights(self, path):
         """Write the online network's weights as Keras does, readable by either backend."""
-        self._steps.pull()
+        self._compiled.pull()
         backends.give_back_memory()  # Keras copies the largest kernel twice.
         self.online_network.save_weights(path)
 
     def load_weights(self, path):
         """Read what `save_weights` wrote into the online network."""
-        self._steps.pull()  # The target network and the optimizer stay what they are on the device.
+        self._compiled.pull()  # Target network and optimizer stay what they are on the device.
         self.online_network.load_weights(path)
-        self._steps.push()
+        self._compiled.push()
 
     def load_torso(self, path):
         """Read the torso of what `save_weights` wrote of any agent into both networks."""
-        self._steps.pull()
+        self._compiled.pull()
         for network in (self.online_network, self.target_network):
             network.load_torso(path)
-        self._steps.push()
+        self._compiled.push()
 
 
 def _zero_where(first, state):
+    """Return the state, zero where `first` bool[N]."""
     return [ops.where(first[:, None], 0.0, s) for s in state]

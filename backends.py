@@ -1,4 +1,4 @@
-"""The update and the acting step, compiled once per backend: the only file that imports TensorFlow or JAX."""
+"""Compile the update and the acting step, once per backend. Only this file imports TensorFlow or JAX."""
 
 import collections
 import contextlib
@@ -7,19 +7,21 @@ import functools
 import os
 
 Compiled = collections.namedtuple("Compiled", "act learn sync_target set_learning_rate pull push traces")
-Compiled.__doc__ = """The compiled steps of one agent, and the names of the functions traced so far.
+Compiled.__doc__ = """The compiled steps of one agent.
 
 act(frames, state, first) -> q_values float32[N, A], state
 learn(window, state) -> aux: a dict of scalars and `next_state`
 sync_target(): copy the online network's weights into the target network
-set_learning_rate(value): of the updates that follow; a variable of theirs, so that nothing is traced again
-pull(), push(): bring the weights from the device into the Keras variables (before they are read), and back (after they were assigned)
+set_learning_rate(value): change the learning rate of later updates; it is a variable, so that nothing is traced again
+pull(): bring the weights from the device into the Keras variables, before these are read
+push(): bring the Keras variables to the device, after they were assigned
+traces: the names of the functions traced so far
 """
 
 
 @contextlib.contextmanager
 def _silence():
-    """Keep TensorFlow's C++ greetings, which no setting reaches, off standard error."""
+    """Keep the greetings of TensorFlow's C++ code off standard error; no setting does."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     stderr = os.dup(2)
     with open(os.devnull, "w") as devnull:
@@ -32,18 +34,24 @@ def _silence():
 
 
 def num_threads():
-    """Return how many threads this process may use: the cores it is bound to, or fewer where Slurm says so without binding it."""
+    """Return how many threads this process may use.
+
+    They are the cores that it is bound to, or fewer where Slurm gave it fewer without binding it.
+    """
     return min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_PER_TASK", 1 << 20)))
 
 
-for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "NPROC"):  # NPROC: XLA's, so JAX's
+# XLA, and so JAX, reads NPROC.
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "NPROC"):
     os.environ.setdefault(_name, str(num_threads()))
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX takes GPU memory as it needs it, so that two runs share a GPU.
+# JAX takes GPU memory as it needs it, so that two runs can share a GPU.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 _libc = ctypes.CDLL(None)
-with contextlib.suppress(AttributeError):  # Not every C library has it.
-    # glibc would give each of TensorFlow's threads a heap of its own, up to eight per core, and keep in each what is freed: 40 MB more.
-    _libc.mallopt(-8, 2 * num_threads())  # M_ARENA_MAX; with one per thread DQN is 2% slower.
+with contextlib.suppress(AttributeError):  # Not every C library has mallopt.
+    # By default glibc makes up to eight heaps per core for TensorFlow's threads and keeps freed memory in each: 40 MB
+    # more. -8 is M_ARENA_MAX. With one heap per thread DQN is 2% slower than with two.
+    _libc.mallopt(-8, 2 * num_threads())
 
 with _silence():
     import keras
@@ -53,12 +61,12 @@ with _silence():
     elif keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        for _gpu in tf.config.list_physical_devices("GPU"):  # Looks for one now, in silence.
+        for _gpu in tf.config.list_physical_devices("GPU"):  # Looks for GPUs now, in silence.
             tf.config.experimental.set_memory_growth(_gpu, True)
 
 
 def give_back_memory():
-    """Return to the system what the C library keeps of freed memory: before something large is copied, which would come on top of it."""
+    """Return freed memory, which the C library keeps, to the system. Call this before a large copy would add to it."""
     with contextlib.suppress(AttributeError):
         _libc.malloc_trim(0)
 
@@ -67,22 +75,28 @@ def to_host(values):
     """Return {name: [scalars]} as floats, after one wait for the device."""
     if keras.backend.backend() == "jax":
         values = jax.device_get(values)
-    return {name: [float(value) for value in of_name] for name, of_name in values.items()}
+    return {name: [float(scalar) for scalar in scalars] for name, scalars in values.items()}
 
 
 def fuse(function):
-    """Return a function of arrays that makes one pass over them, where TensorFlow would make one per operation; JAX does not."""
-    return tf.function(function, autograph=False, jit_compile=True) if keras.backend.backend() == "tensorflow" else function
+    """Return a function of arrays that makes one pass over them.
+
+    TensorFlow would make one pass per operation; JAX fuses them anyway.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return tf.function(function, autograph=False, jit_compile=True)
+    return function
 
 
 def compile_torso(torso, variables, frame_shape):
-    """Compile a function that only reads its variables.
+    """Compile a torso, a function that only reads its variables.
 
     Args:
         torso: uint8[N, *frame_shape] -> float32[N, D], in keras.ops.
+        variables: that the torso reads.
 
     Returns:
-        The same, compiled, and the names of the functions traced so far: one, whatever N; on JAX one per N.
+        The compiled torso, and the list of the traces made so far: TensorFlow makes one for any N, JAX one for each N.
     """
     traces = []
 
@@ -91,14 +105,16 @@ def compile_torso(torso, variables, frame_shape):
         return torso(frames)
 
     if keras.backend.backend() == "tensorflow":
-        return tf.function(traced, autograph=False, input_signature=[tf.TensorSpec((None, *frame_shape), "uint8")]), traces
+        signature = [tf.TensorSpec((None, *frame_shape), "uint8")]
+        return tf.function(traced, autograph=False, input_signature=signature), traces
 
     @jax.jit
     def compiled(values, frames):
         with keras.StatelessScope(list(zip(variables, values))):
             return traced(frames)
 
-    values = [variable.value for variable in variables]  # As arguments: XLA would fold what is closed over, for minutes.
+    # The values are arguments, since XLA would fold values that are closed over, for minutes.
+    values = [variable.value for variable in variables]
     return lambda frames: compiled(values, frames), traces
 
 
@@ -109,47 +125,54 @@ def compile_steps(q_step, td_loss, online_network, target_network, optimizer, cl
         q_step: (frames, state, first) -> q_values, state; reads `online_network`.
         td_loss: (window, state) -> loss, aux; reads both networks.
         optimizer: a built Keras optimizer.
-        clip_norm: global L2 norm that gradients are clipped to, 0 for none.
+        clip_norm: global L2 norm to which gradients are clipped, 0 for no clipping.
 
     Raises:
         ValueError: Keras runs on a backend other than TensorFlow and JAX.
     """
-    compilers = dict(tensorflow=_tensorflow, jax=_jax)
-    if keras.backend.backend() not in compilers:
-        raise ValueError(f"KERAS_BACKEND={keras.backend.backend()} was given; expected tensorflow or jax")
-    return compilers[keras.backend.backend()](q_step, td_loss, online_network, target_network, optimizer, clip_norm)
+    compilers = dict(tensorflow=_compile_tensorflow, jax=_compile_jax)
+    backend = keras.backend.backend()
+    if backend not in compilers:
+        raise ValueError(f"KERAS_BACKEND={backend} was given; expected tensorflow or jax")
+    return compilers[backend](q_step, td_loss, online_network, target_network, optimizer, clip_norm)
 
 
 def _clip(gradients, norm, clip_norm):
-    """Return gradients of L2 norm `norm`, clipped; Keras' own clipping would compute the norm, which is logged, once more."""
-    return [gradient * (clip_norm / keras.ops.maximum(norm, clip_norm)) for gradient in gradients] if clip_norm else gradients
+    """Return gradients of L2 norm `norm`, clipped.
+
+    Keras would compute the norm a second time; it is needed here for the log.
+    """
+    if not clip_norm:
+        return gradients
+    return [gradient * (clip_norm / keras.ops.maximum(norm, clip_norm)) for gradient in gradients]
 
 
 def _graphs(function, signature=None):
-    """Return `function` as a graph, called directly: that of its signature, or else one for every combination of its inputs' shapes.
+    """Return `function` as a TensorFlow graph that is called directly.
 
-    A tf.function would look at more than that at each call, which takes a third of an acting step of a small network.
+    There is one graph if there is a signature, else one for each combination of the inputs' shapes. A tf.function looks
+    at more than shapes at each call, which takes a third of an acting step of a small network.
     """
     graphs = {}
 
     def call(*inputs):
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         shapes = None if signature else tuple(tuple(tensor.shape) for tensor in tf.nest.flatten(inputs))
-        if shapes not in graphs:  # Nothing in it branches on a tensor, so AutoGraph need not look.
+        if shapes not in graphs:  # No function here branches on a tensor, so AutoGraph is not needed.
             graphs[shapes] = tf.function(function, autograph=False).get_concrete_function(*(signature or inputs))
         return graphs[shapes](*inputs)
     return call
 
 
-def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
+def _compile_tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
     traces, trainable = [], online_network.trainable_variables
-    # Of any number of environments, so that training and evaluation share one trace.
+    # The number of environments is left open, so that training and evaluation share one trace.
     frames = tf.TensorSpec((None, online_network.history, *online_network.frame_shape), online_network.frame_dtype)
     state = [tf.TensorSpec((None, size)) for size in online_network.core.state_sizes]
 
     @functools.partial(_graphs, signature=(frames, state, tf.TensorSpec((None,), tf.bool)))
     def act(frames, state, first):
-        traces.append("act")  # Runs while tracing only.
+        traces.append("act")  # This line runs only while tracing.
         return q_step(frames, state, first)
 
     @fuse
@@ -162,7 +185,7 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip
         with tf.GradientTape() as tape:
             loss, aux = td_loss(window, state)
         gradients = tape.gradient(loss, trainable)
-        norm = tf.linalg.global_norm(gradients)  # Not in `apply`: XLA takes three times as long for a sum.
+        norm = tf.linalg.global_norm(gradients)  # Not in `apply`, where XLA takes three times as long for a sum.
         apply(gradients, norm)
         return aux | dict(loss=loss, gradient_norm=norm)
 
@@ -173,9 +196,9 @@ def _tensorflow(q_step, td_loss, online_network, target_network, optimizer, clip
     return Compiled(act, learn, sync_target, optimizer.learning_rate.assign, lambda: None, lambda: None, traces)
 
 
-def _jax(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
+def _compile_jax(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
     traces, variables = [], (online_network.trainable_variables, target_network.variables, optimizer.variables)
-    values = [None, None, None]  # The same on the device: functional, and donated to each update.
+    values = [None, None, None]  # of these variables on the device; each update takes (donates) and replaces them
 
     @jax.jit
     def q_values(online, frames, state, first):
@@ -183,16 +206,17 @@ def _jax(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
         with keras.StatelessScope(list(zip(variables[0], online))):
             return q_step(frames, state, first)
 
-    def loss_of(online, target, window, state):
+    def stateless_loss(online, target, window, state):
         with keras.StatelessScope([*zip(variables[0], online), *zip(variables[1], target)]):
             return td_loss(window, state)
 
     @functools.partial(jax.jit, donate_argnums=(0, 2))
     def update(online, target, optimizer_values, window, state):
         traces.append("learn")
-        (loss, aux), gradients = jax.value_and_grad(loss_of, has_aux=True)(online, target, window, state)
+        (loss, aux), gradients = jax.value_and_grad(stateless_loss, has_aux=True)(online, target, window, state)
         norm = keras.ops.sqrt(sum(keras.ops.sum(g * g) for g in gradients))
-        online, optimizer_values = optimizer.stateless_apply(optimizer_values, _clip(gradients, norm, clip_norm), online)
+        gradients = _clip(gradients, norm, clip_norm)
+        online, optimizer_values = optimizer.stateless_apply(optimizer_values, gradients, online)
         return online, optimizer_values, aux | dict(loss=loss, gradient_norm=norm)
 
     def learn(window, state):
@@ -200,12 +224,12 @@ def _jax(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
         return aux
 
     def sync_target():
-        values[1] = [value.copy() for value in values[0]]  # A copy: the online values are donated.
+        values[1] = [value.copy() for value in values[0]]  # Copied, since the online values are donated.
 
     def set_learning_rate(value):
         optimizer.learning_rate.assign(value)
         at = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer.learning_rate)
-        values[2][at] = optimizer.learning_rate.value.copy()  # A copy: it is donated.
+        values[2][at] = optimizer.learning_rate.value.copy()  # Copied, since values[2] are donated.
 
     def pull():
         for variable, value in zip(sum(variables, []), sum(values, [])):
@@ -215,4 +239,5 @@ def _jax(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
         values[:] = [[variable.value.copy() for variable in group] for group in variables]
 
     push()
-    return Compiled(lambda *inputs: q_values(values[0], *inputs), learn, sync_target, set_learning_rate, pull, push, traces)
+    act = lambda *inputs: q_values(values[0], *inputs)
+    return Compiled(act, learn, sync_target, set_learning_rate, pull, push, traces)

@@ -22,10 +22,8 @@ import evaluation
 from analysis import statistics, sweeps
 from environments import features, mirror
 from films import camera, film
-from storage import files, reading
+from storage import files, layout, reading
 
-COLUMNS = "policy weights episode episode_return length epsilon flicker eval_seed".split()
-SWEEP_COLUMNS = "policy weights observation_probability episode episode_return length epsilon eval_seed".split()
 CONTRADICT = {  # flag -> those that cannot be given beside it
     "render": ["video"],
     "observation_probabilities": "flicker render video compare contact_sheet policy".split(),
@@ -193,7 +191,7 @@ def evaluate(values):
         ("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"])) if value != own)
     chosen = reading.best_evaluation(directory, settings) if name == "best" and not otherwise else None
     announce(values, directory, players[0])
-    path = pathlib.Path(values.csv or directory / f"episodes-{name}{otherwise}.csv")  # The run's own score stays.
+    path = pathlib.Path(values.csv or layout.episodes_path(directory, name, otherwise))  # The run's own score stays.
     with files.written_whole(path) as aside:
         if values.video:
             with files.written_whole(values.video) as film_aside:
@@ -211,12 +209,12 @@ def evaluate(values):
             random_envs = make_envs(settings, values, values.episodes, features.torso_of(envs))
             print(describe("random", beside := play(settings, random_envs, agent, 1.0, values.eval_seed)))
             if not values.csv:
-                with files.written_whole(directory / "episodes-random.csv") as beside_it:
-                    files.write_csv(beside_it, COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
+                with files.written_whole(layout.episodes_path(directory, layout.RANDOM)) as beside_it:
+                    files.write_csv(beside_it, layout.EPISODE_COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
         for rival in rivals:
             announce(values, values.compare, players[1])
             print(describe(values.checkpoint, rival))
-        files.write_csv(aside, COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
+        files.write_csv(aside, layout.EPISODE_COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
     print(f"Every episode is in {path}.")
     if values.video:
         returned = " and ".join(f"{played[0]['episode_return']:g}" for played in (episodes, *rivals))
@@ -227,7 +225,7 @@ def contact_sheet(values):
     """Draw one episode of each milestone of a run's training, and print what they returned."""
     directory = pathlib.Path(values.run_dir or reading.newest_run())
     player = player_of(values, directory, *rebuild(values, directory, 1), "milestones")
-    milestones = sorted(directory.glob("weights/[0-9]*.weights.h5"))
+    milestones = reading.find_milestones(directory)
     if not milestones:
         raise ValueError(f"{directory} kept no weights of its milestones; train with --weights_period=50 to keep them every 50 episodes")
     announce(values, directory, player)
@@ -247,7 +245,7 @@ def sweep(values):
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
     print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, seed {values.eval_seed}, "
           f"trained with screens shown with probability {trained:g}")
-    path = pathlib.Path(values.csv or directory / "observability.csv")
+    path = pathlib.Path(values.csv or layout.sweep_path(directory))
     with files.written_whole(path) as aside:
         played = play(settings, envs, agent, epsilon, values.eval_seed, repeats=len(probabilities))
         envs.close()
@@ -261,7 +259,7 @@ def sweep(values):
         for shown, own in zip([*map("{:g}".format, probabilities), "random play"], returns):
             fraction = f"{(own.mean() - zero) / original:.3f}" if original > 0 else "-"  # An original of zero has no fractions.
             print(f"{shown:<13} {own.mean():10.2f} {deviation(own):10.2f}   {fraction:>8}")
-        files.write_csv(aside, SWEEP_COLUMNS, [
+        files.write_csv(aside, layout.SWEEP_COLUMNS, [
             dict(groups[i // values.episodes], eval_seed=values.eval_seed, episode=i % values.episodes, **episode)
             for i, episode in enumerate(played)])
     print(f"Every episode is in {path}.")

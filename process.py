@@ -1,4 +1,4 @@
-"""A training process on its machine: what stops it, the memory it may take, its progress bar and its clock."""
+"""A training process on its machine: the signals that stop it, its free memory, its clock and its progress bar."""
 
 import contextlib
 import os
@@ -10,65 +10,96 @@ import time
 
 from tqdm import tqdm
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
+
+
+# Signals
+
 
 @contextlib.contextmanager
 def stopping(max_hours):
-    """Collect SIGINT, SIGTERM, SIGUSR1, and SIGALRM once this process is `max_hours` old, in a list, so that the step in progress is
-    finished; a second Ctrl-C leaves at once."""
+    """Collect the signals that ask this process to stop in a list, so that the step in progress is finished.
+
+    SIGALRM comes when this process is `max_hours` old. A second Ctrl-C leaves at once.
+
+    Args:
+        max_hours: 0 for no limit.
+    """
     caught = []
 
     def catch(number, _):
         caught.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)}
+    handlers_before = {number: signal.signal(number, catch) for number in STOP_SIGNALS}
     if max_hours:
         signal.setitimer(signal.ITIMER_REAL, max(1e-3, max_hours * 3600 - process_seconds()))
     try:
         yield caught
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
+        for number, handler in handlers_before.items():
             signal.signal(number, handler)
 
 
 def process_seconds():
-    """Return how long this process has run: its imports and the restoring of its replay are part of a job's hours."""
+    """Return the age of this process; its imports and the restoring of its replay count for --max_hours."""
     ticks = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]  # from boot to its start
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
 
 
+# Memory
+
+
 def available_memory():
-    """Return the bytes that this process may still take: free on the machine, or left to its control groups if that is less."""
+    """Return how many bytes this process may still take.
+
+    This is the free memory of the machine, or less where a control group, such as a Slurm job, leaves less.
+    """
     read = lambda *path: pathlib.Path(*path).read_text()
     free = [int(re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo"))[1]) * 1024]
     for line in read("/proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
-        v1 = "memory" in controllers.split(",")
-        root = pathlib.Path("/sys/fs/cgroup/memory" if v1 else "/sys/fs/cgroup")
-        limit, used, cache = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file") if v1 else (
-            "memory.max", "memory.current", "inactive_file")
-        for folder in [root / group.lstrip("/"), *(root / group.lstrip("/")).parents]:  # Slurm limits a job's group, above its steps'
+        if "memory" in controllers.split(","):  # version 1 of control groups
+            root = pathlib.Path("/sys/fs/cgroup/memory")
+            limit, used, cache = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            root = pathlib.Path("/sys/fs/cgroup")
+            limit, used, cache = "memory.max", "memory.current", "inactive_file"
+        innermost = root / group.lstrip("/")
+        for folder in (innermost, *innermost.parents):  # Slurm limits a job's group, above its steps' groups.
             if root in (folder, *folder.parents):
-                with contextlib.suppress(OSError, ValueError, TypeError):  # "max" is no number: no limit
+                with contextlib.suppress(OSError, ValueError, TypeError):  # "max" is no number and means no limit.
                     reclaimable = int(re.search(rf"^{cache} (\d+)", read(folder, "memory.stat"), re.M)[1])
                     free.append(int(read(folder, limit)) - int(read(folder, used)) + reclaimable)
     return min(free)
 
 
 def largest_bufflen(bufflen, needed, free):
-    """Return the largest --bufflen that fits into `free` bytes with room to spare, where `bufflen` timesteps take `needed`."""
+    """Return the largest --bufflen that fits into `free` bytes with a tenth to spare.
+
+    Args:
+        bufflen: timesteps of a replay.
+        needed: bytes of this replay.
+    """
     return int(bufflen * free / needed * 0.9)
 
 
+# Clock and progress
+
+
 def tell(line, file=None):
-    """Print a line; a job's log on a full disk, or a reader who has gone, is no reason to stop."""
+    """Print a line. A log on a full disk, or a reader who has gone, is no reason to stop."""
     with contextlib.suppress(OSError):
         print(line, file=file or sys.stdout, flush=True)
 
 
 class Clock:
-    """Adds the seconds since its last call to a phase, or to none."""
+    """Measure the phases of a loop: a call adds the seconds since the last call to a phase, or to none.
+
+    Args:
+        phases: {phase: seconds}, which is added to.
+    """
 
     def __init__(self, phases):
         self.phases, self.last = phases, time.perf_counter()
@@ -81,9 +112,10 @@ class Clock:
 
 
 class Progress:
-    """One progress bar on a terminal; elsewhere, such as in a job's log, one plain line a minute."""
+    """Show progress: a bar on a terminal, a plain line per minute elsewhere, such as in the log of a Slurm job."""
 
     PERIOD = 60  # seconds between plain lines
+    BAR_PERIOD = 0.5  # seconds between two states of the bar
 
     def __init__(self, agent_step, maxsteps):
         self.bar = tqdm(total=maxsteps, initial=agent_step, unit="step", unit_scale=True, dynamic_ncols=True,
@@ -98,9 +130,9 @@ class Progress:
         self.bar.close()
 
     def update(self, agent_step, values):
-        """Show `agent_step` and what `values()` returns, where it is time to."""
+        """Show `agent_step`, and the dict that `values()` returns, if it is time to."""
         now = time.monotonic()
-        if not self.bar.disable and now - self.drawn > 0.5:
+        if not self.bar.disable and now - self.drawn > self.BAR_PERIOD:
             self.drawn = now
             self.bar.set_postfix(values(), refresh=False)
             self.bar.update(agent_step - self.bar.n)
@@ -108,5 +140,6 @@ class Progress:
             self.told = now
             speed = (agent_step - self.from_step) / (now - self.started)
             left = (self.maxsteps - agent_step) / max(speed, 1e-9)
-            tell(f"{agent_step:,}/{self.maxsteps:,} agent steps, {speed:.0f} steps/s, {tqdm.format_interval(left)} left, "
+            tell(f"{agent_step:,}/{self.maxsteps:,} agent steps, {speed:.0f} steps/s, "
+                 f"{tqdm.format_interval(left)} left, "
                  + ", ".join(f"{name} {value}" for name, value in values().items()))

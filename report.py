@@ -92,12 +92,12 @@ def over_seeds(values):
 def last_step(directory):
     """Return the agent step of a run's newest row."""
     return max([rows["agent_step"][-1] for name in layout.COLUMNS
-                if len((rows := reading.read_csv(directory / f"{name}.csv", layout.COLUMNS[name]))["agent_step"])], default=0)
+                if len((rows := reading.read_rows(directory, name))["agent_step"])], default=0)
 
 
 def measure_speed(inside):
     """Return {column of the table of speed: text} over the seeds of an experiment; empty before the first row of learn.csv."""
-    logs = [reading.read_csv(run.directory / "learn.csv", layout.COLUMNS["learn"]) for run in inside]
+    logs = [reading.read_rows(run.directory, "learn") for run in inside]
     logs = [log for log in logs if len(log["seconds"])]
     seconds = sum(log["seconds"][-1] for log in logs)
     if not seconds:
@@ -120,8 +120,8 @@ def list_commands(inside, own):
         train.append(backend + join(*config["command"]) if config.get("command") else unknown)
         evaluate += [join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(score.returns)}")
                      for score in own if score.directory == run.directory]
-        if (run.directory / "observability.csv").exists():
-            of_agent, of_random, _ = reading.read_returns(run.directory / "observability.csv", sweeps.trained_probability(run.settings))
+        if layout.sweep_path(run.directory).exists():
+            of_agent, of_random, _ = reading.read_sweep(run.directory, sweeps.trained_probability(run.settings))
             evaluate.append(join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(of_random)}",
                                  f"--observation_probabilities={','.join(f'{p:g}' for p in of_agent)}"))
     return "\n".join([*codes, *train, *evaluate, join("plot.py", *(run.directory for run in inside))])

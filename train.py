@@ -6,13 +6,11 @@
 `Trainer.train` is the loop; settings.py has the flags.
 """
 
-import collections
 import shlex
 import signal
 import sys
-import time
 
-import backends  # first: it imports the backend quietly
+import backends  # noqa: F401 - first: it imports the backend quietly
 import numpy as np
 from absl import flags
 
@@ -20,7 +18,7 @@ import build
 import evaluation
 import process
 import rollout
-import schedules
+from counters import Counters
 from environments import features
 from settings import GROUPS, configure, define_flags
 from storage import layout, reading
@@ -30,7 +28,7 @@ LEARN_PERIOD = 1000  # agent steps per row of learn.csv
 OUT_OF_HOURS = 75  # exit code of a run that --max_hours stopped: EX_TEMPFAIL
 
 
-class Trainer:
+class Trainer(Counters):
     """The parts of a run, and the loop over them.
 
     Args:
@@ -38,7 +36,8 @@ class Trainer:
     """
 
     def __init__(self, config):
-        self.settings = s = config["settings"]
+        super().__init__(config["settings"])
+        s = self.settings
         torso = features.load(s["features"], config["run_dir"])
         self.envs = build.make_envs(s, s["num_envs"], torso)
         self.eval_envs = build.make_envs(s, s["eval_episodes"], torso)
@@ -48,16 +47,7 @@ class Trainer:
             features.transfer(s["init_from"], self.agent)
         self.rollout = rollout.Rollout(
             self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"])
-        self.epsilon = schedules.epsilon(
-            s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
-        self.learning_rate = schedules.learning_rate(s["learning_rate"], s["lr_schedule"])
         self.rng = np.random.default_rng((s["seed"], rollout.EXPLORATION))
-        self.agent_step = self.updates = self.evaluations = self.episodes = self.cut_episodes = 0
-        self.best, self.seconds_before, self.checked, self.last_loss = None, 0.0, 0, None
-        self.returns = collections.deque(maxlen=100)  # of complete episodes
-        self.pending = collections.defaultdict(list)  # scalars since the last row of learn.csv
-        self.phases = collections.Counter()  # seconds since the last row of learn.csv
-        self.clock = process.Clock(self.phases)
         self.storage = Run(config["run_dir"], s, config["resume"], config["command"])
         if torso:
             torso.keep(self.storage)
@@ -65,7 +55,6 @@ class Trainer:
         if self.storage.checkpoints.state:
             self._restore()
         self.before = self.agent_step, self.complete_episodes
-        self.started = time.monotonic()
 
     def train(self, until=float("inf")):
         """Run the loop to maxsteps, maxepisodes, a signal or max_hours; leave a checkpoint.
@@ -93,10 +82,10 @@ class Trainer:
                     self.clock("act")
                     self.agent_step += self.rollout.send(actions)
                     for window in self._windows():
-                        self._note(self.agent.learn(window))
+                        self.note(self.agent.learn(window))
                     self._store(*self.rollout.receive())
                 self._do_what_is_due()
-                progress.update(self.agent_step, self._vital_signs)
+                progress.update(self.agent_step, self.vital_signs)
             return self._finish(caught)
 
     def _windows(self):
@@ -117,10 +106,6 @@ class Trainer:
             yield window
             self.updates += 1
             self.clock("learn")
-
-    def _note(self, scalars):
-        for name, value in scalars.items():
-            self.pending[name].append(value)  # Still on the device: nobody waits for it here.
 
     def _store(self, row, episodes):
         """Put a vector step into the replay, and its episodes that ended into train.csv."""
@@ -151,8 +136,8 @@ class Trainer:
         if period := s["weights_period"]:
             first = period * (complete_before // period + 1)
             for episodes in range(first, self.complete_episodes + 1, period):
-                self._check_finite()
-                self.storage.save_weights(f"weights/{episodes:06d}", self.agent.save_weights)
+                self.check_finite()
+                self.storage.save_weights(layout.milestone(episodes), self.agent.save_weights)
         if due(s["checkpoint_period"]):
             try:
                 self._save()
@@ -161,47 +146,10 @@ class Trainer:
                              f"and the next try is in {s['checkpoint_period']:,} agent steps.",
                              sys.stderr)
 
-    def _check_finite(self):
-        """Bring the pending scalars to the host, and stop where learning went wrong.
-
-        Raises:
-            FloatingPointError: a loss was not finite.
-        """
-        self.pending = collections.defaultdict(list, backends.to_host(self.pending))
-        if not np.isfinite(self.pending["loss"] + self.pending["gradient_norm"]).all():
-            raise FloatingPointError(
-                f"the loss or its gradient became non-finite between agent steps {self.checked} "
-                f"and {self.agent_step}; no checkpoint was written after that. "
-                "Try a lower --learning_rate")
-        self.checked = self.agent_step
-
-    def _log(self):
-        """Write a row of learn.csv."""
-        self._check_finite()
-        mean = {name: float(np.mean(self.pending[name])) if self.pending[name] else float("nan")
-                for name in ("loss", "mean_q", "gradient_norm")}
-        values = mean | dict(epsilon=self.epsilon(self.counts),
-                             learning_rate=self.learning_rate(self.counts),
-                             cut_share=self.cut_episodes / max(self.episodes, 1))
-        late = self.agent_step - self.settings["learning_starts"] >= LEARN_PERIOD
-        if late and not self.replay.ready:
-            process.tell(f"Nothing is learned at agent step {self.agent_step:,}: the replay holds "
-                         f"no episode that has ended, and {self.settings['env']} draws from no "
-                         "others. Expected a larger --bufflen, or fewer --num_envs.", sys.stderr)
-        phases = {name: round(self.phases[name], 4) for name in layout.PHASES}
-        self.storage.row("learn", agent_step=self.agent_step, frames=self.frames,
-                         updates=self.updates, seconds=self.seconds, **values,
-                         **{f"{name}_seconds": value for name, value in phases.items()})
-        self.storage.scalars(self.agent_step,
-                             **{f"learn__{name}": value for name, value in values.items()},
-                             **{f"seconds__{name}": value for name, value in phases.items()})
-        self.pending.clear()
-        self.phases.clear()
-
     def _evaluate(self):
         """Play one episode in each evaluation environment; keep the weights if they are best."""
         s = self.settings
-        self._check_finite()
+        self.check_finite()
         self.evaluations += 1
         seen = evaluation.Glimpse(self.agent)
         episodes = evaluation.evaluate(self.agent, self.eval_envs, s["history"], s["eval_epsilon"],
@@ -217,6 +165,21 @@ class Trainer:
         if self.best is None or mean >= self.best:  # Of equals the later one, which has seen more.
             self.best = mean
             self.storage.save_weights("best", self.agent.save_weights)
+
+    def _log(self):
+        """Write a row of learn.csv."""
+        late = self.agent_step - self.settings["learning_starts"] >= LEARN_PERIOD
+        if late and not self.replay.ready:
+            process.tell(f"Nothing is learned at agent step {self.agent_step:,}: the replay holds "
+                         f"no episode that has ended, and {self.settings['env']} draws from no "
+                         "others. Expected a larger --bufflen, or fewer --num_envs.", sys.stderr)
+        values, phases = self.summarise()
+        self.storage.row("learn", agent_step=self.agent_step, frames=self.frames,
+                         updates=self.updates, seconds=self.seconds, **values,
+                         **{f"{name}_seconds": value for name, value in phases.items()})
+        self.storage.scalars(self.agent_step,
+                             **{f"learn__{name}": value for name, value in values.items()},
+                             **{f"seconds__{name}": value for name, value in phases.items()})
 
     def _finish(self, caught):
         """Leave a checkpoint, say where the run stands, and return the exit code."""
@@ -242,49 +205,10 @@ class Trainer:
         return (f"{self.storage.directory} could not be saved at agent step {self.agent_step:,} "
                 f"({error.strerror or error})")
 
-    @property
-    def limit(self):
-        """Which limit training has met, None before."""
-        return layout.met_limit(self.settings, self.agent_step, self.complete_episodes)
-
-    @property
-    def complete_episodes(self):
-        """Episodes as schedules and limits count them: without those that a reseed cut."""
-        return self.episodes - self.cut_episodes
-
-    @property
-    def counts(self):
-        """What schedules are functions of, by unit."""
-        return dict(steps=self.agent_step, ep=self.complete_episodes, u=self.updates)
-
-    @property
-    def frames(self):
-        return self.agent_step * self.settings["frame_skip"]
-
-    @property
-    def seconds(self):
-        """Wall seconds of training so far, over all the times that the run was resumed."""
-        return round(self.seconds_before + time.monotonic() - self.started, 3)
-
-    def _vital_signs(self):
-        """Return what the progress bar shows; reading the loss waits for the device."""
-        if self.pending["loss"]:
-            self.last_loss = float(self.pending["loss"][-1])
-        limit = self.settings["maxepisodes"]
-        shown = dict(episodes=f"{self.complete_episodes:,}/{limit:,}") if limit else {}
-        return shown | dict(
-            epsilon=f"{self.epsilon(self.counts):.3f}",
-            loss="-" if self.last_loss is None else f"{self.last_loss:.3g}",
-            mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
-
-    _COUNTERS = "agent_step updates evaluations episodes cut_episodes best checked".split()
-
     def _save(self):
-        self._check_finite()
+        self.check_finite()
         generators = dict(exploration=self.rng, replay=self.replay.rng)
-        state = {name: getattr(self, name) for name in self._COUNTERS} | dict(
-            seconds=self.seconds, returns=list(self.returns), pending=self.pending,
-            phases=self.phases,
+        state = self.get_counts() | dict(
             generators={name: rng.bit_generator.state for name, rng in generators.items()})
         parts = dict(agent=self.agent.iterate_state(), rollout=self.rollout.get_state().items(),
                      replay=[("lanes", self.replay.lanes)])
@@ -296,12 +220,7 @@ class Trainer:
         """Go on where the checkpoint ends, equal to a run that never stopped."""
         checkpoints = self.storage.checkpoints
         state, arrays = checkpoints.state, checkpoints.load_arrays()
-        for name in self._COUNTERS:
-            setattr(self, name, state[name])
-        self.seconds_before = state["seconds"]
-        self.returns.extend(state["returns"])
-        self.pending.update(state["pending"])
-        self.phases.update(state["phases"])
+        self.set_counts(state)
         self.rng.bit_generator.state = state["generators"]["exploration"]
         self.replay.rng.bit_generator.state = state["generators"]["replay"]
         self.replay.restore(checkpoints.load_replay(), state["replay_end"])

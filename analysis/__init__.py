@@ -1,1 +1,1 @@
-"""What runs came to: statistics, curves, sweeps, scores, tables, the page."""
+"""The results of runs: statistics, curves, sweeps, scores, tables, the page."""

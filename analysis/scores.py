@@ -1,6 +1,7 @@
-"""What runs came to: the return of their best checkpoint over fresh episodes, over seeds (protocol of Mnih et al. 2015).
+"""Scores of runs: the returns of the best checkpoint over fresh episodes, over seeds (protocol of Mnih et al. 2015).
 
-The evaluation that chose the checkpoint during training flatters it: its mean stands beside the score, never in its place.
+The evaluation that chose the checkpoint during training flatters it. The mean of this evaluation stands beside the
+score, and never replaces the score.
 """
 
 import dataclasses
@@ -10,134 +11,168 @@ import numpy as np
 from analysis import curves, statistics
 from storage import layout, reading
 
-CELL = ("env", "network", "history", "flicker")  # settings that tell the cells of a published table apart
+CELL = ("env", "network", "history", "flicker")  # the settings of a cell of a published table
 SIGNIFICANT = 0.05
 
 
 @dataclasses.dataclass
 class Score(curves.Curve):
-    """What a run came to, beside the curve of its evaluations."""
+    """The curve of a run's evaluations, and the score of its best checkpoint.
 
-    returns: np.ndarray  # of its fresh episodes
-    best: tuple  # agent step and mean return of the evaluation that chose the weights
+    Attributes:
+        returns: of the fresh episodes.
+        best: agent step and mean return of the evaluation that chose the checkpoint.
+    """
+
+    returns: np.ndarray
+    best: tuple
 
     @property
     def unfinished(self):
+        """Whether training of this run goes on."""
         return reading.is_unfinished(self.directory, self.settings, self.x[-1])
 
 
-def read_scores(found):
-    """Read the scores of runs, as `find_scores` does.
+def read_scores(runs):
+    """Read the scores of runs, like `find_scores`, but refuse runs without any score.
 
     Raises:
-        ValueError: a CSV is damaged, or there is no score.
+        ValueError: a CSV is damaged, or no run has a score.
     """
-    scores, notes = find_scores(found)
+    scores, notes = find_scores(runs)
     if not scores:
-        raise ValueError(f"none of {len(found)} runs has a score: {notes[-1]}")
+        raise ValueError(f"none of {len(runs)} runs has a score: {notes[-1]}")
     return scores, notes
 
 
-def find_scores(found):
+def find_scores(runs):
     """Read the score of each run that has one.
 
     Args:
-        found: {directory: settings}.
+        runs: {directory: settings}.
 
     Returns:
-        [Score, ...], one per seed of a line, and sentences on all that is left out.
+        [Score, ...], one per seed of a line; and sentences on runs that are left out.
 
     Raises:
         ValueError: a CSV is damaged.
     """
-    drawn, notes = curves.read_curves(found)
+    run_curves, notes = curves.read_curves(runs)
     scores, without = [], []
-    for curve in drawn:
+    for curve in run_curves:
         path, weights = (curve.directory / name for name in ("episodes-best.csv", "best.weights.h5"))
         if not path.exists():
             without.append(curve.directory)
             continue
         played, returns = reading.read_episodes(path)
-        asked = dict(policy="agent", weights="best", epsilon=curve.settings.get("eval_epsilon"), flicker=curve.settings["flicker"])
-        other = [f"{name} {', '.join(sorted({str(row[name]) for row in played}))} for {value}"
-                 for name, value in asked.items() if {row[name] for row in played} != {value}]
-        if other:
-            notes.append(f"{path} was evaluated otherwise than in training ({'; '.join(other)}) and is left out")
+        expected = dict(policy="agent", weights="best", epsilon=curve.settings.get("eval_epsilon"),
+                        flicker=curve.settings["flicker"])
+        differences = [f"{name} {', '.join(sorted({str(row[name]) for row in played}))} for {value}"
+                       for name, value in expected.items() if {row[name] for row in played} != {value}]
+        if differences:
+            notes.append(f"{path} was evaluated otherwise than in training ({'; '.join(differences)}) and is left out")
             continue
         if weights.exists() and weights.stat().st_mtime > path.stat().st_mtime:
-            notes.append(f"{path} is older than the best weights beside it; evaluate.py --run_dir={curve.directory} plays those of now")
-        scores.append(Score(**vars(curve), returns=returns, best=reading.best_evaluation(curve.directory, curve.settings)))
+            notes.append(f"{path} is older than the best weights beside it; "
+                         f"evaluate.py --run_dir={curve.directory} plays those of now")
+        best = reading.best_evaluation(curve.directory, curve.settings)
+        scores.append(Score(**vars(curve), returns=returns, best=best))
     if without:
-        notes.append(f"{len(without)} of {len(drawn)} runs have no fresh score and are left out, such as {without[0]}; "
-                     f"evaluate.py --run_dir={without[0]} plays it")
+        notes.append(f"{len(without)} of {len(run_curves)} runs have no fresh score and are left out, "
+                     f"such as {without[0]}; evaluate.py --run_dir={without[0]} plays it")
     for line in dict.fromkeys(score.line for score in scores):
-        inside = [score for score in scores if score.line == line]
+        seeds = [score for score in scores if score.line == line]
         for name in ("maxsteps", "eval_period"):
-            values = sorted({score.settings[name] for score in inside})
+            values = sorted({score.settings[name] for score in seeds})
             if len(values) > 1:
-                notes.append(f"{len(inside)} runs that are pooled, such as {inside[0].directory}, differ in {name}: "
+                notes.append(f"{len(seeds)} runs that are pooled, such as {seeds[0].directory}, differ in {name}: "
                              f"{', '.join(map(str, values))}")
     return scores, notes
 
 
-def into_cells(own, wanted):
+def sort_into_cells(scores, cell_keys):
     """Sort scores into the cells of a published table.
 
     Args:
-        wanted: [values of CELL, ...].
+        scores: [Score, ...].
+        cell_keys: [values of the settings CELL, ...].
 
     Returns:
-        {wanted: [Score, ...]}, and sentences on runs that are in none, and on cells that would mix settings: they are left empty.
+        {cell key: [Score, ...]}; and sentences on runs without a cell, and on cells that would mix settings. Such cells
+        are left empty.
 
     Raises:
-        ValueError: all runs are in none.
+        ValueError: no run has a cell.
     """
-    cells, notes, others = {key: [] for key in wanted}, [], []
-    for score in own:
+    cells, notes, others = {key: [] for key in cell_keys}, [], []
+    for score in scores:
         cells.get(tuple(score.settings[name] for name in CELL), others).append(score)
     if others:
-        notes.append(f"{len(others)} of {len(own)} runs have no cell in this table, such as {others[0].directory}: "
+        notes.append(f"{len(others)} of {len(scores)} runs have no cell in this table, such as {others[0].directory}: "
                      + ", ".join(f"{name} {others[0].settings[name]}" for name in CELL))
-    if len(others) == len(own):
+    if len(others) == len(scores):
         raise ValueError(f"{notes[0]}; --table=runs takes any run")
     for (env, network, *_), inside in cells.items():
         if len({score.line for score in inside}) > 1:
             notes.append(f"{len(inside)} runs of {network} on {env} are not pooled and left out, since they differ in "
-                         f"{', '.join(differing(inside))}; give runs of one setting, or --table=runs, which keeps them apart")
+                         f"{', '.join(differing_settings(inside))}; "
+                         "give runs of one setting, or --table=runs, which keeps them apart")
             inside.clear()
     return cells, notes
 
 
-def differing(scores, but=()):
-    """Return the names of settings in which runs differ, other than those of seeds of one line."""
-    names = sorted({name for score in scores for name in score.settings} - {*layout.SAME_LINE, *but})
-    return [name for name in names if len({str(score.settings.get(name)) for score in scores}) > 1]
+def differing_settings(runs, except_for=()):
+    """Return the names of the settings in which runs differ.
+
+    Seed and limits, in which the runs of one line may differ, are not among them.
+
+    Args:
+        runs: [curves.Curve, ...].
+        except_for: more names that are left out.
+    """
+    names = sorted({name for run in runs for name in run.settings} - {*layout.SAME_LINE, *except_for})
+    return [name for name in names if len({str(run.settings.get(name)) for run in runs}) > 1]
 
 
-def summarise(scores):
-    """Return the numbers of one line's seeds, by name; None is an unknown one. `scores` among them has one per seed."""
+def summarise_scores(scores):
+    """Return the numbers of the seeds of one line.
+
+    Args:
+        scores: [Score, ...]; it may be empty.
+
+    Returns:
+        {name: number}, None where a number is unknown. `scores` has a mean per seed.
+    """
     if not scores:
         return dict.fromkeys(("mean", "std", "low", "high", "steps_min", "chosen_by")) | dict(scores=[], seeds=0)
     means = [float(score.returns.mean()) for score in scores]
     mean, low, high = statistics.mean_interval(means)
-    several = len(means) > 1
+    has_spread = len(means) > 1
     ends = lambda name, values: {f"{name}_min": int(min(values)), f"{name}_max": int(max(values))}
-    return dict(scores=means, seeds=len(means), mean=float(mean), std=float(np.std(means, ddof=1)) if several else None,
-                low=float(low) if several else None, high=float(high) if several else None,
-                unfinished=sum(score.unfinished for score in scores), chosen_by=float(np.mean([score.best[1] for score in scores])),
-                **ends("chosen_step", [score.best[0] for score in scores]), **ends("steps", [score.x[-1] for score in scores]),
-                **ends("episodes", [len(score.returns) for score in scores]))
+    return dict(
+        scores=means, seeds=len(means), mean=float(mean), std=float(np.std(means, ddof=1)) if has_spread else None,
+        low=float(low) if has_spread else None, high=float(high) if has_spread else None,
+        unfinished=sum(score.unfinished for score in scores),
+        chosen_by=float(np.mean([score.best[1] for score in scores])),
+        **ends("chosen_step", [score.best[0] for score in scores]),
+        **ends("steps", [score.x[-1] for score in scores]),
+        **ends("episodes", [len(score.returns) for score in scores]))
 
 
-def compare(pairs):
-    """Add to the first of each pair of summaries its test against the second: p, p_adjusted over all pairs, better.
+def compare_pairs(pairs):
+    """Test the first summary of each pair against the second one, and add the result to the first.
+
+    The result is `p`, `p_adjusted` for the number of pairs, and whether the first is `better`.
+
+    Args:
+        pairs: [(summary, summary), ...] from `summarise_scores`.
 
     Returns:
-        how many tests there were; none where one has a single seed, or neither any spread.
+        how many tests there were. A pair is not tested where one side has a single seed, or neither has any spread.
     """
-    p_values = [statistics.welch(own["scores"], other["scores"]) for own, other in pairs]
-    for (own, other), p, adjusted in zip(pairs, p_values, statistics.adjust(p_values)):
-        known = not np.isnan(p)
-        own |= dict(p=float(p) if known else None, p_adjusted=float(adjusted) if known else None,
-                    better=bool(adjusted < SIGNIFICANT and own["mean"] > other["mean"]))
+    p_values = [statistics.welch_test(first["scores"], second["scores"]) for first, second in pairs]
+    for (first, second), p, adjusted in zip(pairs, p_values, statistics.adjust_p_values(p_values)):
+        is_tested = not np.isnan(p)
+        first |= dict(p=float(p) if is_tested else None, p_adjusted=float(adjusted) if is_tested else None,
+                      better=bool(adjusted < SIGNIFICANT and first["mean"] > second["mean"]))
     return int(np.isfinite(p_values).sum())

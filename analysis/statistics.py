@@ -1,4 +1,4 @@
-"""Numbers over runs: their curves, interquartile means over seeds and games with bootstrap intervals (Agarwal et al. 2021), and tests."""
+"""Statistics over seeds and games: means, bootstrap intervals (Agarwal et al. 2021), tests, curves on one x axis."""
 
 import math
 
@@ -9,10 +9,13 @@ RESAMPLES = 2000
 
 
 def mean_interval(values, confidence=0.95):
-    """Return the mean of independent values, such as one per seed, and the ends of Student's t interval around it.
+    """Return the mean of independent values and its Student's t interval.
 
     Args:
-        values: float[n]; with n = 1 the interval is infinite.
+        values: float[n], for example one per seed. With n = 1 the interval is infinite.
+
+    Returns:
+        mean, low, high.
     """
     values = np.asarray(values, float)
     mean, error = values.mean(), stats.sem(values) if len(values) > 1 else np.inf
@@ -23,20 +26,23 @@ def mean_interval(values, confidence=0.95):
 
 
 def interquartile_mean(values, axis=0):
-    """Return the mean without the lowest and the highest quarter, rounded down: of 2 or 3 values the mean, of 5 that of the middle 3."""
+    """Return the mean of the values without the lowest quarter and without the highest quarter.
+
+    The size of a quarter is rounded down: of 2 or 3 values all count, of 5 values the middle 3 count.
+    """
     return stats.trim_mean(values, 0.25, axis=axis)
 
 
 def bootstrap_interval(values, statistic=interquartile_mean, confidence=0.95, seed=0):
-    """Return the ends of the percentile bootstrap interval of a statistic over seeds.
+    """Return the percentile bootstrap interval of a statistic over seeds.
 
     Args:
-        values: float[n, ...], n > 1 seeds; a seed that is drawn, with replacement, is drawn with all its entries.
-        statistic: called with (array, axis=).
-        seed: of the draws, so that a figure comes out the same again.
+        values: float[n, ...], a row per seed, n > 1. Whole rows are drawn, with replacement.
+        statistic: a function that is called with (array, axis=).
+        seed: the seed of the draws. It is fixed, so that the same runs give the same figure.
 
     Returns:
-        low, high: float64[...]
+        low, high: float64[...].
     """
     result = stats.bootstrap((np.asarray(values, float),), statistic, n_resamples=RESAMPLES, batch=250, vectorized=True,
                              confidence_level=confidence, method="percentile", rng=np.random.default_rng(seed))
@@ -44,56 +50,71 @@ def bootstrap_interval(values, statistic=interquartile_mean, confidence=0.95, se
 
 
 def interquartile_band(values):
-    """Return the interquartile mean over seeds and the ends of its 95% bootstrap interval, from the seeds that have data at a point.
+    """Return the interquartile mean over seeds and its 95% bootstrap interval, at each point.
 
     Args:
-        values: float[seeds, X], NaN where a seed has no data.
+        values: float[seeds, X], NaN where a seed has no data. Only seeds with data count at a point.
 
     Returns:
-        middle, low, high: float64[X], NaN where fewer than half of the seeds have data; low and high also where a single one has.
+        middle, low, high: float64[X]. All are NaN where fewer than half of the seeds have data.
+            low and high are NaN also where a single seed has data.
     """
     known = ~np.isnan(values)
     middle, low, high = np.full((3, values.shape[1]), np.nan)
     for seeds in np.unique(known, axis=1).T:
         if 2 * seeds.sum() >= len(seeds):
-            at = (known == seeds[:, None]).all(0)
-            middle[at] = interquartile_mean(values[seeds][:, at])
+            points = (known == seeds[:, None]).all(0)
+            middle[points] = interquartile_mean(values[seeds][:, points])
             if seeds.sum() > 1:
-                low[at], high[at] = bootstrap_interval(values[seeds][:, at])
+                low[points], high[points] = bootstrap_interval(values[seeds][:, points])
     return middle, low, high
 
 
 def stratified_interval(games, confidence=0.95, seed=0):
-    """Return the interquartile mean over games and seeds, and the ends of its percentile bootstrap interval.
+    """Return the interquartile mean over games and seeds, and its percentile bootstrap interval.
 
-    Seeds are resampled within each game. Each game has the same weight, however many seeds it has: a seed's score counts as often as it
-    takes for all games to have equally many.
+    Seeds are drawn within each game. Every game has the same weight, however many seeds it has: scores are repeated
+    until all games have equally many.
 
     Args:
-        games: [float[seeds of a game], ...], normalised; a game with one seed adds nothing to the interval.
-        seed: of the draws.
+        games: [float[seeds of a game], ...], normalised scores. A game with one seed adds nothing to the interval.
+        seed: the seed of the draws.
+
+    Returns:
+        middle, low, high.
     """
     games, rng = [np.asarray(scores, float) for scores in games], np.random.default_rng(seed)
-    each = math.lcm(*map(len, games))
-    pool = lambda draws: np.concatenate([np.repeat(draw, each // draw.shape[-1], axis=-1) for draw in draws], axis=-1)
-    draws = pool([scores[rng.integers(len(scores), size=(RESAMPLES, len(scores)))] for scores in games])  # [RESAMPLES, games * each]
+    per_game = math.lcm(*map(len, games))
+
+    def pool(draws):
+        repeated = [np.repeat(draw, per_game // draw.shape[-1], axis=-1) for draw in draws]
+        return np.concatenate(repeated, axis=-1)  # [..., games * per_game]
+
+    draws = pool([scores[rng.integers(len(scores), size=(RESAMPLES, len(scores)))] for scores in games])
     low, high = np.quantile(interquartile_mean(draws, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
     return interquartile_mean(pool(games)), low, high
 
 
-def welch(a, b):
-    """Return the p value of Welch's t-test of two means, from values such as one per seed; NaN where their spread is unknown or zero."""
-    if min(len(a), len(b)) < 2 or np.ptp(a) == np.ptp(b) == 0:
-        return np.nan
-    summary = lambda values: (np.mean(values), np.std(values, ddof=1), len(values))
-    return stats.ttest_ind_from_stats(*summary(a), *summary(b), equal_var=False).pvalue
-
-
-def adjust(p_values):
-    """Return p values adjusted for how many they are, by the false discovery rate (Benjamini & Hochberg 1995).
+def welch_test(first, second):
+    """Return the p value of Welch's t-test of two means.
 
     Args:
-        p_values: float[n]; NaN, no test, counts for none and stays.
+        first, second: float[n], for example one value per seed.
+
+    Returns:
+        p; NaN where one side has a single value, or where neither side has any spread.
+    """
+    if min(len(first), len(second)) < 2 or np.ptp(first) == np.ptp(second) == 0:
+        return np.nan
+    summary = lambda values: (np.mean(values), np.std(values, ddof=1), len(values))
+    return stats.ttest_ind_from_stats(*summary(first), *summary(second), equal_var=False).pvalue
+
+
+def adjust_p_values(p_values):
+    """Return p values that are adjusted for how many tests there are (false discovery rate, Benjamini & Hochberg 1995).
+
+    Args:
+        p_values: float[n]. NaN means no test: it is not counted, and stays NaN.
     """
     p_values = np.asarray(p_values, float)
     known = ~np.isnan(p_values)
@@ -102,36 +123,38 @@ def adjust(p_values):
     return adjusted
 
 
-def align(curves, tolerance=0):
-    """Put curves over one x axis; between its points a curve is linear, before the first and after the last it has no data.
+def align_curves(curves, tolerance=0):
+    """Put curves on one x axis.
+
+    Between its points a curve is linear. Before its first and after its last point it has no data.
 
     ```
     seed 1                4000           8005      12001
     seed 2                    4003   8000              12007
-    grid, tolerance 7      4001.5      8002.5       12004
+    x, tolerance 7         4001.5      8002.5       12004
     ```
     Args:
         curves: [(x, y), ...], float[points] each, x increasing.
-        tolerance: points that follow each other at no more than this are one point, at their mean; never two points of one curve.
+        tolerance: neighbouring points that are no further apart are merged into their mean. Two points of one curve
+            are never merged.
 
     Returns:
-        x float64[X], y float64[curves, X], NaN where a curve has no data.
+        x float64[X]; y float64[curves, X], NaN where a curve has no data.
     """
     points = np.unique(np.concatenate([x for x, _ in curves]))
     closest = min((np.diff(x).min() for x, _ in curves if len(x) > 1), default=np.inf)
-    place = np.cumsum(np.diff(points, prepend=points[0]) > min(tolerance, closest / 2))
-    grid = np.bincount(place, points) / np.bincount(place)
-    snapped = [grid[place[np.searchsorted(points, x)]] for x, _ in curves]
-    return grid, np.stack([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, (_, y) in zip(snapped, curves)])
+    group = np.cumsum(np.diff(points, prepend=points[0]) > min(tolerance, closest / 2))  # of each point
+    merged = np.bincount(group, points) / np.bincount(group)
+    snapped = [merged[group[np.searchsorted(points, x)]] for x, _ in curves]
+    return merged, np.stack([np.interp(merged, x, y, left=np.nan, right=np.nan) for x, (_, y) in zip(snapped, curves)])
 
 
 def zero_score(returns, random_returns):
-    """Return the score that counts as none of the original: 0, or where scores can be negative that of random play.
+    """Return the score that counts as nothing: 0, or random play's mean where returns can be negative.
 
     Args:
-        returns: all that are known of an environment, random play's included; scores can be negative where one of them is.
-        random_returns: of random play.
+        returns: all known returns in an environment, those of random play included. Returns can be negative in this
+            environment when one of these is.
+        random_returns: the returns of random play.
     """
     return np.mean(random_returns) if np.min(returns) < 0 else 0.0
-
-

@@ -1,4 +1,7 @@
-"""Scores by the probability that a screen is shown, as fractions of the original score (Hausknecht & Stone 2015, section 6, Figure 5)."""
+"""Sweeps: scores by the probability that a screen is shown, as fractions of the original score.
+
+Reference: Hausknecht & Stone 2015, section 6, Figure 5.
+"""
 
 import dataclasses
 import pathlib
@@ -17,25 +20,25 @@ PAPER_STYLES = {network: dict(color=grey, linestyle=dashes, linewidth=1.0) for n
 
 @dataclasses.dataclass
 class Sweep(curves.Curve):
-    """The fractions y of one run's original score by the probability x that a screen is shown; the score that is its zero.
+    """The fractions y of one run's original score, by the probability x that a screen is shown.
 
     Attributes:
-        formula: of the fractions, as Matplotlib's mathematical text.
+        formula: how the fractions are computed, as Matplotlib's mathematical text.
     """
 
     formula: str
 
     @property
     def trained(self):
-        """The probability with which screens were shown in training, whose score is the original one."""
+        """The probability with which screens were shown in training. Its score is the original one."""
         return trained_probability(self.settings)
 
 
 def parse_probabilities(text):
-    """Return the probabilities that a text lists, sorted: `0.5,1`, `0.2,0.4,...,1.0`, or `0.1,...,1.0` in steps of 0.1.
+    """Return the sorted probabilities that a text lists: `0.5,1`, `0.2,0.4,...,1.0`, or `0.1,...,1.0` in steps of 0.1.
 
     Raises:
-        ValueError: it lists something else.
+        ValueError: the text lists something else.
     """
     try:
         *values, last = [part if part == "..." else float(part) for part in text.split(",")]
@@ -48,29 +51,30 @@ def parse_probabilities(text):
         if not all(0 <= value <= 1 for value in values) or abs(values[-1] - last) > 1e-6:
             raise ValueError("not all of them are probabilities, or the last is not reached")
     except (ValueError, TypeError, IndexError, ArithmeticError) as error:
-        raise ValueError(f"--observation_probabilities={text} was given; expected probabilities from 0 to 1, such as 0.5,1 or "
-                         "0.1,...,1.0 or 0.2,0.4,...,1.0") from error
+        raise ValueError(f"--observation_probabilities={text} was given; expected probabilities from 0 to 1, "
+                         "such as 0.5,1 or 0.1,...,1.0 or 0.2,0.4,...,1.0") from error
     return sorted({round(value, 6) for value in values})
 
 
 def trained_probability(settings):
+    """Return the probability with which screens were shown in the training of a run."""
     return round(1 - settings["flicker"], 6)
 
 
-def read_sweeps(found):
-    """Read what evaluate.py --observation_probabilities wrote in the directories of runs.
+def read_sweeps(runs):
+    """Read the files that evaluate.py --observation_probabilities wrote in the directories of runs.
 
     Args:
-        found: {directory: settings}.
+        runs: {directory: settings}.
 
     Returns:
-        [Sweep, ...], one per seed of a line, and sentences on runs that have none, or none that means anything.
+        [Sweep, ...], one per seed of a line; and sentences on runs without a sweep, or without a meaningful one.
 
     Raises:
         ValueError: a CSV is damaged.
     """
-    tables, all_returns, notes = {}, {}, []
-    for directory, settings in found.items():
+    swept, returns_of_env, notes = {}, {}, []
+    for directory, settings in runs.items():
         path = directory / "observability.csv"
         if not path.exists():
             notes.append(f"{directory} has no {path.name} yet; evaluate.py --run_dir={directory} "
@@ -78,92 +82,111 @@ def read_sweeps(found):
             continue
         of_agent, of_random, played = reading.read_returns(path, trained_probability(settings))
         if played != {("best", settings["eval_epsilon"])}:
-            notes.append(f"{path} is not of the best weights at the run's --eval_epsilon={settings['eval_epsilon']}, and is left out")
+            notes.append(f"{path} is not of the best weights at the run's --eval_epsilon={settings['eval_epsilon']}, "
+                         "and is left out")
             continue
-        tables[directory] = of_agent, of_random
-        all_returns.setdefault(settings["env"], []).extend(sum(of_agent.values(), of_random))
+        swept[directory] = of_agent, of_random
+        returns_of_env.setdefault(settings["env"], []).extend(sum(of_agent.values(), of_random))
     sweeps = {}
-    for directory, (of_agent, of_random) in tables.items():
-        settings, p = found[directory], trained_probability(found[directory])
-        zero = statistics.zero_score(all_returns[settings["env"]], of_random)
-        minus = "-random" if zero else ""
-        formula = rf"$\dfrac{{\mathrm{{score}}(p){minus}}}{{\mathrm{{score}}({p:g}){minus}}}$".replace("random", r"\mathrm{random}")
+    for directory, (of_agent, of_random) in swept.items():
+        settings, p = runs[directory], trained_probability(runs[directory])
+        zero = statistics.zero_score(returns_of_env[settings["env"]], of_random)
+        minus = r"-\mathrm{random}" if zero else ""
+        formula = rf"$\dfrac{{\mathrm{{score}}(p){minus}}}{{\mathrm{{score}}({p:g}){minus}}}$"
         original = np.mean(of_agent[p])
         if original <= zero:
-            notes.append(f"{directory} has no fractions: its original score, {original:.2f}, is no more than their zero, {zero:.2f}")
+            notes.append(f"{directory} has no fractions: its original score, {original:.2f}, "
+                         f"is no more than their zero, {zero:.2f}")
             continue
         fractions = [(np.mean(returns) - zero) / (original - zero) for returns in of_agent.values()]
         sweep = Sweep(directory, settings, np.array(list(of_agent)), np.array(fractions), formula)
         twin = sweeps.setdefault((sweep.line, settings["seed"]), sweep)
         if twin is not sweep:
-            notes.append(f"{directory} and {twin.directory} are the same seed of the same settings; only the latter counts")
+            notes.append(f"{directory} and {twin.directory} are the same seed of the same settings; "
+                         "only the latter counts")
     return list(sweeps.values()), notes
 
 
-def read_paper():
-    """Return {network: (probabilities, fractions of the original score)} of Figure 5."""
-    probabilities, *fractions = np.loadtxt(PAPER, delimiter=",", skiprows=2, unpack=True)  # after its source and its header
-    return {network: (probabilities, own) for network, own in zip(PAPER_STYLES, fractions)}
+def read_paper_sweeps():
+    """Return {network: (probabilities, fractions of the original score)} of the paper's Figure 5."""
+    # The first two lines are the source and the header.
+    probabilities, *columns = np.loadtxt(PAPER, delimiter=",", skiprows=2, unpack=True)
+    return {network: (probabilities, fractions) for network, fractions in zip(PAPER_STYLES, columns)}
 
 
-def arrange(sweeps):
-    """Return panels as (title, sweeps): one per probability of training and environment, and the mean over several environments."""
+def paper_label(network):
+    """Return the label of a curve of the paper's Figure 5."""
+    return f"{network} of the paper, mean over 9 Atari games"
+
+
+def arrange_sweeps(sweeps):
+    """Return panels: one per probability of training and environment, and the mean over several environments.
+
+    Returns:
+        [(title, [Sweep, ...]), ...].
+    """
     panels = []
     for trained in sorted({sweep.trained for sweep in sweeps}, reverse=True):
-        how = "" if trained == 1 else f"\ntrained with flicker {1 - trained:g}"
-        own = [sweep for sweep in sweeps if sweep.trained == trained]
-        envs = sorted({sweep.settings["env"] for sweep in own})
-        panels += [(f"{env}{how}", [sweep for sweep in own if sweep.settings["env"] == env]) for env in envs]
+        suffix = "" if trained == 1 else f"\ntrained with flicker {1 - trained:g}"
+        group = [sweep for sweep in sweeps if sweep.trained == trained]
+        envs = sorted({sweep.settings["env"] for sweep in group})
+        panels += [(f"{env}{suffix}", [sweep for sweep in group if sweep.settings["env"] == env]) for env in envs]
         if len(envs) > 1:
-            panels.append((f"mean over {len(envs)} environments{how}", own))
+            panels.append((f"mean over {len(envs)} environments{suffix}", group))
     return panels
 
 
 def mean_over_environments(sweeps):
-    """Return (x, y of the mean, {environment: y}) of sweeps of one line, each environment's an interquartile mean over seeds."""
+    """Return the mean of the sweeps of one line over environments; each environment counts once.
+
+    Returns:
+        x, y: float64[X]; and {environment: its interquartile mean over seeds, float64[X]}.
+    """
     of_env = {}
     for sweep in sweeps:
         of_env.setdefault(sweep.settings["env"], []).append((sweep.x, sweep.y))
-    middles = []
-    for own in of_env.values():
-        x, values = statistics.align(own)
-        middles.append((x, statistics.interquartile_band(values)[0]))
-    x, values = statistics.align(middles)
+    means = []
+    for seeds in of_env.values():
+        x, values = statistics.align_curves(seeds)
+        means.append((x, statistics.interquartile_band(values)[0]))
+    x, values = statistics.align_curves(means)
     return x, values.mean(0), dict(zip(of_env, values))
 
 
-def draw(sweeps):
-    """Return the figure of sweeps; behind agents that were trained on full screens are the paper's.
+def draw_sweeps(sweeps):
+    """Return the figure of sweeps. The paper's curves are behind agents that were trained on full screens.
 
     Args:
-        sweeps: of read_sweeps.
+        sweeps: from `read_sweeps`.
     """
-    names = drawing.label_settings(sweeps, ("env", "flicker"))
-    styles = drawing.style_lines(sweeps, names)
-    panels = arrange(sweeps)
-    columns = drawing.columns_of(len(panels))
-    rows, width = -(-len(panels) // columns), drawing.width_of(columns)
+    in_labels = drawing.settings_in_labels(sweeps, ("env", "flicker"))
+    styles = drawing.style_lines(sweeps, in_labels)
+    panels = arrange_sweeps(sweeps)
+    columns = drawing.choose_columns(len(panels))
+    rows, width = -(-len(panels) // columns), drawing.figure_width(columns)
     x_label = "probability that a screen is shown" if columns < 3 else "probability that\na screen is shown"
-    seeds, paper, text = {}, {}, ""
+    num_seeds, paper_styles, sentence = {}, {}, ""
     with matplotlib.rc_context(drawing.STYLE):
         figure = Figure(layout="constrained")
         grid_axes = figure.subplots(rows, columns, squeeze=False)
-        for i, (axes, (title, own)) in enumerate(zip(grid_axes.flat, panels)):
-            envs, formulas = {sweep.settings["env"] for sweep in own}, {sweep.formula for sweep in own}
-            axes.set(title=title, xlim=(0, 1.02), xticks=np.arange(6) / 5, xlabel=x_label if i + columns >= len(panels) else "",
-                     ylabel="fraction of original score" + "".join(f"\n{formula}" for formula in formulas if len(envs) == 1))
-            axes.axvline(own[0].trained, color="#444444", linewidth=0.8, linestyle=":", gid="trained")
-            if own[0].trained == 1:
-                for network, (x, y) in read_paper().items():
-                    label = f"{network} of the paper, mean over 9 Atari games"
-                    paper[label] = PAPER_STYLES[network]
-                    axes.plot(x, y, **paper[label], zorder=1.5, label=label)
+        for i, (axes, (title, inside)) in enumerate(zip(grid_axes.flat, panels)):
+            envs, formulas = {sweep.settings["env"] for sweep in inside}, {sweep.formula for sweep in inside}
+            y_label = "fraction of original score" + "".join(f"\n{formula}" for formula in formulas if len(envs) == 1)
+            axes.set(title=title, xlim=(0, 1.02), xticks=np.arange(6) / 5, ylabel=y_label,
+                     xlabel=x_label if i + columns >= len(panels) else "")
+            axes.axvline(inside[0].trained, color="#444444", linewidth=0.8, linestyle=":", gid="trained")
+            if inside[0].trained == 1:
+                for network, (x, y) in read_paper_sweeps().items():
+                    label = paper_label(network)
+                    paper_styles[label] = PAPER_STYLES[network]
+                    axes.plot(x, y, **PAPER_STYLES[network], zorder=1.5, label=label)
             for label, style in dict(styles.values()).items():
-                of_label = [sweep for sweep in own if styles[sweep.line][0] == label]
+                of_label = [sweep for sweep in inside if styles[sweep.line][0] == label]
                 if len(envs) == 1 and of_label:
-                    seeds.setdefault(label, []).extend(curves.draw_line(axes, of_label, label, style))
+                    num_seeds.setdefault(label, []).extend(curves.draw_line(axes, of_label, label, style))
                 elif len(envs) > 1 and {sweep.settings["env"] for sweep in of_label} == envs:
-                    text = " Means are of the agents that are in every environment; thin beside them: single environments."
+                    sentence = (" Means are of the agents that are in every environment; "
+                                "thin beside them: single environments.")
                     x, mean, of_env = mean_over_environments(of_label)
                     for env, y in of_env.items():
                         axes.plot(x, y, color=style["color"], linewidth=0.5, alpha=0.35, gid=f"environment {env}")
@@ -171,7 +194,7 @@ def draw(sweeps):
             axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         for axes in grid_axes.flat[len(panels):]:
             axes.remove()
-        text = " Vertical: the probability of training." + text
-        text_lines = drawing.add_legend(figure, width, dict(styles.values()), seeds, text, paper)
+        sentence = " Vertical: the probability of training." + sentence
+        text_lines = drawing.add_legend(figure, width, dict(styles.values()), num_seeds, sentence, paper_styles)
         figure.set_size_inches(width, rows * max(1.8, 0.6 * width / columns) + 0.14 * text_lines + 0.3)
     return figure

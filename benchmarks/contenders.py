@@ -1,38 +1,41 @@
-"""Training loops to be timed: this suite's and its peers', each in a process of its own that works only when asked to.
+"""Run a training loop to be timed, this suite's or a peer's, in a process that works only when it is asked to.
 
-    python benchmarks/contenders.py ours --network=DRQN --precision=mixed_bfloat16
-    .venv-peers/bin/python benchmarks/contenders.py sb3          Stable-Baselines3's DQN
-    .venv-peers/bin/python benchmarks/contenders.py pfrl         PFRL's DRQN
+    python -m benchmarks.contenders ours --network=DRQN --precision=mixed_bfloat16
+    .venv-peers/bin/python -m benchmarks.contenders sb3          Stable-Baselines3's DQN
+    .venv-peers/bin/python -m benchmarks.contenders pfrl         PFRL's DRQN
 
-Prints a line of JSON once updates run. For each line with a number read from standard input it then makes that many agent steps and
-prints another: agent_steps, seconds, phases (seconds by phase, of this suite only), peak_bytes (resident).
+Run it from the repository root. Each class imports its packages when it begins, because the peers' Python has neither Keras nor
+TensorFlow.
 
-All play Frostbite with the same hyperparameters: Nature's convolutions, 512 units, batch 32, Adam 1e-4, gamma .99, Huber loss, gradients
-clipped to a norm of 10, an update every 4 agent steps, a target every 10,000, epsilon .1. DQN sees 4 frames; DRQN 1, over windows of 10.
+The process prints a line of JSON after its first agent steps, and another once updates run. Standard input then gives it a number of
+agent steps a line. It makes that many and prints a line of JSON: agent_steps, seconds, phases (seconds by phase, of this suite only),
+peak_bytes (resident memory).
+
+All contenders play Frostbite with the same hyperparameters: the convolutions of Mnih et al. 2015, 512 units, batch 32, Adam 1e-4,
+gamma .99, Huber loss, gradients clipped to a norm of 10, an update every 4 agent steps, a target every 10,000, epsilon .1.
+DQN sees 4 frames. DRQN sees 1, over windows of 10.
 """
 
 import collections
 import json
-import pathlib
 import resource
 import sys
 import tempfile
 import time
 
-STARTS = 1000  # agent steps before the first update
+LEARNING_STARTS = 1000  # agent steps before the first update
 CAPACITY = 20_000  # timesteps of replay
 
 
 class Ours:
-    """train.py's own loop, with any of its flags."""
+    """The loop of train.py with any of its flags."""
 
     def __init__(self, arguments):
-        sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
         import train
-        settings = ["--env=Frostbite", "--optimizer=adam", f"--learning_starts={STARTS}", f"--bufflen={CAPACITY}", "--maxsteps=1000000000",
-                    "--epsilon_begin=0.1", f"--run_dir={tempfile.mkdtemp()}"]
+        settings = ["--env=Frostbite", "--optimizer=adam", f"--learning_starts={LEARNING_STARTS}", f"--bufflen={CAPACITY}",
+                    "--maxsteps=1000000000", "--epsilon_begin=0.1", f"--run_dir={tempfile.mkdtemp()}"]
         self.trainer, self.seconds = train.Trainer(train.configure([*settings, *arguments])), collections.Counter()
-        self.trainer.clock.phases = self.seconds  # Those of learn.csv start from zero at every row.
+        self.trainer.clock.phases = self.seconds  # The trainer's counter starts from zero at every row of learn.csv.
 
     def advance(self, num_steps):
         begin = self.trainer.agent_step
@@ -50,7 +53,7 @@ class Ours:
 
 
 class StableBaselines3:
-    """DQN as its `make_atari_env` and `CnnPolicy` give it, with 8 environments: faster here than with one."""
+    """DQN from `make_atari_env` and `CnnPolicy`, with 8 environments: it is faster here than with one."""
 
     def __init__(self, _):
         import ale_py
@@ -60,9 +63,10 @@ class StableBaselines3:
         from stable_baselines3.common.vec_env import VecFrameStack
         gymnasium.register_envs(ale_py)
         envs = VecFrameStack(make_atari_env("FrostbiteNoFrameskip-v4", n_envs=8, seed=1), n_stack=4)
-        self.model = DQN("CnnPolicy", envs, learning_rate=1e-4, buffer_size=CAPACITY, learning_starts=STARTS, batch_size=32, gamma=0.99,
-                         train_freq=(1, "step"), gradient_steps=2, target_update_interval=10_000, max_grad_norm=10,
-                         exploration_initial_eps=0.1, exploration_final_eps=0.1, seed=1, device="cpu")
+        self.model = DQN(
+            "CnnPolicy", envs, learning_rate=1e-4, buffer_size=CAPACITY, learning_starts=LEARNING_STARTS, batch_size=32, gamma=0.99,
+            train_freq=(1, "step"), gradient_steps=2, target_update_interval=10_000, max_grad_norm=10,
+            exploration_initial_eps=0.1, exploration_final_eps=0.1, seed=1, device="cpu")
 
     def advance(self, num_steps):
         begin = self.model.num_timesteps
@@ -77,7 +81,7 @@ class StableBaselines3:
 
 
 class PFRL:
-    """DRQN as in its examples/atari/train_drqn_ale.py: one environment, one frame, 32 windows of 10, zero state at their start."""
+    """DRQN as in PFRL's examples/atari/train_drqn_ale.py: one environment, one frame, 32 windows of 10 that start with a zero state."""
 
     def __init__(self, _):
         import ale_py
@@ -88,7 +92,7 @@ class PFRL:
         gymnasium.register_envs(ale_py)
         torch.manual_seed(1)
         env = gymnasium.make("ALE/Frostbite-v5", frameskip=1, repeat_action_probability=0)
-        # It trains once 32 episodes have ended, and what it keeps of each acting step takes 2 MB: short ones, so that it comes to that.
+        # PFRL trains once 32 episodes have ended, and keeps 2 MB of each acting step until then. So episodes are short here.
         self.env = gymnasium.wrappers.TimeLimit(gymnasium.wrappers.AtariPreprocessing(env, noop_max=0), 64)
         actions, rng = int(self.env.action_space.n), np.random.default_rng(1)
         convolutions = [torch.nn.Conv2d(1, 32, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(32, 64, 4, 2), torch.nn.ReLU(),
@@ -97,9 +101,9 @@ class PFRL:
                                               pfrl.q_functions.DiscreteActionValueHead())
         self.agent = pfrl.agents.DQN(
             network, torch.optim.Adam(network.parameters(), 1e-4), pfrl.replay_buffers.EpisodicReplayBuffer(CAPACITY), gamma=0.99,
-            explorer=pfrl.explorers.ConstantEpsilonGreedy(0.1, lambda: int(rng.integers(actions))), replay_start_size=STARTS,
-            minibatch_size=32, update_interval=4, target_update_interval=10_000, recurrent=True, episodic_update_len=10, max_grad_norm=10,
-            phi=lambda frame: np.asarray(frame, np.float32)[None] / 255)
+            explorer=pfrl.explorers.ConstantEpsilonGreedy(0.1, lambda: int(rng.integers(actions))),
+            replay_start_size=LEARNING_STARTS, minibatch_size=32, update_interval=4, target_update_interval=10_000, recurrent=True,
+            episodic_update_len=10, max_grad_norm=10, phi=lambda frame: np.asarray(frame, np.float32)[None] / 255)
         self.frame, _ = self.env.reset(seed=1)
 
     def advance(self, num_steps):
@@ -119,11 +123,11 @@ class PFRL:
 
 def main():
     name, *arguments = sys.argv[1:]
-    output, sys.stdout = sys.stdout, sys.stderr  # Whatever a peer prints is no answer.
+    output, sys.stdout = sys.stdout, sys.stderr  # Peers print too; answers alone go to standard output.
     contender = dict(ours=Ours, sb3=StableBaselines3, pfrl=PFRL)[name](arguments)
     contender.advance(8)
     print(json.dumps("first step"), file=output, flush=True)
-    while contender.updates() < 8:  # PFRL waits for as many whole episodes as it draws.
+    while contender.updates() < 8:  # PFRL waits for 32 whole episodes.
         contender.advance(8)
     print(json.dumps("ready"), file=output, flush=True)
     for line in sys.stdin:
@@ -132,7 +136,8 @@ def main():
         steps = contender.advance(int(line))
         seconds = time.perf_counter() - begin
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps(dict(agent_steps=steps, seconds=seconds, phases=contender.phases(), peak_bytes=peak)), file=output, flush=True)
+        answer = dict(agent_steps=steps, seconds=seconds, phases=contender.phases(), peak_bytes=peak)
+        print(json.dumps(answer), file=output, flush=True)
 
 
 if __name__ == "__main__":

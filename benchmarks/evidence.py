@@ -1,21 +1,20 @@
-"""Learning results of this suite, from the commands a user would type: trains, evaluates and writes results/*.csv, *.md and curves.
+"""Train and evaluate by the commands that a user would type; write the learning results: results/*.csv, *.md and curves.
 
-    python benchmarks/evidence.py                 everything (an hour or two on 2 cores; runs that are finished are not trained again)
-    python benchmarks/evidence.py --only=cartpole --seeds=1
+    python -m benchmarks.evidence                 everything: an hour or two on 2 cores; finished runs are not trained again
+    python -m benchmarks.evidence --only=cartpole --seeds=1
 """
 
 import argparse
 import concurrent.futures
-import csv
 import os
 import pathlib
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from analysis import statistics  # noqa: E402
+from analysis import statistics
+from benchmarks import timings
+from benchmarks.timings import ROOT
+from storage import layout
 
 RUNS = "runs/evidence"
 EPISODES = 100  # fresh, at epsilon 0
@@ -34,7 +33,7 @@ EXPERIMENTS = {  # name -> number of seeds, {agent: flags}
 }
 
 
-def call(script, *arguments):
+def call_script(script, *arguments):
     """Run a script of the suite on one core, so that two of them share a small machine fairly."""
     one_core = dict(OMP_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
     done = subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=ROOT, env=os.environ | one_core,
@@ -43,37 +42,34 @@ def call(script, *arguments):
         raise SystemExit(f"{script} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
 
 
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def run(experiment, agent, flags, seed):
+def train_and_evaluate(experiment, agent, flags, seed):
     """Train one seed and evaluate its best and last weights; return a row of the table."""
     directory = pathlib.Path(RUNS) / experiment / agent.replace(", ", "-").replace(" ", "") / f"s{seed}"
-    call("train.py", "--flagfile=presets/cartpole.flags", *flags, f"--seed={seed}", f"--run_dir={directory}")
+    call_script("train.py", "--flagfile=presets/cartpole.flags", *flags, f"--seed={seed}", f"--run_dir={directory}")
     means = {}
     for checkpoint in ("best", "last"):
-        call("evaluate.py", f"--run_dir={directory}", f"--checkpoint={checkpoint}", f"--episodes={EPISODES}", "--epsilon=0")
-        returns = [float(row["episode_return"]) for row in read(ROOT / directory / f"episodes-{checkpoint}.csv")]
+        call_script("evaluate.py", f"--run_dir={directory}", f"--checkpoint={checkpoint}", f"--episodes={EPISODES}", "--epsilon=0")
+        rows = timings.read_rows(layout.episodes_path(ROOT / directory, checkpoint))
+        returns = [float(row["episode_return"]) for row in rows]
         means[checkpoint] = sum(returns) / len(returns)
-    seconds = float(read(ROOT / directory / "learn.csv")[-1]["seconds"])
+    seconds = float(timings.read_rows(layout.csv_path(ROOT / directory, "learn"))[-1]["seconds"])
     print(f"{experiment}: {agent}, seed {seed}: best {means['best']:.1f}, last {means['last']:.1f}, {seconds:.0f} s", flush=True)
     return dict(agent=agent, seed=seed, best=means["best"], last=means["last"], train_seconds=round(seconds))
 
 
-def table(experiment, rows):
+def format_results(experiment, rows):
     """Return Markdown: per agent the mean over seeds of the mean over episodes, with its 95% interval."""
     lines = ["| agent | seeds | best checkpoint, mean [95% interval] | of each seed | last weights, mean | training, s |",
              "|---|---|---|---|---|---|"]
     for agent in EXPERIMENTS[experiment][1]:
-        own = [row for row in rows if row["agent"] == agent]
-        if own:
-            mean, low, high = statistics.mean_interval([row["best"] for row in own])
-            each = ", ".join(f"{row['best']:.0f}" for row in own)
-            last = sum(row["last"] for row in own) / len(own)
-            longest = max(row["train_seconds"] for row in own)
-            lines.append(f"| {agent} | {len(own)} | {mean:.0f} [{low:.0f}, {high:.0f}] | {each} | {last:.0f} | at most {longest} |")
+        seeds = [row for row in rows if row["agent"] == agent]
+        if seeds:
+            mean, low, high = statistics.mean_interval([row["best"] for row in seeds])
+            each = ", ".join(f"{row['best']:.0f}" for row in seeds)
+            last = sum(row["last"] for row in seeds) / len(seeds)
+            longest = max(row["train_seconds"] for row in seeds)
+            lines.append(f"| {agent} | {len(seeds)} | {mean:.0f} [{low:.0f}, {high:.0f}] | {each} | {last:.0f} "
+                         f"| at most {longest} |")
     return "\n".join(lines) + "\n"
 
 
@@ -86,17 +82,14 @@ def main():
     options = parser.parse_args()
     for experiment, (seeds, agents) in EXPERIMENTS.items():
         if options.only in (None, experiment):
-            jobs = [(experiment, agent, flags, seed) for seed in range(1, (options.seeds or seeds) + 1) for agent, flags in agents.items()]
+            jobs = [(experiment, agent, flags, seed) for seed in range(1, (options.seeds or seeds) + 1)
+                    for agent, flags in agents.items()]
             with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-                rows = list(pool.map(lambda job: run(*job), jobs))
-            options.out.mkdir(parents=True, exist_ok=True)
-            with open(options.out / f"{experiment}.csv", "w", newline="") as file:
-                writer = csv.DictWriter(file, rows[0])
-                writer.writeheader()
-                writer.writerows(rows)
-            (options.out / f"{experiment}.md").write_text(table(experiment, rows))
-            call("plot.py", f"{RUNS}/{experiment}", f"--out={options.out / experiment}")
-            print(table(experiment, rows))
+                rows = list(pool.map(lambda job: train_and_evaluate(*job), jobs))
+            timings.write_rows(options.out / f"{experiment}.csv", rows)
+            (options.out / f"{experiment}.md").write_text(format_results(experiment, rows))
+            call_script("plot.py", f"{RUNS}/{experiment}", f"--out={options.out / experiment}")
+            print(format_results(experiment, rows))
 
 
 if __name__ == "__main__":

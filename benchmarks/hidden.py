@@ -1,7 +1,7 @@
-"""Episodes of a DRQN beside what its environment hides: for each step what the network remembers, what was seen, and what was true."""
+"""Record episodes of a DRQN: at each step its state, what the agent saw, and the variables that the environment hides."""
 
-import backends  # noqa: F401 - first: it imports the backend quietly
 import ale_py
+import backends  # noqa: F401 - first of ours: it imports the backend quietly
 import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
@@ -13,7 +13,7 @@ from environments import features
 
 
 class CartPole:
-    """The state of each CartPole, whatever its observations leave out."""
+    """Read the whole state of each CartPole, of any environment around it."""
 
     targets = ("position", "velocity", "angle", "angular velocity")
 
@@ -21,21 +21,22 @@ class CartPole:
         self._envs = envs.unwrapped.envs
 
     def read(self):
-        """Return float64[N, 4], as of the newest frames."""
+        """Return float64[N, 4]: the state that the newest frames show."""
         return np.array([env.unwrapped.state for env in self._envs], float)
 
     @staticmethod
     def split(hidden, _):
-        """Return the targets float64[S, 4] of steps, and whether they are defined, bool[S]."""
+        """Return the targets float64[S, 4] of steps, and bool[S], whether each step defines them: here all do."""
         return hidden, np.ones(len(hidden), bool)
 
 
 class Pong(gymnasium.vector.VectorWrapper):
-    """An AtariVectorEnv, which keeps its consoles' memory to itself, beside emulators that repeat the first episode of each environment.
+    """Read the memory of each game of Pong.
 
-    They act until their frame counter is the other's, as wrappers.AtariTwin does; every reward is compared.
+    An AtariVectorEnv does not show its consoles' memory. So an emulator beside it repeats the first episode of each environment, until
+    both frame counters are equal, as in mirror.AtariTwin. Every reward is compared.
 
-    Reference: the addresses are those of Anand et al. 2019 (Atari ARI).
+    Reference: the addresses come from Anand et al. 2019 (Atari ARI).
     """
 
     targets = ("ball x", "ball y", "ball velocity x", "ball velocity y", "paddle y", "opponent y")
@@ -51,22 +52,23 @@ class Pong(gymnasium.vector.VectorWrapper):
 
     def reset(self, *, seed, options=None):
         observations, info = self.env.reset(seed=seed, options=options)
-        for console, own in zip(self._consoles, seed):
-            console.setInt("random_seed", int(own))
+        for console, its_seed in zip(self._consoles, seed):
+            console.setInt("random_seed", int(its_seed))
             console.loadROM(ale_py.roms.get_rom_path("pong"))
             console.reset_game()
         self._playing = np.ones(self.num_envs, bool)
-        self._follow(np.zeros(self.num_envs, int), info)  # no-ops
+        self._repeat(np.zeros(self.num_envs, int), info)  # no-ops
         return observations, info
 
     def step(self, actions):
         observations, reward, terminated, truncated, info = self.env.step(actions)
-        own = self._follow(actions, info)
-        assert (own == reward)[self._playing].all(), "the emulators that are read have left the episodes that are played"
+        repeated = self._repeat(actions, info)
+        assert (repeated == reward)[self._playing].all(), "the emulators that are read have left the episodes that are played"
         self._playing &= ~(terminated | truncated)
         return observations, reward, terminated, truncated, info
 
-    def _follow(self, actions, info):
+    def _repeat(self, actions, info):
+        """Act until each console's frame counter is the one of its environment; return the rewards."""
         reward = np.zeros(self.num_envs)
         for i in np.flatnonzero(self._playing):
             while self._consoles[i].getEpisodeFrameNumber() < info["episode_frame_number"][i]:
@@ -74,13 +76,14 @@ class Pong(gymnasium.vector.VectorWrapper):
         return reward
 
     def read(self):
-        """Return float64[N, 4]: ball x and y, paddle y, opponent y, as of the newest screens, in the console's own coordinates."""
+        """Return float64[N, 4]: ball x and y, paddle y, opponent y of the newest screens, in the console's coordinates."""
         return np.array([console.getRAM()[self.ADDRESSES] for console in self._consoles], float)
 
     @staticmethod
     def split(hidden, episode):
-        """Return the targets float64[S, 6] of steps, and whether they are defined, bool[S]: the ball is, and was a step before.
+        """Return the targets float64[S, 6] of steps, and bool[S], whether each step defines them.
 
+        A step does if there is a ball, and was one a step before.
         ```
         ball y       0    0  130  134  138    0          between rallies there is no ball, and its y is 0
         velocity y             -    4    4    -          per agent step
@@ -92,14 +95,14 @@ class Pong(gymnasium.vector.VectorWrapper):
         return np.hstack([ball, velocity, hidden[:, 2:]]), there & follows
 
 
-class Recorder:
-    """An agent around an agent and its untrained like, which notes at each step what both remember, what was seen, and what is hidden.
+class StateRecorder:
+    """Act as an agent does, and record every step.
 
     Args:
-        agent: what acts.
-        untrained: advances its state over the same frames.
-        envs: screens.Flicker.
-        read: returns the hidden variables [N, ...] of the newest frames.
+        agent: acts.
+        untrained: an agent of the same network before it learned; it advances its state over the same frames.
+        envs: wrappers.Flicker.
+        read: function that returns the hidden variables [N, ...] of the newest frames.
     """
 
     def __init__(self, agent, untrained, envs, read):
@@ -110,19 +113,25 @@ class Recorder:
 
     def act(self, frames, state, first, epsilon, rng):
         half = len(state) // 2
-        actions, own = self.agent.act(frames, state[:half], first, epsilon, rng)
-        _, other = self.untrained.q_values(frames, state[half:], first)
-        self._rows.append(dict(episode=np.arange(len(first)), frame=frames[:, -1], obscured=self.envs.obscured, hidden=self.read(),
-                               state=np.hstack([np.asarray(s) for s in own]), untrained=np.hstack([np.asarray(s) for s in other])))
-        return actions, [*own, *other]
+        actions, trained_state = self.agent.act(frames, state[:half], first, epsilon, rng)
+        _, untrained_state = self.untrained.q_values(frames, state[half:], first)
+        self._rows.append(dict(
+            episode=np.arange(len(first)), frame=frames[:, -1], obscured=self.envs.obscured, hidden=self.read(),
+            state=np.hstack([np.asarray(s) for s in trained_state]),
+            untrained=np.hstack([np.asarray(s) for s in untrained_state])))
+        return actions, [*trained_state, *untrained_state]
 
     def steps(self, lengths):
-        """Return {name: array [S, ...]} over the agent steps of all episodes of these lengths, one episode after the other."""
-        played = np.arange(len(self._rows)) < np.array(lengths)[:, None]  # [N, T]; those that have ended play on unseen.
+        """Return {name: array [S, ...]} over the agent steps of all episodes, one episode after the other.
+
+        Args:
+            lengths: of the episodes.
+        """
+        played = np.arange(len(self._rows)) < np.array(lengths)[:, None]  # [N, T]; ended environments play on unseen.
         return {name: np.stack([row[name] for row in self._rows], axis=1)[played] for name in self._rows[0]}
 
 
-def record(directory, episodes):
+def record_episodes(directory, num_episodes):
     """Play episodes of a run.
 
     Returns:
@@ -130,25 +139,28 @@ def record(directory, episodes):
         targets, and whether these are `defined`.
 
     Raises:
-        ValueError: the run cannot be played, its network has no state, or what its environment hides is unknown.
+        ValueError: the run cannot be played, its network has no state, or its environment's hidden variables are unknown.
     """
     values = evaluate.define_flags()
-    values(["evaluate.py", f"--run_dir={directory}", f"--episodes={episodes}"])
-    directory, settings, envs, agent, _ = evaluate.load(values)
-    if not agent.initial_state(1):
-        raise ValueError(f"{directory} is a run of {settings['network']}, which has no state to probe; expected one of DRQN")
+    values(["evaluate.py", f"--run_dir={directory}", f"--episodes={num_episodes}"])
+    run = evaluate.load_run(values)
+    settings, envs = run.settings, run.envs
+    if not run.agent.initial_state(1):
+        raise ValueError(f"{run.directory} is a run of {settings['network']}, which has no state to probe; expected one of DRQN")
     if envs.is_atari and "pong" in settings["env"].lower():
         flicker = envs.env if features.torso_of(envs) else envs
         flicker.env = hidden = Pong(flicker.env, settings["sticky"])
     elif not envs.is_atari and isinstance(envs.unwrapped.envs[0].unwrapped, CartPoleEnv):
         hidden = CartPole(envs)
     else:
-        raise ValueError(f"{directory} is a run on {settings['env']}, whose hidden variables are unknown; expected CartPole or Pong")
-    recorder = Recorder(agent, build.make_agent(settings, envs), envs, hidden.read)
+        raise ValueError(f"{run.directory} is a run on {settings['env']}, whose hidden variables are unknown; "
+                         "expected CartPole or Pong")
+    recorder = StateRecorder(run.agent, build.make_agent(settings, envs), envs, hidden.read)
     played = evaluation.evaluate(recorder, envs, settings["history"], settings["eval_epsilon"], seed=0, evaluation=0)
     steps = recorder.steps([episode["length"] for episode in played])
     targets, defined = hidden.split(steps.pop("hidden"), steps["episode"])
     envs.close()
-    print(f"{directory}: mean return {np.mean([episode['episode_return'] for episode in played]):.1f} over {episodes} episodes, "
-          f"{len(defined)} agent steps, {steps['obscured'].mean():.0%} obscured", flush=True)
+    mean = np.mean([episode["episode_return"] for episode in played])
+    print(f"{run.directory}: mean return {mean:.1f} over {num_episodes} episodes, {len(defined)} agent steps, "
+          f"{steps['obscured'].mean():.0%} obscured", flush=True)
     return settings, hidden.targets, steps | dict(targets=targets, defined=defined)

@@ -1,10 +1,10 @@
-"""How fast training is, beside the peers, and where its time and memory go: writes results/speed*.csv, speed.md and speed.png.
+"""Measure the speed of training beside the peers, and its time and memory by part; write results/speed*.csv, speed.md and speed.png.
 
     make bench                                    everything, alone on the machine: about half an hour on 2 cores
-    python benchmarks/speed.py --only=peers       one part (see PARTS); the others keep the rows they have
-    KERAS_BACKEND=jax python benchmarks/speed.py --only=num_envs,update,operations --num_envs=8,32,64 --slices=50 --out=results/gpu
+    python -m benchmarks.speed --only=peers       one part (see PARTS); the others keep their rows
+    KERAS_BACKEND=jax python -m benchmarks.speed --only=num_envs,update,operations --num_envs=8,32,64 --slices=50 --out=results/gpu
 
-Timings on shared machines drift, so contenders are resident processes that take turns (A B C A B C ...), and a ratio is the median of
+Timings on shared machines drift. So contenders are resident processes that take turns (A B C A B C ...), and a ratio is the median of
 the ratios within each turn.
 """
 
@@ -20,40 +20,37 @@ import time
 import numpy as np
 from matplotlib.figure import Figure
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import timings  # noqa: E402
-import updates  # noqa: E402
+from benchmarks import timings, updates
+from benchmarks.timings import ROOT
 
 PEERS_PYTHON = ROOT / ".venv-peers/bin/python"
 SLICE = dict(DQN=800, DRQN=160)  # agent steps a turn, times --slices
 
 
 class Contender:
-    """A process of contenders.py: `turn(steps)` has it work."""
+    """A process of contenders.py, which works while `turn(steps)` waits for it."""
 
     def __init__(self, *arguments, python=sys.executable):
         self.launched = time.perf_counter()
-        self.process = subprocess.Popen([python, ROOT / "benchmarks/contenders.py", *arguments], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([python, "-m", "benchmarks.contenders", *arguments], cwd=ROOT, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self._answer()
+        self._read_answer()
         self.first_step_seconds = time.perf_counter() - self.launched
 
-    def _answer(self):
+    def _read_answer(self):
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"{' '.join(map(str, self.process.args))} failed:\n{self.process.stderr.read()[-2000:]}")
         return json.loads(line)
 
-    def ready(self):
-        self._answer()
+    def wait_until_ready(self):
+        self._read_answer()
         return self
 
     def turn(self, steps):
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
-        return self._answer()
+        return self._read_answer()
 
     def __enter__(self):
         return self
@@ -63,9 +60,18 @@ class Contender:
         self.process.wait()
 
 
-def take_turns(makers, steps, turns):
-    """Return {name: [answers of its turns]}."""
-    contenders = {name: make().ready() for name, make in makers.items()}
+def take_turns(starters, steps, turns):
+    """Start contenders and let them take turns.
+
+    Args:
+        starters: {name: function that starts a Contender}.
+        steps: agent steps of a turn.
+        turns: of each contender.
+
+    Returns:
+        {name: [answers of its turns]}.
+    """
+    contenders = {name: start_contender().wait_until_ready() for name, start_contender in starters.items()}
     answers = {name: [] for name in contenders}
     for _ in range(turns):
         for name, contender in contenders.items():
@@ -76,10 +82,11 @@ def take_turns(makers, steps, turns):
 
 
 def speeds(answers):
-    return [a["agent_steps"] / a["seconds"] for a in answers]
+    return [answer["agent_steps"] / answer["seconds"] for answer in answers]
 
 
-def ours(network, **flags):
+def starter(network, **flags):
+    """Return a function that starts a Contender of this suite."""
     return lambda: Contender("ours", f"--network={network}", *(f"--{name}={value}" for name, value in flags.items()))
 
 
@@ -88,15 +95,15 @@ def peers(options):
     rows = []
     for network, peer, title in (("DQN", "sb3", "Stable-Baselines3 DQN"), ("DRQN", "pfrl", "PFRL DRQN")):
         precisions = ("float32", "mixed_bfloat16")
-        makers = {title: lambda peer=peer: Contender(peer, python=PEERS_PYTHON)} | {
-            f"{network}, {precision}": ours(network, precision=precision) for precision in precisions}
-        answers = take_turns(makers, options.slices * SLICE[network], options.turns)
-        for name, own in answers.items():
-            ratios = [mine / theirs for mine, theirs in zip(speeds(own), speeds(answers[title]))]
-            seconds = sum(a["seconds"] for a in own)
-            phases = {phase: sum(a["phases"].get(phase, 0) for a in own) / seconds if own[0]["phases"] else ""
+        starters = {title: lambda peer=peer: Contender(peer, python=PEERS_PYTHON)} | {
+            f"{network}, {precision}": starter(network, precision=precision) for precision in precisions}
+        answers_of = take_turns(starters, options.slices * SLICE[network], options.turns)
+        for name, answers in answers_of.items():
+            ratios = [ours / theirs for ours, theirs in zip(speeds(answers), speeds(answers_of[title]))]
+            seconds = sum(answer["seconds"] for answer in answers)
+            phases = {phase: sum(answer["phases"].get(phase, 0) for answer in answers) / seconds if answers[0]["phases"] else ""
                       for phase in ("act", "environment", "sample", "learn")}
-            rows.append(dict(loop=name, turns=options.turns, **timings.spread("steps_per_second", speeds(own)),
+            rows.append(dict(loop=name, turns=options.turns, **timings.spread("steps_per_second", speeds(answers)),
                              **timings.spread("ratio", ratios),
                              **{f"{phase}_share": share and round(share, 4) for phase, share in phases.items()}))
     return rows
@@ -106,9 +113,10 @@ def num_envs(options):
     """Speed over the number of environments."""
     rows = []
     for network in SLICE:
-        makers = {n: ours(network, num_envs=n) for n in options.num_envs}
-        for n, answers in take_turns(makers, options.slices * SLICE[network], max(3, options.turns // 2)).items():
-            rows.append(dict(network=network, num_envs=n, **timings.spread("steps_per_second", speeds(answers))))
+        starters = {count: starter(network, num_envs=count) for count in options.num_envs}
+        answers_of = take_turns(starters, options.slices * SLICE[network], max(3, options.turns // 2))
+        for count, answers in answers_of.items():
+            rows.append(dict(network=network, num_envs=count, **timings.spread("steps_per_second", speeds(answers))))
     return rows
 
 
@@ -150,7 +158,7 @@ def memory(options):
     rows = []
     for network in SLICE:
         flags = dict(bufflen=40_000, update_period=400, eval_period=50_000)
-        with ours(network, **flags)().ready() as contender:
+        with starter(network, **flags)().wait_until_ready() as contender:
             for done in range(50_000, 200_001, 50_000):
                 answer = contender.turn(50_000)
                 beyond = answer["peak_bytes"] - 40_000 * 7_084
@@ -159,11 +167,12 @@ def memory(options):
 
 
 def periods(options):
-    """Share of a run of DQN that evaluation, checkpoints and logging take at their default periods: one of each in 51,000 agent steps."""
+    """Share of a run of DQN that evaluation, checkpoints and logging take at their default periods: one of each in 51,000
+    agent steps."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, ROOT / "train.py", "--network=DQN", "--env=Frostbite", "--maxsteps=51000", "--learning_starts=1000",
-                        f"--run_dir={folder}/run"], check=True, stdout=subprocess.DEVNULL)
-        rows = timings.read(f"{folder}/run/learn.csv")
+        arguments = ["--network=DQN", "--env=Frostbite", "--maxsteps=51000", "--learning_starts=1000", f"--run_dir={folder}/run"]
+        subprocess.run([sys.executable, ROOT / "train.py", *arguments], check=True, stdout=subprocess.DEVNULL)
+        rows = timings.read_rows(f"{folder}/run/learn.csv")
     phases = {name: sum(float(row[f"{name}_seconds"]) for row in rows) for name in ("environment", "act", "sample", "learn")}
     seconds = float(rows[-1]["seconds"])
     return [dict(network="DQN", seconds=round(seconds), **{name: round(value) for name, value in phases.items()},
@@ -173,29 +182,34 @@ def periods(options):
 PARTS = {part.__name__: part for part in (peers, num_envs, updates.update, updates.operations, bufflen, start, memory, periods)}
 
 
-def plot(rows, path):
-    """Draw the loops beside each other, and speed over the number of environments."""
+def plot_speeds(rows_of, path):
+    """Plot the loops beside each other, and speed over the number of environments.
+
+    Args:
+        rows_of: {part: rows}.
+        path: of the figure.
+    """
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    colours = lambda name: "#999999" if "Base" in name or "PFRL" in name else "#D55E00" if "DRQN" in name else "#0072B2"
-    for i, row in enumerate(reversed(rows.get("peers", []))):
+    colour = lambda name: "#999999" if "Base" in name or "PFRL" in name else "#D55E00" if "DRQN" in name else "#0072B2"
+    loops, scaling = rows_of["peers"][::-1], rows_of["num_envs"]
+    for i, row in enumerate(loops):
         value, low, high = (float(row[f"steps_per_second{end}"]) for end in ("", "_min", "_max"))
-        left.barh(i, value, color=colours(row["loop"]), xerr=[[value - low], [high - value]], error_kw=dict(lw=0.8))
+        left.barh(i, value, color=colour(row["loop"]), xerr=[[value - low], [high - value]], error_kw=dict(lw=0.8))
         left.text(high, i, f"  {value:.3g}", va="center", fontsize=7)
-    left.set_yticks(range(len(rows.get("peers", []))), [row["loop"] for row in reversed(rows.get("peers", []))], fontsize=7)
+    left.set_yticks(range(len(loops)), [row["loop"] for row in loops], fontsize=7)
     left.set(xscale="log", xlim=(10, 2 * left.get_xlim()[1]), xlabel="agent steps/s (log scale): median, min to max")
     for network in SLICE:
-        own = [row for row in rows.get("num_envs", []) if row["network"] == network]
-        right.plot([int(row["num_envs"]) for row in own], [float(row["steps_per_second"]) for row in own], "o-", ms=3,
-                   color=colours(network), label=network)
+        rows = [row for row in scaling if row["network"] == network]
+        right.plot([int(row["num_envs"]) for row in rows], [float(row["steps_per_second"]) for row in rows], "o-", ms=3,
+                   color=colour(network), label=network)
     right.set(xscale="log", yscale="log", xlabel="environments", ylabel="agent steps/s")
-    ticks = sorted({int(row["num_envs"]) for row in rows.get("num_envs", [])})
+    ticks = sorted({int(row["num_envs"]) for row in scaling})
     right.set_xticks(ticks, ticks, minor=False)
     right.legend(fontsize=7)
-    speeds_shown = [10, 20, 50, 100, 200, 500, 1000]
     for axis in (left.xaxis, right.yaxis):
         low, high = axis.get_view_interval()
-        shown = [speed for speed in speeds_shown if low <= speed <= high]
+        shown = [speed for speed in (10, 20, 50, 100, 200, 500, 1000) if low <= speed <= high]
         axis.set_ticks(shown, shown)
     for axes in (left, right):
         axes.minorticks_off()
@@ -210,20 +224,22 @@ def main():
     parser.add_argument("--only", help=f"parts, by commas, of {', '.join(PARTS)}")
     parser.add_argument("--turns", type=int, default=7, help="of each contender")
     parser.add_argument("--slices", type=int, default=1, help="how much longer a turn is: some 50 times on a GPU")
-    parser.add_argument("--num_envs", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2, 4, 8, 16])
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "results/speed", help="results/speed makes results/speed_peers.csv, ...")
+    parser.add_argument("--num_envs", type=lambda text: [int(count) for count in text.split(",")], default=[1, 2, 4, 8, 16])
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "results/speed",
+                        help="results/speed makes results/speed_peers.csv, ...")
     options = parser.parse_args()
+    csv_path = lambda name: options.out.with_name(f"{options.out.name}_{name}.csv")
     for name in options.only.split(",") if options.only else PARTS:
         rows = [row | timings.circumstances() for row in PARTS[name](options)]
-        timings.write(options.out.with_name(f"{options.out.name}_{name}"), rows)
-        print(timings.table(rows), flush=True)
-    rows = {name: timings.read(f"{options.out}_{name}.csv") for name in PARTS if os.path.exists(f"{options.out}_{name}.csv")}
+        timings.write_rows(csv_path(name), rows)
+        print(timings.format_table(rows), flush=True)
+    rows_of = {name: timings.read_rows(csv_path(name)) for name in PARTS if csv_path(name).exists()}
     with open(f"{options.out}.md", "w") as file:
-        for name, own in rows.items():
-            file.write(f"## {name}\n\n{' '.join(PARTS[name].__doc__.split())} `python benchmarks/speed.py --only={name}` on "
-                       f"{timings.where(own)}.\n\n{timings.table(own)}\n")
-    if {"peers", "num_envs"} <= rows.keys():
-        plot(rows, f"{options.out}.png")
+        for name, rows in rows_of.items():
+            file.write(f"## {name}\n\n{' '.join(PARTS[name].__doc__.split())} `python -m benchmarks.speed --only={name}` on "
+                       f"{timings.format_circumstances(rows)}.\n\n{timings.format_table(rows)}\n")
+    if {"peers", "num_envs"} <= rows_of.keys():
+        plot_speeds(rows_of, f"{options.out}.png")
 
 
 if __name__ == "__main__":

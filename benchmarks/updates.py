@@ -1,6 +1,6 @@
-"""One update of each network on its own: two parts of speed.py, how long it takes and where its time goes.
+"""Measure one update of each network: two parts of speed.py, its time beside large products, and its profile.
 
-    python benchmarks/updates.py DRQN float32        the second one's profile, as lines of JSON: [operation, seconds] in each update
+    python -m benchmarks.updates DRQN float32     the profile as lines of JSON: [operation, seconds in each update]
 """
 
 import collections
@@ -13,48 +13,52 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+import numpy as np
 
-import numpy as np  # noqa: E402
-import timings  # noqa: E402
+from benchmarks import timings
 
 NATURE, BATCH, ACTIONS, UNITS = (84, 84), 32, 18, 512
 NETWORKS, PRECISIONS = ("DQN", "DRQN"), ("float32", "mixed_bfloat16")
 PROFILED = 20  # updates
 
 
-def learner(network, precision="float32", **window):
-    """Return an agent, and a window of random pixels to learn from; `window` is its history and unroll, where not the network's own."""
+def make_learner(network, precision="float32", **window):
+    """Return an agent, and a Window of random pixels to learn from.
+
+    Args:
+        window: history and unroll, where they are not the network's defaults.
+    """
     import agent
     import models
     import replay
     history, unroll = (window.get(name, getattr(models.NETWORKS[network], name)) for name in ("history", "unroll"))
     rng, shape = np.random.default_rng(1), (BATCH, unroll)
-    window = replay.Window(rng.integers(0, 256, (BATCH, unroll + history, *NATURE), np.uint8), rng.integers(0, ACTIONS, shape, np.int32),
+    frames = rng.integers(0, 256, (BATCH, unroll + history, *NATURE), np.uint8)
+    window = replay.Window(frames, rng.integers(0, ACTIONS, shape, np.int32),
                            *(np.ones(shape, np.float32) for _ in range(3)), np.ones(BATCH, bool))
     return agent.Agent(network, NATURE, ACTIONS, history, UNITS, precision, optimizer="adam"), window
 
 
-def multiply_adds(network):
-    """Return those of one timestep forward: of the first layer, and of all."""
+def count_multiply_adds(network):
+    """Return the multiply-adds of one timestep forward: of the first layer, and of all layers."""
     layers = [layer for layer in network.torso.layers if layer.weights] + [network.core, network.head]
     # A convolution uses its kernel once at each place of its output, of [1, height, width, channels].
     places = [int(np.prod(layer.output.shape[1:-1])) if layer in network.torso.layers else 1 for layer in layers]
-    counts = [n * sum(int(np.prod(w.shape)) for w in layer.weights if len(w.shape) > 1) for n, layer in zip(places, layers)]
+    counts = [num_places * sum(int(np.prod(w.shape)) for w in layer.weights if len(w.shape) > 1)
+              for num_places, layer in zip(places, layers)]
     return counts[0], sum(counts)
 
 
 def update(options):
-    """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side by side."""
-    import keras
-
+    """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side by
+    side."""
     import backends  # noqa: F401 - first: it imports the backend quietly
+    import keras
     rows = []
     for network in NETWORKS:
         for precision in PRECISIONS:
-            agent, window = learner(network, precision)
-            first, all_layers = multiply_adds(agent.online_network)
+            agent, window = make_learner(network, precision)
+            first, all_layers = count_multiply_adds(agent.online_network)
             # Forward in both networks, and backward to weights and to inputs; the pixels need no gradient.
             count = 2 * window.action.size * (4 * all_layers - first)
             matrix = keras.ops.ones((2048, 2048), keras.mixed_precision.Policy(precision).compute_dtype)
@@ -67,27 +71,36 @@ def update(options):
                     for _ in range(5):
                         float(work())
                     times[name].append((time.perf_counter() - begin) / 5)
-            own, product = (np.array(times[name][2:]) for name in works)
+            update_seconds, product_seconds = (np.array(times[name][2:]) for name in works)
+            product_count = 2 * 2048**3
             gflops = lambda operations, seconds: round(operations / np.median(seconds) / 1e9, 1)
-            rows.append(dict(network=network, precision=precision, **timings.spread("milliseconds", 1e3 * own), operations=count,
-                             gflops_reached=gflops(count, own), gflops_of_products=gflops(2 * 2048**3, product),
-                             share=round(float(np.median(count * product / (2 * 2048**3 * own))), 3)))
+            share = np.median(count * product_seconds / (product_count * update_seconds))
+            rows.append(dict(network=network, precision=precision, **timings.spread("milliseconds", 1e3 * update_seconds),
+                             operations=count, gflops_reached=gflops(count, update_seconds),
+                             gflops_of_products=gflops(product_count, product_seconds), share=round(float(share), 3)))
     return rows
 
 
 def operations(options):
-    """Where an update's time goes, by the backend's profiler: operations alike in name, but for its numbers, that take 1% or more."""
-    rows, environment = [], os.environ | dict(TF_NUM_INTEROP_THREADS="1")  # One at a time on a CPU, so that they add up; JAX's do not.
+    """Where an update's time goes, by the backend's profiler: operations alike in name, but for its numbers, that take 1% or
+    more."""
+    rows = []
+    environment = os.environ | dict(TF_NUM_INTEROP_THREADS="1")  # One at a time on a CPU, so that they add up; JAX's do not.
     for network in NETWORKS:
         for precision in PRECISIONS:
-            output = subprocess.run([sys.executable, __file__, network, precision], env=environment, check=True, stdout=subprocess.PIPE)
+            output = subprocess.run([sys.executable, "-m", "benchmarks.updates", network, precision], cwd=timings.ROOT,
+                                    env=environment, check=True, stdout=subprocess.PIPE)
             events = [json.loads(line) for line in output.stdout.splitlines()]
-            rows += [dict(network=network, precision=precision, **row) for row in shares(events)]
+            rows += [dict(network=network, precision=precision, **row) for row in sum_by_kind(events)]
     return rows
 
 
-def shares(events):
-    """Return a row for each kind of operation, most time first; `events` are (operation, seconds), of which the first is the whole."""
+def sum_by_kind(events):
+    """Return a row for each kind of operation, most time first.
+
+    Args:
+        events: (operation, seconds); the first is the whole update.
+    """
     (_, whole), *events = events
     seconds, times = collections.Counter(), collections.Counter()
     for name, took in events:
@@ -100,15 +113,15 @@ def shares(events):
             for kind, took in large.items()]
 
 
-def profile(network, precision):
-    """Yield ("update", seconds of one) and then (operation, seconds) for each within an update, on average over PROFILED of them."""
+def profile_update(network, precision):
+    """Yield ("update", seconds), and then (operation, seconds) for each operation of an update; means over PROFILED updates."""
+    import backends  # noqa: F401 - first: it imports the backend quietly
     import keras
-
-    import backends  # noqa: F401 - first
-    (agent, window), learn = learner(network, precision), lambda: float(agent.learn(window)["loss"])
+    agent, window = make_learner(network, precision)
+    learn = lambda: float(agent.learn(window)["loss"])
     for _ in range(5):
         learn()
-    profilers = dict(tensorflow=_tensorflow, jax=_jax)
+    profilers = dict(tensorflow=_profile_tensorflow, jax=_profile_jax)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         for _ in range(PROFILED):
@@ -120,18 +133,21 @@ def profile(network, precision):
         yield from ((name, total / 1e9 / PROFILED) for name, total in totals.items())
 
 
-def _trace(folder):
+def _trace_path(folder):
     return str(next(pathlib.Path(folder).rglob("*.xplane.pb")))
 
 
-def _tensorflow(folder, learn):
-    """Yield (operation, nanoseconds) of every operation on TensorFlow's threads, and of what XLA fused, under the names they give it."""
+def _profile_tensorflow(folder, learn):
+    """Yield (operation, nanoseconds) of each operation on TensorFlow's threads, and of each one that XLA fused.
+
+    The names are TensorFlow's and XLA's.
+    """
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
     with tf.profiler.experimental.Profile(folder):
         for _ in range(PROFILED):
             learn()
-    space = xplane_pb2.XSpace.FromString(pathlib.Path(_trace(folder)).read_bytes())
+    space = xplane_pb2.XSpace.FromString(pathlib.Path(_trace_path(folder)).read_bytes())
     for plane in space.planes:
         for event in (event for line in plane.lines for event in line.events):
             name = plane.event_metadata[event.metadata_id].name
@@ -139,14 +155,15 @@ def _tensorflow(folder, learn):
                 yield name.partition(":")[0], event.duration_ps / 1e3
 
 
-def _jax(folder, learn):
-    """Yield (operation, nanoseconds) of every kernel on the streams of a GPU, or of every operation on the threads of XLA's CPU."""
+def _profile_jax(folder, learn):
+    """Yield (operation, nanoseconds) of each kernel on a GPU's streams, or else of each operation on XLA's CPU threads."""
     import jax
     with jax.profiler.trace(folder):
         for _ in range(PROFILED):
             learn()
-    planes = list(jax.profiler.ProfileData.from_file(_trace(folder)).planes)
-    lines = [line for plane in planes if plane.name.startswith("/device:GPU") for line in plane.lines if line.name.startswith("Stream")]
+    planes = list(jax.profiler.ProfileData.from_file(_trace_path(folder)).planes)
+    lines = [line for plane in planes if plane.name.startswith("/device:GPU")
+             for line in plane.lines if line.name.startswith("Stream")]
     lines = lines or [line for plane in planes for line in plane.lines if line.name.startswith("tf_XLA")]
     for event in (event for line in lines for event in line.events):
         if re.fullmatch(r"(?!end: )[^:]+", event.name) and event.name != "H2D Dispatch":
@@ -154,5 +171,5 @@ def _jax(folder, learn):
 
 
 if __name__ == "__main__":
-    for event in profile(*sys.argv[1:]):
+    for event in profile_update(*sys.argv[1:]):
         print(json.dumps(event))

@@ -1,1 +1,1 @@
-"""A run on disk: its files, its checkpoints, and the one reader of all of it."""
+"""Runs on disk: their files, their checkpoints, and the one reader of them all."""

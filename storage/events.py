@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: the records of an events file, their scalars, histograms and films."""
+"""Records of an events file, which TensorBoard shows as scalars, histograms and films."""
 
 import io
 import struct
@@ -11,26 +11,36 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import make_histogram
 
-UNITS = {  # of the tags that have one; the x axis is agent steps for all. TensorBoard shows tags, and no descriptions.
+from storage import layout
+
+# Units of the tags that have one, on the y axis; the x axis is always agent steps. TensorBoard shows no descriptions.
+UNITS = {
     "train/episode_return": "raw reward", "evaluation/episode_return": "raw reward", "train/length": "agent steps",
     "learn/mean_q": "discounted reward", "evaluation/max_q": "discounted reward", "learn/epsilon": "probability",
-    "learn/cut_share": "of episodes", **{f"seconds/{phase}": "per 1,000 agent steps" for phase in "environment act sample learn".split()}}
-FILM_BYTES = 300_000  # at most, whatever the game
+    "learn/cut_share": "of episodes", **{f"seconds/{phase}": "per 1,000 agent steps" for phase in layout.PHASES}}
+FILM_BYTES = 300_000  # of a film at most
 
 
 def record(**fields):
     """Return the bytes of one record of an events file: an Event of now with these fields."""
     data = Event(wall_time=time.time(), **fields).SerializeToString()
     length = struct.pack("<Q", len(data))
-    crc = lambda of: struct.pack("<I", masked_crc32c(of))
-    return length + crc(length) + data + crc(data)
+    checksum = lambda part: struct.pack("<I", masked_crc32c(part))
+    return length + checksum(length) + data + checksum(data)
 
 
 def summary(**contents):
-    """Return a Summary of name=dict(the field of its Summary.Value): `group__name` as group/name with its unit."""
-    tags = {name: name.replace("__", "/") for name in contents}
-    return Summary(value=[Summary.Value(tag=tags[name] + (f" [{UNITS[tags[name]]}]" if tags[name] in UNITS else ""), **content)
-                          for name, content in contents.items()])
+    """Return a Summary of several values.
+
+    Args:
+        contents: name -> dict of the one field of its Summary.Value. The tag of `group__name` is group/name [unit].
+    """
+    values = []
+    for name, content in contents.items():
+        tag = name.replace("__", "/")
+        unit = f" [{UNITS[tag]}]" if tag in UNITS else ""
+        values.append(Summary.Value(tag=tag + unit, **content))
+    return Summary(value=values)
 
 
 def histogram(values):
@@ -39,15 +49,19 @@ def histogram(values):
 
 
 def film(frames, milliseconds=67):
-    """Return a GIF of frames uint8[T, height, width], or of the first half, quarter, ... of them if it would be larger than FILM_BYTES.
+    """Return a GIF of frames as a Summary.Image.
+
+    A film that would be larger than FILM_BYTES is cut to its first half, quarter, and so on.
 
     Args:
-        milliseconds: of a frame; the default is Atari's speed at 4 screens per agent step.
+        frames: uint8[T, height, width].
+        milliseconds: per frame; the default is Atari's speed at 4 screens per agent step.
     """
     images = [Image.fromarray(frame) for frame in frames]
     while True:
         file = io.BytesIO()
         images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
         if file.tell() <= FILM_BYTES or len(images) == 1:
-            return Summary.Image(height=images[0].height, width=images[0].width, colorspace=1, encoded_image_string=file.getvalue())
+            return Summary.Image(height=images[0].height, width=images[0].width, colorspace=1,
+                                 encoded_image_string=file.getvalue())
         images = images[:len(images) // 2]

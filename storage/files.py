@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written to the side, verified, renamed; and rows that a full disk does not tear."""
+"""Write files that are whole or not there, files with checksums, and files of rows that a full disk does not tear."""
 
 import contextlib
 import csv
@@ -10,12 +10,14 @@ import zlib
 
 import numpy as np
 
+# Whole files
+
 
 def write_whole(path, data):
-    """Write bytes to the side and rename them into place.
+    """Write bytes into a file aside and rename it to `path`.
 
     Raises:
-        OSError: they could not be written; `path` is as it was, and nothing else is left.
+        OSError: the bytes could not be written; `path` is as it was, and nothing else is left.
     """
     aside = path.with_name(f"{path.name}.aside")
     write_checked(aside, lambda file: file.write(data))
@@ -24,10 +26,10 @@ def write_whole(path, data):
 
 @contextlib.contextmanager
 def written_whole(path):
-    """Yield a path aside, which becomes `path` if the block ends well and vanishes if it does not.
+    """Yield a path aside. It becomes `path` if the block ends well, and vanishes if the block fails.
 
     Raises:
-        ValueError: nothing can be written there, which is known before the block.
+        ValueError: nothing can be written there; this is known before the block.
     """
     path = pathlib.Path(path)
     aside = path.with_name(f"aside-{os.getpid()}-{path.name}")
@@ -45,15 +47,31 @@ def written_whole(path):
 
 
 def write_csv(path, columns, rows):
-    """Write dicts as CSV; `written_whole` around it makes that whole."""
+    """Write dicts as a CSV; `written_whole` around this call makes the file whole."""
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
-class Checked:
-    """A file written front to back that knows the checksum of what it was given."""
+def sync_folder(folder):
+    """Write the names in a folder down to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# Files with checksums
+
+
+class ChecksumWriter:
+    """A file that is written front to back, and the checksum of all that was written.
+
+    Attributes:
+        crc32: of the bytes that `write` was given, whatever the disk holds.
+    """
 
     def __init__(self, file):
         self.file, self.crc32 = file, 0
@@ -67,18 +85,21 @@ class Checked:
 
 
 def write_checked(path, fill):
-    """Write a file by `fill(file)`, down to the disk; return its size and checksum, which what lies there has been compared with.
+    """Write a file by `fill(file)` down to the disk, and read it again to verify it.
+
+    Returns:
+        dict(size=bytes, crc32=checksum), as `verify` takes it.
 
     Raises:
-        OSError: it could not be written; nothing of it is left.
+        OSError: the file could not be written; nothing of it is left.
     """
     try:
         with open(path, "wb") as file:
-            checked = Checked(file)
-            fill(checked)
+            writer = ChecksumWriter(file)
+            fill(writer)
             file.flush()
             os.fsync(file.fileno())
-            check = dict(size=file.tell(), crc32=checked.crc32)
+            check = dict(size=file.tell(), crc32=writer.crc32)
         verify(path, check)
         return check
     except OSError:
@@ -87,7 +108,10 @@ def write_checked(path, fill):
 
 
 def write_npz(path, arrays, compression):
-    """Write (name, array) of an iterable as numpy's .npz; return its size and checksum."""
+    """Write (name, array) pairs as numpy's .npz; return and raise as `write_checked` does.
+
+    Each array is written before the next is taken from the iterable.
+    """
     def fill(file):
         with zipfile.ZipFile(file, "w", compression, compresslevel=1) as archive:
             for name, array in arrays:
@@ -97,7 +121,7 @@ def write_npz(path, arrays, compression):
 
 
 def verify(path, check):
-    """Raise OSError where a file is not as long as it was or has another checksum."""
+    """Raise OSError where a file has another size or another checksum than `check` says."""
     size, crc32 = path.stat().st_size, 0
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -106,39 +130,52 @@ def verify(path, check):
         raise OSError(f"{path.name} is not what was written")
 
 
-def sync(folder):
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+# Files of rows
 
 
-class Records:
-    """A file to which whole records are appended; those that a full disk refuses wait in memory, and no torn one is left.
+class RowFile:
+    """A file to which whole rows are appended. Rows that a full disk refuses wait in memory: no torn row is left.
 
     Args:
         path: made if missing.
-        size: what lies beyond is cut off: it was written after the checkpoint, and will be again.
+        size: bytes that stay. Later ones are cut off: they were written after the checkpoint, and will be again.
     """
 
     def __init__(self, path, size=0):
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self.size = min(size, os.fstat(self.descriptor).st_size)
-        os.ftruncate(self.descriptor, self.size)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.size = min(size, os.fstat(self._descriptor).st_size)
+        os.ftruncate(self._descriptor, self.size)
         self._waiting = bytearray()
 
-    def append(self, record):
-        self._waiting += record
-        with contextlib.suppress(OSError):  # The next save says so.
-            self.flush()
+    def append(self, row):
+        """Write the bytes of a row, now or with a later row."""
+        self._waiting += row
+        with contextlib.suppress(OSError):  # `sync` will raise it.
+            self._flush()
 
-    def flush(self):
-        """Write what waits; raise OSError where the disk still refuses it."""
+    def sync(self):
+        """Write all rows down to the disk.
+
+        Raises:
+            OSError: the disk still refuses some.
+        """
+        self._flush()
+        os.fsync(self._descriptor)
+
+    def close(self):
+        """Write all rows and close the file.
+
+        Raises:
+            OSError: the disk still refuses some.
+        """
+        self._flush()
+        os.close(self._descriptor)
+
+    def _flush(self):
         if self._waiting:
-            written = os.pwrite(self.descriptor, self._waiting, self.size)
+            written = os.pwrite(self._descriptor, self._waiting, self.size)
             if written < len(self._waiting):
-                os.ftruncate(self.descriptor, self.size)
+                os.ftruncate(self._descriptor, self.size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self.size += written
             self._waiting.clear()

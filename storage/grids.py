@@ -1,4 +1,4 @@
-"""Grids: a CSV whose columns are flags of train.py and whose rows are runs, turned into commands."""
+"""Read grids: CSV files whose columns are flags of train.py and whose rows are runs."""
 
 import csv
 import pathlib
@@ -6,42 +6,54 @@ import re
 
 from storage import layout
 
+NAMED_FIRST = ("env", "network", "flagfile")  # flags whose values begin the name of a run, in train.py's order
+
 
 def read_grid(path):
-    """Turn the rows of a grid into commands, here and nowhere else. An empty cell gives no flag; a line that begins with # is no row.
+    """Turn the rows of a grid into commands; nothing else does this.
+
+    An empty cell gives no flag. A line that begins with # is no row.
 
     Returns:
         {run directory: command}, in the order of the rows.
 
     Raises:
-        ValueError: it is no grid, in one sentence.
+        ValueError: the file is no grid, in one sentence.
     """
     path, commands = pathlib.Path(path), {}
-    with open(path, newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it, too
+    with open(path, newline="", encoding="utf-8-sig") as file:  # also as spreadsheets write it
         table = csv.DictReader(line for line in file if not line.startswith("#"))
         columns = [column.strip() for column in table.fieldnames or ()]
         strange = [column for column in columns if not re.fullmatch(r"\w+", column) or columns.count(column) > 1]
         if strange:
-            raise ValueError(f"{path} has the column {strange[0]!r}; expected names of flags, each once, with commas between them")
+            raise ValueError(f"{path} has the column {strange[0]!r}; expected names of flags, each once, "
+                             "with commas between them")
         for number, row in enumerate(table, 1):
             if None in row or None in row.values():
-                raise ValueError(f"row {number} of {path} has more or fewer cells than the {len(table.fieldnames)} columns")
-            given = {column.strip(): cell.strip() for column, cell in row.items() if cell.strip()}
-            if "run_dir" in given:
-                raise ValueError(f"{path} has a column run_dir; expected none, since a row's other cells name its directory")
-            directory = pathlib.Path("runs", path.stem, name_row(given))
+                raise ValueError(f"row {number} of {path} has more or fewer cells than the {len(columns)} columns")
+            flags = {column.strip(): cell.strip() for column, cell in row.items() if cell.strip()}
+            if "run_dir" in flags:
+                raise ValueError(f"{path} has a column run_dir; expected none, "
+                                 "since a row's other cells name its directory")
+            directory = pathlib.Path("runs", path.stem, name_row(flags))
             if directory in commands:
-                raise ValueError(f"row {number} of {path} is {directory}, as row {list(commands).index(directory) + 1} is")
-            given = {"flagfile": None, **given} if "flagfile" in given else given  # first: of two values of a flag the later one wins
-            commands[directory] = ["python", "train.py", *(f"--{flag}={value}" for flag, value in given.items()), f"--run_dir={directory}"]
+                earlier = list(commands).index(directory) + 1
+                raise ValueError(f"row {number} of {path} is {directory}, as row {earlier} is")
+            commands[directory] = write_command(flags, directory)
     if not commands:
         raise ValueError(f"{path} has no rows; expected a line of flags' names, and a line of their values per run")
     return commands
 
 
-def name_row(given):
-    """Return the name of a row's run, in the order of train.py's names; it holds all cells, so that it stays when the grid grows."""
-    first = "env", "network", "flagfile"
-    beside = [f"{flag}={value}" for flag, value in sorted(given.items()) if flag not in (*first, "seed", *layout.FREE)]
-    parts = [*(pathlib.Path(given[flag]).stem for flag in first if flag in given), *beside, f"s{given.get('seed', 1)}"]
-    return re.sub(r"[^\w.=:+-]+", "_", "-".join(parts))
+def name_row(flags):
+    """Return the name of a row's run. It holds all cells, so that it stays when the grid gets more columns."""
+    first = [pathlib.Path(flags[flag]).stem for flag in NAMED_FIRST if flag in flags]
+    others = [f"{flag}={value}" for flag, value in sorted(flags.items())
+              if flag not in (*NAMED_FIRST, "seed", *layout.FREE)]
+    return re.sub(r"[^\w.=:+-]+", "_", "-".join([*first, *others, f"s{flags.get('seed', 1)}"]))
+
+
+def write_command(flags, directory):
+    """Return the command of a row. A flagfile comes first, since of two values of a flag the later one counts."""
+    flags = {"flagfile": None, **flags} if "flagfile" in flags else flags
+    return ["python", "train.py", *(f"--{flag}={value}" for flag, value in flags.items()), f"--run_dir={directory}"]

@@ -1,21 +1,108 @@
-"""Every file and column of a run, said once."""
+"""Name every file and every column of a run, and the settings that tell runs apart, each once.
 
-LIMITS = dict(maxsteps="agent steps", maxepisodes="episodes")  # of training; whichever is met first ends it
-# Settings that may change when a run goes on: its limits, and how often it is looked at and saved.
-FREE = (*LIMITS, "eval_period", "checkpoint_period", "weights_period")
-PHASES = ("environment", "act", "sample", "learn")  # of a vector step, whose seconds learn.csv has
-COLUMNS = {
+```
+config.json                       settings, versions, git commit, command line
+train.csv  learn.csv  eval.csv    a row per episode, per 1,000 agent steps, per evaluation episode
+best.weights.h5                   weights of the best evaluation
+weights/000050.weights.h5         weights after 50 complete episodes, with --weights_period
+torso.weights.h5  torso.json      a frozen torso and its description, with --features
+checkpoints/000006250/            a checkpoint after 6,250 vector steps: state.json, arrays.npz, online.weights.h5
+replay/000000000-000000256.npz    rows 0 to 255 of the replay, a segment that checkpoints name
+events.out.tfevents.*             the numbers of the CSV files for TensorBoard, with histograms and films
+lock                              held by the process that trains; its text names that process
+episodes-best.csv                 of evaluate.py: episodes with the best weights; also -last, -random, and others
+observability.csv                 of evaluate.py: a sweep over the probability that a screen is shown
+../<run>.log                      what a run of a grid printed, beside its directory
+```
+"""
+
+import pathlib
+
+CONFIG, LOCK = "config.json", "lock"
+BEST, RANDOM = "best", "random"  # names of weights; random play has none, and its CSV is named like them
+TORSO, TORSO_ABOUT = "torso", "torso.json"
+CHECKPOINTS, REPLAY, MILESTONES = "checkpoints", "replay", "weights"  # folders
+STATE, ARRAYS, ONLINE = "state.json", "arrays.npz", "online.weights.h5"  # in the folder of a checkpoint
+SWEEP = "observability.csv"
+
+COLUMNS = {  # of the CSV files that training writes
     "train": "agent_step frames episode_return length training_reward environment cut seconds".split(),
     "learn": "agent_step frames updates loss mean_q gradient_norm epsilon learning_rate cut_share "
              "environment_seconds act_seconds sample_seconds learn_seconds seconds".split(),
     "eval": "agent_step frames evaluation episode episode_return length seconds".split(),
 }
+PHASES = ("environment", "act", "sample", "learn")  # of a vector step; learn.csv has their seconds
 UNKNOWN = ("loss", "mean_q", "gradient_norm")  # columns of learn.csv that are NaN before the first update
+# Columns of the CSV files that evaluate.py writes: of episodes, and of a sweep.
+EPISODE_COLUMNS = "policy weights episode episode_return length epsilon flicker eval_seed".split()
+SWEEP_COLUMNS = "policy weights observation_probability episode episode_return length epsilon eval_seed".split()
+TEXT_COLUMNS = ("policy", "weights")  # all other columns hold numbers
+
+LIMITS = dict(maxsteps="agent steps", maxepisodes="episodes")  # of training; whichever is met first ends it
+# Settings that may change when a run goes on: its limits, and how often it is evaluated and saved.
+FREE = (*LIMITS, "eval_period", "checkpoint_period", "weights_period")
 SAME_LINE = ("seed", *FREE)  # settings in which the runs of one line may differ
-GAMES = {"AssaultCrafted-v0": "Assault", "BowlingShaped-v0": "Bowling"}  # of environments.rewards.VARIANTS, without Gymnasium, which is slow to import
+# Of environments.rewards.VARIANTS, here without Gymnasium, which is slow to import.
+GAMES = {"AssaultCrafted-v0": "Assault", "BowlingShaped-v0": "Bowling"}
+
+
+def config_path(directory):
+    return pathlib.Path(directory, CONFIG)
+
+
+def csv_path(directory, name):
+    """Return the path of `train`, `learn` or `eval`, a key of COLUMNS."""
+    return pathlib.Path(directory, f"{name}.csv")
+
+
+def weights_path(directory, name):
+    """Return the path of the weights `best`, `torso`, or those that `milestone` names."""
+    return pathlib.Path(directory, f"{name}.weights.h5")
+
+
+def milestone(episodes):
+    """Return the name of the weights after so many complete episodes."""
+    return f"{MILESTONES}/{episodes:06d}"
+
+
+def checkpoint_path(directory, vector_steps):
+    return pathlib.Path(directory, CHECKPOINTS, f"{vector_steps:09d}")
+
+
+def segment_name(start, stop):
+    """Return the path of rows [start, stop) of the replay, relative to the run's directory."""
+    return f"{REPLAY}/{start:09d}-{stop:09d}.npz"
+
+
+def events_path(directory, seconds, host, process):
+    """Return the path of a file of events that begins at a time; TensorBoard reads the files in that order."""
+    return pathlib.Path(directory, f"events.out.tfevents.{seconds:.0f}.{host}.{process}")
+
+
+def episodes_path(directory, weights, otherwise=""):
+    """Return the path of the episodes that evaluate.py played.
+
+    Args:
+        weights: name of the weights, or `random`.
+        otherwise: what was not as in training, such as `-flicker=0.5`; such episodes are no score of the run.
+    """
+    return pathlib.Path(directory, f"episodes-{weights}{otherwise}.csv")
+
+
+def sweep_path(directory):
+    return pathlib.Path(directory, SWEEP)
+
+
+def log_path(directory):
+    """Return the path of the log that the scripts of slurm/ write beside the directory of a grid's run."""
+    return pathlib.Path(directory).with_name(f"{pathlib.Path(directory).name}.log")
 
 
 def met_limit(settings, agent_step, episodes):
-    """Return which limit training has met, None before: `maxsteps`, or `maxepisodes`, which counts complete ones."""
+    """Return which limit training has met, `maxsteps` or `maxepisodes`; None before.
+
+    Args:
+        episodes: complete ones.
+    """
     counts = dict(maxsteps=agent_step, maxepisodes=episodes)
     return next((name for name in LIMITS if settings.get(name) and counts[name] >= settings[name]), None)

@@ -1,4 +1,7 @@
-"""The one reader of runs: their settings, rows, evaluations, fresh episodes, sweeps and locks."""
+"""The one reader of runs: their settings, rows, evaluations, fresh episodes, sweeps, checkpoints and locks.
+
+A run may come from a stranger. Nothing here runs code of a run: its files are text and numbers.
+"""
 
 import contextlib
 import csv
@@ -11,17 +14,22 @@ import numpy as np
 
 from storage import layout
 
-TEXTS, NUMBERS = ("network", "env"), ("seed", "history", "flicker", "num_envs", "frame_skip", "maxsteps", "eval_period", "eval_episodes")
-TAIL = 16_384  # bytes of a file that are read, from its end: a table of many runs reads no long files
+# Settings that every run has, and that are texts or numbers.
+TEXTS = ("network", "env")
+NUMBERS = "seed history flicker num_envs frame_skip maxsteps eval_period eval_episodes".split()
+TAIL = 16_384  # bytes that are read from the end of a file: a table of many runs reads no long files
+
+
+# Settings and directories
 
 
 def read_config(directory):
     """Return a run's config.json.
 
     Raises:
-        ValueError: there is none, or it is not one of this suite's.
+        ValueError: the directory has no config.json of this suite.
     """
-    path = pathlib.Path(directory) / "config.json"
+    path = layout.config_path(directory)
     try:
         config = json.loads(path.read_text())
         config["settings"]["network"]
@@ -37,7 +45,7 @@ def find_runs(paths):
     """Find the runs among `paths` and in the folders among them.
 
     Returns:
-        {directory: settings}, and a sentence for each path that is none.
+        {directory: settings}, and a sentence for each path that is no run.
 
     Raises:
         ValueError: a path does not exist, or none is a run.
@@ -46,7 +54,7 @@ def find_runs(paths):
     for path in map(pathlib.Path, paths):
         if not path.exists():
             raise ValueError(f"{path} does not exist; expected directories of runs, such as runs/*")
-        for directory in sorted(file.parent for file in path.glob("**/config.json")) or [path]:
+        for directory in sorted(config.parent for config in path.glob(f"**/{layout.CONFIG}")) or [path]:
             if directory.resolve() not in known:
                 try:
                     found[directory] = _read_settings(directory)
@@ -54,18 +62,21 @@ def find_runs(paths):
                 except (ValueError, OSError) as error:
                     others.append(str(error))
     if not found:
-        raise ValueError(others[0] if len(others) == 1 else f"none of the {len(others)} paths given is a run; the first: {others[0]}")
+        raise ValueError(others[0] if len(others) == 1 else
+                         f"none of the {len(others)} paths given is a run; the first: {others[0]}")
     return found, others
 
 
 def _read_settings(directory):
+    """Return the settings of a run, and check those that every reader needs."""
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file, so it is no run of this suite")
     settings = read_config(directory)["settings"]
     for names, kind in ((TEXTS, str), (NUMBERS, int | float)):
         for name in names:
             if not isinstance(settings.get(name), kind):
-                raise ValueError(f"{directory}/config.json has {settings.get(name)!r} for {name}, so it is of no run of this suite")
+                raise ValueError(f"{layout.config_path(directory)} has {settings.get(name)!r} for {name}, "
+                                 "so it is of no run of this suite")
     return settings
 
 
@@ -73,162 +84,99 @@ def newest_run(folder="runs"):
     """Return the run under `folder` whose training wrote last.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no run.
     """
-    found = [path.parent for path in pathlib.Path(folder).glob("**/config.json") if path.with_name("train.csv").exists()]
-    if not found:
+    configs = pathlib.Path(folder).glob(f"**/{layout.CONFIG}")
+    runs = [config.parent for config in configs if layout.csv_path(config.parent, "train").exists()]
+    if not runs:
         raise ValueError(f"no run was found under {folder}/; train one, or give its --run_dir")
-    return max(found, key=lambda run: max(path.stat().st_mtime for path in run.glob("*.csv") if path.stem in layout.COLUMNS))
+    return max(runs, key=read_last_write)
+
+
+def read_last_write(directory):
+    """Return when training wrote its newest row [seconds since the epoch], None before its first."""
+    paths = [layout.csv_path(directory, name) for name in layout.COLUMNS]
+    return max((path.stat().st_mtime for path in paths if path.exists()), default=None)
+
+
+# Weights and checkpoints
 
 
 def find_weights(directory, which):
     """Return the path of a run's `best` or `last` weights.
 
     Raises:
-        ValueError: it has none yet.
+        ValueError: the run has none yet.
     """
-    directory = pathlib.Path(directory)
-    paths = [directory / "best.weights.h5"] if which == "best" else sorted(directory.glob("checkpoints/[0-9]*/online.weights.h5"))
-    if not paths or not paths[-1].exists():
-        remedy = "evaluation (evaluate.py also plays --checkpoint=last)" if which == "best" else "checkpoint"
+    paths = ([layout.weights_path(directory, layout.BEST)] if which == layout.BEST else
+             [checkpoint / layout.ONLINE for checkpoint in find_checkpoints(directory)])
+    paths = [path for path in paths if path.exists()]
+    if not paths:
+        remedy = "evaluation (evaluate.py also plays --checkpoint=last)" if which == layout.BEST else "checkpoint"
         raise ValueError(f"{directory} has no {which} weights yet; wait for its first {remedy}")
     return paths[-1]
 
 
+def find_milestones(directory):
+    """Return the paths of the weights that --weights_period kept, the oldest first."""
+    return sorted(pathlib.Path(directory, layout.MILESTONES).glob("[0-9]*.weights.h5"))
+
+
+def find_checkpoints(directory):
+    """Return the folders of a run's checkpoints, whole or not, the oldest first."""
+    return sorted(pathlib.Path(directory, layout.CHECKPOINTS).glob("[0-9]*"))
+
+
 def has_checkpoint(directory):
-    """Whether a run has begun to be saved, whole or not."""
-    return any(pathlib.Path(directory).glob("checkpoints/[0-9]*"))
+    """Return whether a run has a checkpoint, whole or not."""
+    return bool(find_checkpoints(directory))
 
 
-def read_csv(path, columns):
-    """Return {column: float64[rows]}. A missing file has no rows; a last row without a line end is still being written, and left out.
-
-    Raises:
-        ValueError: it is not what Run writes.
-    """
-    try:
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
-        if lines and lines[0] != ",".join(columns):
-            raise ValueError(f"it begins with {lines[0][:40]!r}, expected {','.join(columns)}")
-        table = np.loadtxt(lines[1:], delimiter=",", ndmin=2, comments=None) if any(lines[1:]) else np.empty((0, len(columns)))
-        if table.shape[1] != len(columns):
-            raise ValueError(f"its rows have {table.shape[1]} values, expected {len(columns)}")
-        if not np.isfinite(table[:, [name not in layout.UNKNOWN for name in columns]]).all() or (np.diff(table[:, 0]) < 0).any():
-            raise ValueError(f"a value is not finite, or {columns[0]} decreases")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, or not of this suite: {str(error).split(';')[0].rstrip('.')}") from error
-    return dict(zip(columns, table.T))
+def read_saved_counts(directory):
+    """Return agent steps and complete episodes of the newest checkpoint, 0 and 0 if there is none."""
+    for checkpoint in reversed(find_checkpoints(directory)):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # Training may remove this one right now.
+            state = json.loads((checkpoint / layout.STATE).read_text())
+            return state["agent_step"], state["episodes"] - state["cut_episodes"]
+    return 0, 0
 
 
-def read_evaluations(directory, settings):
-    """Return {column: float64[evaluations]}: means over the episodes of each whole evaluation of a run.
-
-    Raises:
-        ValueError: its CSV is damaged.
-    """
-    rows = read_csv(directory / "eval.csv", layout.COLUMNS["eval"])
-    _, evaluation, count = np.unique(rows["evaluation"], return_inverse=True, return_counts=True)
-    whole = count >= settings["eval_episodes"]  # The newest may be half-written.
-    return {name: (np.bincount(evaluation, values, len(count)) / count)[whole] for name, values in rows.items()}
+# Rows of training
 
 
-def best_evaluation(directory, settings):
-    """Return agent step and mean return of the evaluation that chose a run's best weights, of equals the latest; None before the first."""
-    rows = read_evaluations(directory, settings)
-    steps, means = rows["agent_step"], rows["episode_return"]
-    return max(zip(steps, means), key=lambda row: (row[1], row[0]), default=None)
+def read_rows(directory, name):
+    """Return the rows of a run's `train`, `learn` or `eval` CSV as {column: float64[rows]}; none if there is no file.
 
-
-def is_unfinished(directory, settings, agent_step):
-    """Return whether a run goes on to an evaluation after that of `agent_step`."""
-    episodes = (read_csv(directory / "train.csv", layout.COLUMNS["train"])["cut"] == 0).sum() if settings.get("maxepisodes") else 0
-    return not layout.met_limit(settings, agent_step + settings["eval_period"] - 1, episodes)
-
-
-def read_episodes(path):
-    """Return rows of policy, weights, epsilon and flicker, and float64[episodes] of returns, that evaluate.py wrote.
+    A last row without a line end is still being written, and left out.
 
     Raises:
         ValueError: the CSV is damaged.
     """
-    with _reading(path) as rows:
-        return [dict(policy=row["policy"], weights=row["weights"], epsilon=float(row["epsilon"]), flicker=float(row["flicker"]))
-                for row in rows], _returns(rows)
+    path, columns = layout.csv_path(directory, name), layout.COLUMNS[name]
+    with _name_damage(path):
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        if lines and lines[0] != ",".join(columns):
+            raise ValueError(f"it begins with {lines[0][:40]!r}, expected {','.join(columns)}")
+        table = _parse_rows(lines[1:], columns)
+        known = [column not in layout.UNKNOWN for column in columns]
+        if not np.isfinite(table[:, known]).all() or (np.diff(table[:, 0]) < 0).any():
+            raise ValueError(f"a value is not finite, or {columns[0]} decreases")
+    return dict(zip(columns, table.T))
 
 
-def read_random_play(found):
-    """Return {directory: float64[episodes] of random play's returns} of the runs beside which evaluate.py has played it.
-
-    Raises:
-        ValueError: a CSV is damaged.
-    """
-    returns = {}
-    for directory in found:
-        for path in (directory / "episodes-random.csv", directory / "observability.csv"):
-            if path.exists() and directory not in returns:
-                with _reading(path) as rows:
-                    returns[directory] = _returns([row for row in rows if row["policy"] == "random"])
-    return returns
-
-
-@contextlib.contextmanager
-def _reading(path):
-    """Yield the rows of a CSV of episodes; what goes wrong with them is a ValueError that names it."""
-    try:
-        with open(path, newline="") as file:
-            yield list(csv.DictReader(file, strict=True))
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        reason = f"it has no column {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} is damaged, or not of this suite: {reason}") from error
-
-
-def _returns(rows):
-    returns = np.array([float(row["episode_return"]) for row in rows])
-    if not rows or not np.isfinite(returns).all():
-        raise ValueError("a return is not finite" if rows else "it has no episodes")
-    return returns
-
-
-def read_returns(path, trained):
-    """Return {probability: the agent's episode returns} by increasing probability that a screen is shown, random play's, and how it played.
-
-    The last is the set of (weights, epsilon) of its episodes.
+def read_last_rows(directory, name):
+    """Return {column: list of numbers} of the last rows of a run's CSV; none if there is no file.
 
     Raises:
-        ValueError: it is not what evaluate.py writes.
+        ValueError: they are not rows of this CSV.
     """
-    of_agent, of_random, played = {}, [], set()
-    try:
-        with open(path, newline="") as file:
-            for row in csv.DictReader(file):
-                policy, probability, episode_return = row["policy"], float(row["observation_probability"]), float(row["episode_return"])
-                if not np.isfinite([probability, episode_return]).all():
-                    raise ValueError("a value is not finite")
-                played |= {(row["weights"], float(row["epsilon"]))} if policy == "agent" else set()
-                (of_random if policy == "random" else of_agent.setdefault(probability, [])).append(episode_return)
-        if trained not in of_agent or not of_random:
-            raise ValueError(f"it has no rows of {'random play' if trained in of_agent else f'the probability of training, {trained:g}'}")
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged, or not of this suite: {error}") from error
-    return dict(sorted(of_agent.items())), of_random, played
+    path, columns = layout.csv_path(directory, name), layout.COLUMNS[name]
+    with _name_damage(path):
+        table = _parse_rows(read_last_lines(path)[1:], columns)  # The first line is the header, or the end of a row.
+    return dict(zip(columns, table.T.tolist()))
 
 
-def is_locked(directory):
-    """Return whether a process holds the lock of a run; None: it was taken on another machine, from where it may not be seen."""
-    try:
-        with open(directory / "lock") as file:
-            here = socket.gethostname() in file.read().split()
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:  # A file system without locks.
-        return None
-    return False if here else None
-
-
-def last_lines(path):
+def read_last_lines(path):
     """Return the last whole lines of a file, read from its end; none if there is no file."""
     if not path.exists():
         return []
@@ -237,24 +185,153 @@ def last_lines(path):
         return file.read().decode(errors="replace").split("\n")[:-1]
 
 
-def last_rows(directory, name):
-    """Return {column: numbers} of the last rows of a run's CSV; none if there is no file.
+def _parse_rows(lines, columns):
+    """Return float64[rows, columns] of lines of numbers."""
+    if not any(lines):
+        return np.empty((0, len(columns)))
+    table = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
+    if table.shape[1] != len(columns):
+        raise ValueError(f"its rows have {table.shape[1]} values, expected {len(columns)}")
+    return table
+
+
+@contextlib.contextmanager
+def _name_damage(path):
+    """Turn an error in the content of a CSV into a ValueError that names the file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error).split(";")[0].rstrip(".")
+        raise ValueError(f"{path} is damaged, or not of this suite: {reason}") from error
+
+
+# Evaluations during training
+
+
+def read_evaluations(directory, settings):
+    """Return {column: float64[evaluations]}: means over the episodes of each whole evaluation of a run.
 
     Raises:
-        ValueError: they are not what Run writes.
+        ValueError: eval.csv is damaged.
     """
-    path, columns = directory / f"{name}.csv", layout.COLUMNS[name]
+    rows = read_rows(directory, "eval")
+    _, evaluation, count = np.unique(rows["evaluation"], return_inverse=True, return_counts=True)
+    whole = count >= settings["eval_episodes"]  # The newest evaluation may be half-written.
+    return {name: (np.bincount(evaluation, values, len(count)) / count)[whole] for name, values in rows.items()}
+
+
+def best_evaluation(directory, settings):
+    """Return agent step and mean return of the evaluation that chose a run's best weights; None before the first.
+
+    Of evaluations with equal means the latest counts, as in training.
+    """
+    rows = read_evaluations(directory, settings)
+    steps, means = rows["agent_step"], rows["episode_return"]
+    return max(zip(steps, means), key=lambda row: (row[1], row[0]), default=None)
+
+
+def is_unfinished(directory, settings, agent_step):
+    """Return whether training goes on to another evaluation after the one at `agent_step`."""
+    episodes = (read_rows(directory, "train")["cut"] == 0).sum() if settings.get("maxepisodes") else 0
+    return not layout.met_limit(settings, agent_step + settings["eval_period"] - 1, episodes)
+
+
+# Episodes that evaluate.py played
+
+
+def read_episodes(path):
+    """Read the episodes of one policy that evaluate.py wrote.
+
+    Returns:
+        A dict of policy, weights, epsilon and flicker for each episode, and float64[episodes] of returns.
+
+    Raises:
+        ValueError: the CSV is damaged, or has no episodes.
+    """
+    with _name_damage(path):
+        rows = _parse_episodes(path, ("policy", "weights", "epsilon", "flicker", "episode_return"))
+        return rows, _returns_of(rows)
+
+
+def read_random_play(directories):
+    """Return {directory: float64[episodes]} of random play's returns, of runs for which evaluate.py played at random.
+
+    Episodes beside a score win over episodes of a sweep.
+
+    Raises:
+        ValueError: a CSV is damaged, or has no episodes of random play.
+    """
+    returns = {}
+    for directory in directories:
+        paths = layout.episodes_path(directory, layout.RANDOM), layout.sweep_path(directory)
+        path = next((path for path in paths if path.exists()), None)
+        if path:
+            with _name_damage(path):
+                rows = _parse_episodes(path, ("policy", "episode_return"))
+                returns[directory] = _returns_of([row for row in rows if row["policy"] == "random"])
+    return returns
+
+
+def read_sweep(directory, trained):
+    """Read a run's sweep over the probability that a screen is shown.
+
+    Args:
+        trained: the probability of training, of which the sweep must have episodes.
+
+    Returns:
+        {probability: the agent's episode returns} by increasing probability; random play's episode returns; and the
+        set of (weights, epsilon) with which the agent played.
+
+    Raises:
+        ValueError: observability.csv is damaged, or lacks what a sweep needs.
+    """
+    path = layout.sweep_path(directory)
+    of_agent, of_random, played_with = {}, [], set()
+    with _name_damage(path):
+        columns = ("policy", "weights", "observation_probability", "epsilon", "episode_return")
+        for row in _parse_episodes(path, columns):
+            if row["policy"] == "random":
+                of_random.append(row["episode_return"])
+            else:
+                of_agent.setdefault(row["observation_probability"], []).append(row["episode_return"])
+                played_with.add((row["weights"], row["epsilon"]))
+        if trained not in of_agent or not of_random:
+            missing = "random play" if trained in of_agent else f"the probability of training, {trained:g}"
+            raise ValueError(f"it has no rows of {missing}")
+    return dict(sorted(of_agent.items())), of_random, played_with
+
+
+def _parse_episodes(path, columns):
+    """Return a dict of these columns for each row of a CSV of evaluate.py; numbers are finite."""
+    with open(path, newline="") as file:
+        rows = [{column: row[column] if column in layout.TEXT_COLUMNS else float(row[column]) for column in columns}
+                for row in csv.DictReader(file, strict=True)]
+    numbers = [row[column] for row in rows for column in columns if column not in layout.TEXT_COLUMNS]
+    if not np.isfinite(numbers).all():
+        raise ValueError("a value is not finite")
+    return rows
+
+
+def _returns_of(rows):
+    """Return float64[episodes] of the returns of at least one episode."""
+    if not rows:
+        raise ValueError("it has no episodes")
+    return np.array([row["episode_return"] for row in rows])
+
+
+# Locks
+
+
+def is_locked(directory):
+    """Return whether a process holds the lock of a run; None if another machine took it, which may not show here."""
     try:
-        rows = [list(map(float, line.split(","))) for line in last_lines(path)[1:]]  # The first is the header, or the end of a row.
-        return dict(zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, or not of this suite: {error}") from error
-
-
-def saved_counts(directory):
-    """Return agent steps and complete episodes of the newest checkpoint, 0 if there is none."""
-    for state in sorted(directory.glob("checkpoints/[0-9]*/state.json"), reverse=True):
-        with contextlib.suppress(OSError, ValueError, KeyError):  # Training removes old ones while we look.
-            saved = json.loads(state.read_text())
-            return saved["agent_step"], saved["episodes"] - saved["cut_episodes"]
-    return 0, 0
+        with open(pathlib.Path(directory, layout.LOCK)) as file:
+            here = socket.gethostname() in file.read().split()
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # The file system has no locks.
+        return None
+    return False if here else None

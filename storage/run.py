@@ -1,4 +1,4 @@
-"""A run on disk: config.json, CSV rows, TensorBoard events, best weights; its checkpoints are in checkpoints.py."""
+"""A run on disk: its config.json, rows, TensorBoard events and best weights. Its checkpoints are in checkpoints.py."""
 
 import contextlib
 import datetime
@@ -20,21 +20,13 @@ from storage import checkpoints, events, files, layout, reading
 
 
 class Run:
-    """The directory of one run, opened to go on where its newest whole checkpoint ends.
+    """The directory of one run, opened to go on where its newest whole checkpoint ends. layout.py lists its files.
 
-    ```
-    config.json                     settings, versions, git commit, command line
-    train.csv learn.csv eval.csv    a row per episode, per 1,000 agent steps, per evaluation episode
-    best.weights.h5                 of the best evaluation
-    torso.weights.h5 torso.json     a frozen torso, where there is one, and what it is of
-    weights/000050.weights.h5       as they were after so many complete episodes, where they are kept
-    checkpoints/ replay/            of checkpoints.Checkpoints
-    lock                            held by the process that trains, and naming it
-    ```
     Args:
         directory: made if missing.
-        settings: everything resolved that determines the run.
-        resume: `auto` goes on; `never` refuses a directory that holds anything.
+        settings: all resolved settings that determine the run.
+        resume: `auto` goes on; `never` refuses a directory that is not empty.
+        command: the command line, for config.json.
 
     Raises:
         ValueError: the directory cannot be written, is locked, or holds something else, or a run with other settings.
@@ -42,15 +34,17 @@ class Run:
 
     def __init__(self, directory, settings, resume="auto", command=()):
         self.directory = pathlib.Path(directory)
-        config = self.directory / "config.json"
-        leftovers = ("lock", "config.json.aside")  # of a process that was killed before there was a run
+        config = layout.config_path(directory)
+        leftovers = (layout.LOCK, f"{layout.CONFIG}.aside")  # of a process that was killed before there was a run
         occupied = self.directory.is_dir() and any(path.name not in leftovers for path in self.directory.iterdir())
         if occupied and resume == "never":
-            raise ValueError(f"{directory} is not empty, and --resume=never was given; choose another --run_dir or remove it yourself")
+            raise ValueError(f"{directory} is not empty, and --resume=never was given; "
+                             "choose another --run_dir or remove it yourself")
         if occupied and not config.exists():
-            raise ValueError(f"{directory} is not empty and holds no config.json, so it is no run of this suite; choose another --run_dir")
+            raise ValueError(f"{directory} is not empty and holds no config.json, so it is no run of this suite; "
+                             "choose another --run_dir")
         if occupied:
-            refuse_other_settings(directory, reading.read_config(directory)["settings"], settings)
+            _refuse_other_settings(directory, reading.read_config(directory)["settings"], settings)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.directory)
@@ -60,43 +54,54 @@ class Run:
         except OSError as error:
             raise ValueError(f"--run_dir={directory} cannot be written ({error.strerror or error})") from error
         state = self.checkpoints.state or dict(csv_sizes={})
-        self._csv = {name: files.Records(self.directory / f"{name}.csv", state["csv_sizes"].get(name, 0)) for name in layout.COLUMNS}
+        self._csv = {name: files.RowFile(layout.csv_path(directory, name), state["csv_sizes"].get(name, 0))
+                     for name in layout.COLUMNS}
         for name, file in self._csv.items():
             if not file.size:
                 file.append((",".join(layout.COLUMNS[name]) + "\n").encode())
-        self._events = files.Records(self.directory / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}")
+        self._events = files.RowFile(layout.events_path(directory, time.time(), socket.gethostname(), os.getpid()))
         self._events.append(events.record(file_version="brain.Event:2"))
-        if self.checkpoints.state:  # TensorBoard hides what other files hold of steps after this one.
-            self._events.append(events.record(step=state["agent_step"], session_log=SessionLog(status=SessionLog.START)))
+        if self.checkpoints.state:  # TensorBoard then hides the later steps in the files of events before this one.
+            start = SessionLog(status=SessionLog.START)
+            self._events.append(events.record(step=state["agent_step"], session_log=start))
         self._waiting = {}  # path -> weights that are not on the disk yet
 
     def row(self, name, **values):
-        """Append a row to `name`.csv; each column must be given."""
-        assert values.keys() == set(layout.COLUMNS[name]), values.keys() ^ set(layout.COLUMNS[name])
-        self._csv[name].append((",".join(_cell(values[column]) for column in layout.COLUMNS[name]) + "\n").encode())
+        """Append a row to the CSV `name`; each column must be given."""
+        columns = layout.COLUMNS[name]
+        assert values.keys() == set(columns), values.keys() ^ set(columns)
+        self._csv[name].append((",".join(_format_cell(values[column]) for column in columns) + "\n").encode())
 
     def scalars(self, agent_step, **values):
-        """Write TensorBoard scalars, `group__name` as group/name; what is not known yet (NaN) is left out."""
-        self._summarize(agent_step, **{name: dict(simple_value=value) for name, value in values.items() if value == value})
+        """Write TensorBoard scalars, `group__name` as group/name. NaN, a value that is not known yet, is left out."""
+        known = {name: value for name, value in values.items() if value == value}
+        self._write_summary(agent_step, **{name: dict(simple_value=value) for name, value in known.items()})
 
     def glimpse(self, agent_step, q_values, frames=()):
-        """Write a TensorBoard histogram of the largest Q-values of `q_values` [..., A], and a film of `frames` uint8[T, 84, 84] if any."""
+        """Write what an evaluation saw for TensorBoard.
+
+        Args:
+            q_values: [..., A]; a histogram shows the largest one of each timestep.
+            frames: uint8[T, 84, 84] of a film, if there is one.
+        """
         largest, contents = np.max(q_values, axis=-1), {}
-        if np.isfinite(largest).all():  # If not, the next update's loss will say so.
+        if np.isfinite(largest).all():  # If not, the next update's loss stops the run with a sentence.
             contents["evaluation__max_q"] = dict(histo=events.histogram(largest))
         if len(frames):
             contents["evaluation__seen"] = dict(image=events.film(frames))
-        self._summarize(agent_step, **contents)
+        self._write_summary(agent_step, **contents)
 
-    def _summarize(self, agent_step, **contents):
+    def _write_summary(self, agent_step, **contents):
         self._events.append(events.record(step=agent_step, summary=events.summary(**contents)))
 
     def save_weights(self, name, save_weights):
-        """Put the weights that `save_weights(path)` writes in place of those of this name, such as `best` or `weights/000050`.
+        """Replace the weights of this name, now, or with the next checkpoint if the disk is full now.
 
-        That is now, or where a disk is full with the next save.
+        Args:
+            name: as layout.weights_path takes it.
+            save_weights: writes weights; called with what Keras takes for a path.
         """
-        self._waiting[self.directory / f"{name}.weights.h5"] = _weights(save_weights)
+        self._waiting[layout.weights_path(self.directory, name)] = _weights_as_bytes(save_weights)
         with contextlib.suppress(OSError):
             self._write_weights()
 
@@ -107,91 +112,97 @@ class Run:
             del self._waiting[path]
 
     def save(self, state, arrays, replay, save_weights):
-        """Write a checkpoint, and before it all that a full disk refused so far.
+        """Write all that a full disk refused so far, then a checkpoint.
 
         Args:
             state, arrays, replay: as Checkpoints.save takes them.
-            save_weights: called with what Keras takes for a path.
+            save_weights: writes weights; called with what Keras takes for a path.
 
         Raises:
-            OSError: it could not be written; the checkpoints before it are as they were.
+            OSError: the checkpoint could not be written; the ones before it are as they were.
         """
         self._write_weights()
         for file in (*self._csv.values(), self._events):
-            file.flush()
-            os.fsync(file.descriptor)
+            file.sync()
         sizes = {name: file.size for name, file in self._csv.items()}
-        self.checkpoints.save(state | dict(csv_sizes=sizes), arrays, replay, lambda: _weights(save_weights))
+        state = state | dict(csv_sizes=sizes)
+        self.checkpoints.save(state, arrays, replay, lambda: _weights_as_bytes(save_weights))
 
     def close(self):
         """Close every file, and give up the lock.
 
         Raises:
-            OSError: there are rows that could not be written.
+            OSError: some rows could not be written.
         """
         self.checkpoints.close()
         for file in (*self._csv.values(), self._events):
-            file.flush()
-            os.close(file.descriptor)
+            file.close()
         self._lock.close()
 
 
-class _Memory(io.BytesIO):
-    """A file in memory that Keras takes for a path: HDF5 would crash the process, at its end, had it once met a full disk."""
+class _MemoryFile(io.BytesIO):
+    """A file in memory that Keras takes for a path: after a full disk HDF5 would crash the process when it ends."""
 
     def __str__(self):
         return "memory.weights.h5"
 
 
-def _weights(save_weights):
-    """Return as bytes what `save_weights(path)` writes."""
-    memory = _Memory()
+def _weights_as_bytes(save_weights):
+    """Return the bytes that `save_weights(path)` writes."""
+    memory = _MemoryFile()
     save_weights(memory)
     return memory.getbuffer()
 
 
 def _lock(directory):
-    """Lock a run's directory for this process; the lock goes when the process does, on a network's file system too.
+    """Lock a run's directory for this process. The lock ends with the process, on a network's file system too.
 
     Returns:
-        The open file. To close any other handle on it in this process would unlock.
+        The open file. If this process closed any other handle of the file, the lock would be gone.
 
     Raises:
         ValueError: another process has locked it.
     """
-    file = open(directory / "lock", "a+b", buffering=0)  # noqa: SIM115 - open as long as the run
+    file = open(directory / layout.LOCK, "a+b", buffering=0)  # noqa: SIM115 - open as long as the run
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         file.seek(0)
-        raise ValueError(f"{directory} is in use: {file.read().decode()} trains there; stop it, or choose another --run_dir") from error
+        raise ValueError(f"{directory} is in use: {file.read().decode()} trains there; "
+                         "stop it, or choose another --run_dir") from error
     except OSError as error:
-        print(f"{directory} cannot be locked ({error.strerror}): see to it that no other process trains there.", file=sys.stderr)
+        print(f"{directory} cannot be locked ({error.strerror}): see to it that no other process trains there.",
+              file=sys.stderr)
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
 
 
-def refuse_other_settings(directory, before, now):
-    """Raise ValueError naming each setting in which a run differs from what is asked for now."""
-    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name) and name not in layout.FREE)
+def _refuse_other_settings(directory, before, now):
+    """Raise ValueError naming each setting in which a run differs from the settings asked for now."""
+    names = sorted(name for name in before.keys() | now.keys()
+                   if before.get(name) != now.get(name) and name not in layout.FREE)
     if names:
-        spell = lambda name: "KERAS_BACKEND" if name == "backend" else f"--{name}"
-        changes = ", ".join(f"{spell(name)} was {before.get(name)} and is now {now.get(name)}" for name in names)
-        raise ValueError(f"{directory} holds a run with other settings: {changes}; repeat them, or choose another --run_dir")
+        flag = lambda name: "KERAS_BACKEND" if name == "backend" else f"--{name}"
+        changes = ", ".join(f"{flag(name)} was {before.get(name)} and is now {now.get(name)}" for name in names)
+        raise ValueError(f"{directory} holds a run with other settings: {changes}; "
+                         "repeat them, or choose another --run_dir")
 
 
-def _cell(value):
+def _format_cell(value):
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _git_commit():
-    git = subprocess.run(["git", "-C", str(pathlib.Path(__file__).resolve().parents[1]), "describe", "--always", "--dirty", "--abbrev=40"],
+    repository = str(pathlib.Path(__file__).resolve().parents[1])
+    git = subprocess.run(["git", "-C", repository, "describe", "--always", "--dirty", "--abbrev=40"],
                          capture_output=True, text=True)
     return git.stdout.strip() or "unknown"
 
 
 def _versions():
     packages = "keras tensorflow jax gymnasium ale-py numpy".split()
-    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
-    return {name: installed.get(name, "not installed") for name in packages} | {"date": datetime.date.today().isoformat()}
+    installed = {package.metadata["Name"].lower(): package.version
+                 for package in importlib.metadata.distributions() if package.metadata["Name"]}
+    versions = {name: installed.get(name, "not installed") for name in packages}
+    return versions | {"date": datetime.date.today().isoformat()}

@@ -251,7 +251,7 @@ def test_scores_older_than_their_weights_are_told(tmp_path):
     (lambda text: "", "it has no episodes"),
     (lambda text: text.replace("episode_return", "score"), "it has no column 'episode_return'"),
     (lambda text: text.replace("agent,best,1,10", "agent,best,1,many"), "could not convert string to float: 'many'"),
-    (lambda text: text.replace("agent,best,1,10", "agent,best,1,nan"), "a return is not finite"),
+    (lambda text: text.replace("agent,best,1,10", "agent,best,1,nan"), "a value is not finite"),
     (lambda text: text + "agent,best", "float() argument must be"),
     (lambda text: text + "\udcff", "can't decode"),
 ])

@@ -92,8 +92,8 @@ def test_updates_along_lanes_equal_one_long_unroll_of_each_episode(frozen, histo
 
 def test_what_one_lane_sees_never_reaches_another(frozen, monkeypatch):
     agent, seen, envs = make_agent(history=3, optimizer="frozen"), [], []
-    start, learn = agent.get_state(), agent._steps.learn
-    monkeypatch.setattr(agent, "_steps", agent._steps._replace(learn=lambda *inputs: seen.append(learn(*inputs)) or seen[-1]))
+    start, learn = agent.get_state(), agent._compiled.learn
+    monkeypatch.setattr(agent, "_compiled", agent._compiled._replace(learn=lambda *inputs: seen.append(learn(*inputs)) or seen[-1]))
     for replay in (make_lanes(history=3), make_lanes(history=3, changed=0)):
         agent.set_state(start)
         for _ in range(6):

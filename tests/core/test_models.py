@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 import models
+from helpers.gradients import assert_close
 
 CORES = pytest.mark.parametrize("name", list(models.NETWORKS))
 FRAMES = pytest.mark.parametrize("frame_shape", [(3,), (36, 36)], ids=["vectors", "images"])  # 36: the smallest that the torso takes
@@ -50,11 +51,6 @@ def spy_on_input(network, monkeypatch):
     call = layer.call
     monkeypatch.setattr(layer, "call", lambda inputs: seen.append(inputs) or call(inputs))
     return seen
-
-
-def assert_close(actual, expected, tolerance=1e-5):
-    for a, e in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(e), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name, history, num_parameters", [("DRQN", 1, 7_554_226), ("DQN", 4, 1_693_362), ("DQN", 10, 1_705_650),
@@ -100,58 +96,6 @@ def test_the_lstm_core_equals_that_of_keras():
     assert_close([ops.reshape(outputs, (2, 5, UNITS)), *state], expected)
 
 
-def gradients(function, inputs):
-    """Return those of function(*inputs), a scalar, on either backend."""
-    if keras.backend.backend() == "jax":
-        import jax
-        return jax.grad(function, argnums=tuple(range(len(inputs))))(*inputs)
-    import tensorflow as tf
-    inputs = [tf.convert_to_tensor(value) for value in inputs]
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        scalar = function(*inputs)
-    return tape.gradient(scalar, inputs)
-
-
-@pytest.mark.parametrize("part", ["outputs", "h", "c", "all"])
-def test_the_gradient_of_the_lstm_is_that_of_kerass_cell(part):
-    """To the inputs, the recurrent kernel and the state before, from every part of what comes out."""
-    rng = np.random.default_rng(0)
-    shapes = [(3, 5, 4 * UNITS), (UNITS, 4 * UNITS), (3, UNITS), (3, UNITS)]
-    inputs = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-    weights = [rng.normal(size=shape).astype(np.float32) for shape in [(3, 5, UNITS), (3, UNITS), (3, UNITS)]]
-    weights = [weight if part in (name, "all") else 0 * weight for name, weight in zip(("outputs", "h", "c"), weights)]
-    weighted = lambda parts: sum(ops.sum(weight * value) for weight, value in zip(weights, parts))
-
-    def theirs(projected, kernel, h, c):
-        outputs = []
-        for t in range(5):
-            i, f, g, o = ops.split(projected[:, t] + ops.matmul(h, kernel), 4, axis=-1)
-            c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
-            h = ops.sigmoid(o) * ops.tanh(c)
-            outputs.append(h)
-        return weighted([ops.stack(outputs, axis=1), h, c])
-
-    ours = lambda *inputs: weighted(models.lstm(ops.matmul)(*inputs))
-    expected = gradients(theirs, inputs)
-    assert all(np.abs(ops.convert_to_numpy(gradient)).max() > 0.01 for gradient in expected)
-    assert_close(gradients(ours, inputs), expected)
-
-
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_products_and_their_gradients(precision):
-    rng = np.random.default_rng(0)
-    a, b, weight = (rng.normal(size=shape).astype(np.float32) for shape in [(3, 4), (4, 5), (3, 5)])
-    dtype = keras.mixed_precision.Policy(precision).compute_dtype
-    product = functools.partial(models._product, dtype)
-    assert keras.backend.standardize_dtype(product(a, b).dtype) == "float32"
-    da, db = gradients(lambda a, b: ops.sum(weight * product(a, b)), [a, b])
-    for got, expected in zip((product(a, b), da, db), (a @ b, weight @ b.T, a.T @ weight)):
-        rounded = dict(float32=1e-6, bfloat16=0.1)[dtype]
-        np.testing.assert_allclose(ops.convert_to_numpy(got), expected, atol=rounded)
-        assert (dtype == "float32") == np.allclose(ops.convert_to_numpy(got), expected, atol=1e-5)
-
-
 def test_the_two_layers_of_the_rnn_core_equal_those_of_keras():
     rng = np.random.default_rng(0)
     features, h0, h1 = (rng.normal(size=shape).astype(np.float32) for shape in [(2, 5, 6), (2, UNITS), (2, UNITS)])
@@ -186,7 +130,7 @@ def test_the_placements_of_the_lstm_in_the_appendix():
     """With the same weights: a ReLU takes the negative outputs and leaves the state; a dense layer with ReLU precedes the same LSTM."""
     rng = np.random.default_rng(0)
     features, state = rng.normal(size=(6, 5)).astype(np.float32), [rng.normal(size=(2, UNITS)).astype(np.float32) for _ in range(2)]
-    cores = {name: models.NETWORKS[name].core(UNITS, "float32") for name in models.NETWORKS if models.NETWORKS[name].history == 1}
+    cores = {name: models.CORES[models.NETWORKS[name].core](UNITS, "float32") for name in models.NETWORKS if models.NETWORKS[name].history == 1}
     for core in cores.values():
         core.build((6, 5))
     dense, lstm = cores["DRQN_after_dense"].get_weights()[3:], cores["DRQN_after_dense"].get_weights()[:3]

@@ -47,8 +47,8 @@ def go_and_watch(network, directory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollout, "RESEED_PERIOD", reseed_period)
         updates, rows, syncs = [], [], []
-        note, append, init = train.Trainer._note, replay.Replay.append, agent.Agent.__init__
-        patch.setattr(train.Trainer, "_note", lambda self, scalars: updates.append(self.agent_step) or note(self, scalars))
+        note, append, init = train.Trainer.note, replay.Replay.append, agent.Agent.__init__
+        patch.setattr(train.Trainer, "note", lambda self, scalars: updates.append(self.agent_step) or note(self, scalars))
         patch.setattr(replay.Replay, "append", lambda self, **row: rows.append(row["first"].copy()) or append(self, **row))
 
         def counting_syncs(self, *args, **kwargs):

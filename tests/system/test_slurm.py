@@ -59,7 +59,7 @@ class Slurm:
 
     def begun(self, run):
         """Wait until a run has learned for 1,000 agent steps."""
-        until(lambda: any(int(line.split(",")[0]) >= 1000 for line in reading.last_lines(run / "learn.csv")[1:]), lambda: run)
+        until(lambda: any(int(line.split(",")[0]) >= 1000 for line in reading.read_last_lines(run / "learn.csv")[1:]), lambda: run)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_job_trains_to_the_end_and_is_not_queued_again(slurm, whole):
     assert "TresPerNode" not in about  # --gres=none: sbatch's own command line wins.
     settings = reading.read_config(run)["settings"]
     assert (settings["env"], settings["network"]) == ("Breakout", "DRQN")  # So does the last of two flags.
-    assert status.look(run).state == "done" and reading.saved_counts(run)[0] >= 3000
+    assert status.read_status(run).state == "done" and reading.read_saved_counts(run)[0] >= 3000
 
 
 def test_the_doctor_finds_the_partition_and_its_gpus(slurm):
@@ -100,7 +100,7 @@ def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole):
     assert slurm.job(job)["TresPerNode"] == "gres:gpu:1"
     run = slurm.repository / "warned"
     slurm.begun(run)
-    assert status.look(run).state == "running"
+    assert status.read_status(run).state == "running"
     slurm("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:USR1@300 does
     assert slurm.state_at_the_end(job) == "COMPLETED", slurm.log(job)
     assert slurm.job(job)["Restarts"] == "1"
@@ -118,8 +118,8 @@ def test_a_requeued_and_then_a_killed_job_lose_nothing(slurm, whole):
     for pid in map(int, re.findall(r"^\d+", slurm("scontrol", "listpids", job), re.M)):
         if b"train.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             os.kill(pid, signal.SIGKILL)
-    assert slurm.state_at_the_end(job) == "FAILED" and reading.saved_counts(run)[0] < 3000
-    assert status.look(run).state == "waiting"
+    assert slurm.state_at_the_end(job) == "FAILED" and reading.read_saved_counts(run)[0] < 3000
+    assert status.read_status(run).state == "waiting"
     job = slurm.sbatch(*command)
     assert slurm.state_at_the_end(job) == "COMPLETED" and "Going on at agent step" in slurm.log(job), slurm.log(job)
     assert_same_runs(whole[1], run)
@@ -183,5 +183,5 @@ def test_an_interrupted_grid_saves_its_runs_and_begins_no_more(slurm):
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     assert process.wait() != 0
     for run in one, two:
-        assert run.with_name(f"{run.name}.log").read_text().endswith("exit code 130\n") and reading.saved_counts(run)[0] >= 1000
+        assert run.with_name(f"{run.name}.log").read_text().endswith("exit code 130\n") and reading.read_saved_counts(run)[0] >= 1000
     assert not three.exists() and not (grid.parent / "runs/interrupted/curves.png").exists()

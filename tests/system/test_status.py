@@ -209,16 +209,16 @@ def test_a_row_that_goes_on_after_it_failed_is_no_longer_failed(table):
 # --watch.
 
 
-def look_at(number, state, **others):
-    return status.Look(**dict(run=f"runs/grid/Pong-DRQN-flicker=0.5-s{number}", state=state, step=1234, maxsteps=10_000_000,
+def make_status(number, state, **others):
+    return status.Status(**dict(run=f"runs/grid/Pong-DRQN-flicker=0.5-s{number}", state=state, step=1234, maxsteps=10_000_000,
                               evaluation=-20.5, age=3, speed=100, returns=[1, 2, 3], reason=None) | others)
 
 
 def test_recent_returns_as_blocks():
     assert status.sparkline([-21, -20, -19, -18, -17, -16, -15, -14]) == "▁▂▃▄▅▆▇█"
     assert [status.sparkline(values) for values in ([], [5], [7, 7])] == ["", "▁", "▁▁"]
-    assert status.sparkline([0] * 500 + [70] * 500, size=2) == "▁█"
-    assert status.sparkline([2, 0, 4, 8, 0, 1], size=3) == "▂█▁"  # means 1, 6, 0.5
+    assert status.sparkline([0] * 500 + [70] * 500, num_blocks=2) == "▁█"
+    assert status.sparkline([2, 0, 4, 8, 0, 1], num_blocks=3) == "▂█▁"  # means 1, 6, 0.5
 
 
 def test_only_the_ends_of_long_files_are_read(table):
@@ -226,30 +226,30 @@ def test_only_the_ends_of_long_files_are_read(table):
     rows = (run / "train.csv").read_text().splitlines()[1:]
     (run / "train.csv").write_bytes(b"no row\n" * 100_000 + "\n".join([*rows * 100, "9,9"]).encode())  # The last is not whole yet.
     write_learn(run, *range(1000, 41_000, 1000))
-    of = status.look(run)
+    of = status.read_status(run)
     assert of.returns[-10:] == [1, 1.02, 1.04, 1.06, 1.08] * 2 and 200 < len(of.returns) < 400  # Those that were cut are none.
     assert (of.speed, of.step, of.maxsteps, of.evaluation) == (250, 40_000, 300, 1.5)
     (run / "train.csv").write_text("a\nb\nc\n")
     with pytest.raises(ValueError, match="runs/long/train.csv is damaged"):
-        status.look(run)
+        status.read_status(run)
 
 
 def test_a_live_table_names_what_is_known():
-    running = look_at(1, "running", speed=250.04, step=4_000_000)
-    assert status.cells(running) == (running.run, "running", "4.00M/10.0M", "2", "▁▅█", "250", "-20.5", "6:39:56")
-    assert status.cells(look_at(2, "waiting", step=0, maxsteps=None, evaluation=None, returns=[]))[2:] == ("0", "-", "", "-", "-", "-")
+    running = make_status(1, "running", speed=250.04, step=4_000_000)
+    assert status.format_cells(running) == (running.run, "running", "4.00M/10.0M", "2", "▁▅█", "250", "-20.5", "6:39:56")
+    assert status.format_cells(make_status(2, "waiting", step=0, maxsteps=None, evaluation=None, returns=[]))[2:] == ("0", "-", "", "-", "-", "-")
 
 
 @pytest.mark.parametrize("width, columns", [(160, 8), (90, 7), (60, 4), (30, 3)])
 def test_a_live_table_fits_its_terminal(width, columns):
-    looks = [look_at(i, state) for i, state in enumerate(["done"] * 140 + ["failed"] * 2 + ["waiting"] * 2 + ["running"] * 6)]
-    head, *lines, last = status.draw(looks, width, 11).plain.splitlines()
+    statuses = [make_status(i, state) for i, state in enumerate(["done"] * 140 + ["failed"] * 2 + ["waiting"] * 2 + ["running"] * 6)]
+    head, *lines, last = status.fit_table(statuses, width, 11).plain.splitlines()
     assert head.split() == list(status.HEADER[:columns])
     assert [line.split()[1] for line in lines] == ["running"] * 6 + ["failed"] * 2
     assert max(map(len, [head, *lines])) <= max(width, 31)
     assert lines[0].split()[0].endswith("-s144" if width > 30 else "s144")
     assert last == "150 runs: 140 done, 6 running, 2 waiting, 2 failed; 142 more than fit"
-    assert status.draw(looks, width, 200).plain.count("\n") == 151
+    assert status.fit_table(statuses, width, 200).plain.count("\n") == 151
 
 
 def test_a_live_table_needs_a_terminal(capsys):

@@ -1,0 +1,120 @@
+"""What a run counts: agent steps, updates, episodes, seconds; and what it has measured since the last row of learn.csv."""
+
+import collections
+import time
+
+import backends  # first: it imports the backend quietly
+import numpy as np
+
+import process
+import schedules
+from storage import layout
+
+
+class Counters:
+    """The counts of a run, and the schedules that are functions of them.
+
+    Args:
+        settings: of the run.
+
+    Attributes:
+        agent_step: actions that environments executed.
+        updates: gradient steps.
+        evaluations, episodes, cut_episodes: how many there were; `episodes` includes those that a reseed cut.
+        best: mean return of the best evaluation, None before the first.
+        returns: of the last 100 complete training episodes.
+        pending: {name: scalars of each update}, since the last row of learn.csv.
+        phases: {phase of layout.PHASES: seconds}, since the last row of learn.csv.
+        clock: process.Clock over the phases.
+        epsilon, learning_rate: functions of `counts`.
+    """
+
+    _SAVED = "agent_step updates evaluations episodes cut_episodes best checked".split()
+
+    def __init__(self, settings):
+        self.settings = s = settings
+        self.agent_step = self.updates = self.evaluations = self.episodes = self.cut_episodes = self.checked = 0
+        self.best = self._last_loss = None
+        self.returns = collections.deque(maxlen=100)
+        self.pending, self.phases = collections.defaultdict(list), collections.Counter()
+        self.clock = process.Clock(self.phases)
+        self.epsilon = schedules.epsilon(s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
+        self.learning_rate = schedules.learning_rate(s["learning_rate"], s["lr_schedule"])
+        self._seconds_before, self._started = 0.0, time.monotonic()
+
+    @property
+    def counts(self):
+        """What schedules are functions of, by unit."""
+        return dict(steps=self.agent_step, ep=self.complete_episodes, u=self.updates)
+
+    @property
+    def complete_episodes(self):
+        """Episodes as schedules and limits count them: without those that a reseed cut."""
+        return self.episodes - self.cut_episodes
+
+    @property
+    def frames(self):
+        return self.agent_step * self.settings["frame_skip"]
+
+    @property
+    def seconds(self):
+        """Wall seconds of training so far, over all the times that the run was resumed."""
+        return round(self._seconds_before + time.monotonic() - self._started, 3)
+
+    @property
+    def limit(self):
+        """The name of the limit that training has met, None before."""
+        return layout.met_limit(self.settings, self.agent_step, self.complete_episodes)
+
+    def note(self, scalars):
+        """Keep the scalars of an update, which are still on the device: nobody waits for them here."""
+        for name, value in scalars.items():
+            self.pending[name].append(value)
+
+    def check_finite(self):
+        """Bring the pending scalars to the host, and stop where learning went wrong.
+
+        Raises:
+            FloatingPointError: a loss was not finite.
+        """
+        self.pending = collections.defaultdict(list, backends.to_host(self.pending))
+        if not np.isfinite(self.pending["loss"] + self.pending["gradient_norm"]).all():
+            raise FloatingPointError(f"the loss or its gradient became non-finite between agent steps {self.checked} and "
+                                     f"{self.agent_step}; no checkpoint was written after that. Try a lower --learning_rate")
+        self.checked = self.agent_step
+
+    def summarise(self):
+        """Return {name: value} since the last row of learn.csv, and seconds by phase; the next row starts anew."""
+        self.check_finite()
+        values = {name: float(np.mean(self.pending[name])) if self.pending[name] else float("nan")
+                  for name in ("loss", "mean_q", "gradient_norm")}
+        values |= dict(epsilon=self.epsilon(self.counts), learning_rate=self.learning_rate(self.counts),
+                       cut_share=self.cut_episodes / max(self.episodes, 1))
+        phases = {name: round(self.phases[name], 4) for name in layout.PHASES}
+        self.pending.clear()
+        self.phases.clear()
+        return values, phases
+
+    def vital_signs(self):
+        """Return what the progress bar shows; reading the loss waits for the device."""
+        if self.pending["loss"]:
+            self._last_loss = float(self.pending["loss"][-1])
+        limit = self.settings["maxepisodes"]
+        shown = dict(episodes=f"{self.complete_episodes:,}/{limit:,}") if limit else {}
+        return shown | dict(epsilon=f"{self.epsilon(self.counts):.3f}",
+                            loss="-" if self._last_loss is None else f"{self._last_loss:.3g}",
+                            mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
+
+    def get_counts(self):
+        """Return what a checkpoint's state.json keeps of this."""
+        return {name: getattr(self, name) for name in self._SAVED} | dict(
+            seconds=self.seconds, returns=list(self.returns), pending=self.pending, phases=self.phases)
+
+    def set_counts(self, state):
+        """Restore what `get_counts` returned."""
+        for name in self._SAVED:
+            setattr(self, name, state[name])
+        self._seconds_before, self._started = state["seconds"], time.monotonic()
+        self.returns.extend(state["returns"])
+        self.pending.update(state["pending"])
+        self.phases.update(state["phases"])

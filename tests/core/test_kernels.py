@@ -1,0 +1,53 @@
+"""The faster forms of the mathematics equal the plain ones, on every backend."""
+
+import functools
+
+import backends  # noqa: F401 - first: it imports the backend quietly
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kernels
+from helpers.gradients import assert_close, gradients
+
+UNITS = 8
+
+
+@pytest.mark.parametrize("part", ["outputs", "h", "c", "all"])
+def test_the_gradient_of_the_lstm_is_that_of_kerass_cell(part):
+    """To the inputs, the recurrent kernel and the state before, from every part of what comes out."""
+    rng = np.random.default_rng(0)
+    shapes = [(3, 5, 4 * UNITS), (UNITS, 4 * UNITS), (3, UNITS), (3, UNITS)]
+    inputs = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    weights = [rng.normal(size=shape).astype(np.float32) for shape in [(3, 5, UNITS), (3, UNITS), (3, UNITS)]]
+    weights = [weight if part in (name, "all") else 0 * weight for name, weight in zip(("outputs", "h", "c"), weights)]
+    weighted = lambda parts: sum(ops.sum(weight * value) for weight, value in zip(weights, parts))
+
+    def theirs(projected, kernel, h, c):
+        outputs = []
+        for t in range(5):
+            i, f, g, o = ops.split(projected[:, t] + ops.matmul(h, kernel), 4, axis=-1)
+            c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+            h = ops.sigmoid(o) * ops.tanh(c)
+            outputs.append(h)
+        return weighted([ops.stack(outputs, axis=1), h, c])
+
+    ours = lambda *inputs: weighted(kernels.lstm(ops.matmul)(*inputs))
+    expected = gradients(theirs, inputs)
+    assert all(np.abs(ops.convert_to_numpy(gradient)).max() > 0.01 for gradient in expected)
+    assert_close(gradients(ours, inputs), expected)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_products_and_their_gradients(precision):
+    rng = np.random.default_rng(0)
+    a, b, weight = (rng.normal(size=shape).astype(np.float32) for shape in [(3, 4), (4, 5), (3, 5)])
+    dtype = keras.mixed_precision.Policy(precision).compute_dtype
+    product = functools.partial(kernels.product, dtype)
+    assert keras.backend.standardize_dtype(product(a, b).dtype) == "float32"
+    da, db = gradients(lambda a, b: ops.sum(weight * product(a, b)), [a, b])
+    for got, expected in zip((product(a, b), da, db), (a @ b, weight @ b.T, a.T @ weight)):
+        rounded = dict(float32=1e-6, bfloat16=0.1)[dtype]
+        np.testing.assert_allclose(ops.convert_to_numpy(got), expected, atol=rounded)
+        assert (dtype == "float32") == np.allclose(ops.convert_to_numpy(got), expected, atol=1e-5)

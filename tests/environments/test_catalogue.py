@@ -1,0 +1,132 @@
+"""Names of environments, and the environments that the factory builds."""
+
+import hashlib
+
+import gymnasium
+import numpy as np
+import pytest
+
+from environments import catalogue
+from helpers import counting
+from helpers.playing import make_small_envs, play_actions, random_actions
+
+PONG_SHA256 = "5c2e7969bc278738329084cf012eee85929e7b138cb5d6b072aa97d02c0790a9"
+
+
+
+@pytest.mark.parametrize("spelling, game", [
+    ("Frostbite", "Frostbite"), ("frostbite", "Frostbite"), ("FROSTBITE", "Frostbite"),
+    ("MsPacman", "MsPacman"), ("ms_pacman", "MsPacman"), ("mspacman", "MsPacman")])
+def test_a_game_is_known_in_every_spelling(spelling, game):
+    name, settings = catalogue.describe(spelling)
+    assert name == game
+    assert settings == dict(frame_skip=4, sticky=0.0, full_actions=False, noops=30, max_episode_frames=108_000, life_loss="none")
+
+
+@pytest.mark.parametrize("name, own", [
+    ("ALE/Pong-v5", dict(frame_skip=4, sticky=0.25)),
+    ("PongNoFrameskip-v4", dict(frame_skip=1, sticky=0.0)),
+    ("Pong-v4", dict(frame_skip=None, sticky=0.0)),  # random, 2 to 5: the user must choose
+    ("CartPole-v1", dict(frame_skip=1, max_episode_frames=500)),
+    ("Acrobot-v1", dict(frame_skip=1, max_episode_frames=500)),
+])
+def test_an_ids_own_settings_are_its_defaults(name, own):
+    described, settings = catalogue.describe(name)
+    assert described == name
+    assert own.items() <= settings.items()
+
+
+def test_flags_of_ale_are_no_settings_of_another_environment():
+    assert catalogue.describe("CartPole-v1")[1].keys() == {"frame_skip", "max_episode_frames"}
+
+
+@pytest.mark.parametrize("name, near", [
+    ("Frostbit", "Frostbite"), ("brekout", "Breakout"), ("ms-pacman", "MsPacman"), ("CartPol-v1", "CartPole-v1"),
+    ("CartPole-v9", "CartPole-v1"), ("ALE/Pnog-v5", "ALE/Pong-v5"), ("nothing_like_it:at_all", ""), ("", "")])
+def test_an_unknown_name_gets_the_three_nearest(name, near):
+    with pytest.raises(ValueError, match="neither an ALE game nor a registered Gymnasium id") as error:
+        catalogue.describe(name)
+    sentence, names = str(error.value).split("; the nearest names are ")
+    names = names.split(", ")
+    assert len(names) == 3 and near in [*names, ""]
+    assert set(names) <= {*catalogue.atari_games().values(), *gymnasium.registry}
+    assert sentence.startswith(f"--env={name} ") and "\n" not in sentence
+
+
+def test_golden_hash_of_preprocessed_pong():
+    envs = make_small_envs("Pong")
+    frames, *_ = play_actions(envs, [1, 2], random_actions(envs, 60))
+    assert frames.shape == (61, 2, 84, 84) and frames.dtype == np.uint8
+    assert hashlib.sha256(frames.tobytes()).hexdigest() == PONG_SHA256
+
+
+def test_screens_are_those_of_gymnasiums_atari_preprocessing():
+    ours = make_small_envs("Breakout", 1)
+    theirs = gymnasium.wrappers.AtariPreprocessing(
+        gymnasium.make("ALE/Breakout-v5", frameskip=1, repeat_action_probability=0.0), noop_max=0, frame_skip=4)
+    actions = random_actions(ours, 100)
+    frames, rewards, *_ = play_actions(ours, [3], actions)
+    expected, _ = theirs.reset(seed=3)
+    np.testing.assert_array_equal(frames[0, 0], expected)
+    for t, action in enumerate(actions[:, 0]):
+        expected, reward, *_ = theirs.step(action)
+        np.testing.assert_array_equal(frames[t + 1, 0], expected)
+        assert rewards[t, 0] == reward
+    assert len({frame.tobytes() for frame in frames}) > 50  # Something moved.
+
+
+@pytest.mark.parametrize("full_actions, names", [(False, "NOOP FIRE RIGHT LEFT".split()), (True, None)])
+def test_actions_are_the_games_own_unless_all_are_asked_for(full_actions, names):
+    envs = make_small_envs("Breakout", 1, full_actions=full_actions)
+    assert len(envs.action_names) == 18 if names is None else envs.action_names == names
+
+
+@pytest.mark.slow
+def test_all_ale_games_build_and_step():
+    games = sorted(catalogue.atari_games().values())
+    assert len(games) >= 104
+    for game in games:
+        envs = make_small_envs(game, 1, noops=30)
+        frames, rewards, terminated, truncated = play_actions(envs, [1], random_actions(envs, 200))
+        assert frames.shape == (201, 1, 84, 84), game
+        assert len({frame.tobytes() for frame in frames}) > 1, f"{game} shows a still picture"
+        assert np.isfinite(rewards).all() and not truncated.any(), game
+        assert catalogue.describe(game)[0] == catalogue.describe(game.upper())[0] == game
+
+
+@pytest.mark.parametrize("frame_skip, agent_steps", [(1, 12), (3, 4), (5, 3)])
+def test_the_cap_counts_frames_off_atari(frame_skip, agent_steps):
+    envs = make_small_envs(counting.register(length=100, max_episode_steps=50), frame_skip=frame_skip, max_episode_frames=12)
+    frames, _, terminated, truncated = play_actions(envs, [1, 2], random_actions(envs, 14))
+    assert truncated[:agent_steps, 0].tolist() == [False] * (agent_steps - 1) + [True]
+    assert frames[agent_steps, 0, 0] == 13 and not terminated.any()
+
+
+@pytest.mark.parametrize("frame_skip, agent_steps", [(4, 10), (1, 40)])
+def test_the_cap_counts_frames_on_atari(frame_skip, agent_steps):
+    envs = make_small_envs("Pong", frame_skip=frame_skip, max_episode_frames=40)
+    _, _, terminated, truncated = play_actions(envs, [1, 2], random_actions(envs, agent_steps + 2))
+    assert truncated[:, 0].tolist() == [False] * (agent_steps - 1) + [True] + [False] * 2
+    assert not terminated.any()
+
+
+def test_a_cap_longer_than_the_ids_own_replaces_it():
+    envs = make_small_envs(counting.register(length=100, max_episode_steps=5), max_episode_frames=8)
+    *_, truncated = play_actions(envs, [1, 2], random_actions(envs, 8))
+    assert truncated[:, 0].tolist() == [False] * 7 + [True]
+
+
+def test_no_cap_off_atari():
+    envs = make_small_envs(counting.register(length=20, max_episode_steps=5), max_episode_frames=0)
+    _, _, terminated, truncated = play_actions(envs, [1, 2], random_actions(envs, 20))
+    assert not truncated.any() and terminated[:, 0].tolist() == [False] * 19 + [True]
+
+
+def test_no_cap_on_atari(monkeypatch):
+    given = {}
+    real = catalogue.AtariVectorEnv
+    monkeypatch.setattr(catalogue, "AtariVectorEnv", lambda *a, **k: given.update(k) or real(*a, **k))
+    envs = make_small_envs("Pong", 1, max_episode_frames=0)
+    *_, truncated = play_actions(envs, [1], np.zeros((50, 1), np.int64))
+    assert not truncated.any()
+    assert given["max_num_frames_per_episode"] == 2**31 - 1  # A year of play: nobody waits for it here.

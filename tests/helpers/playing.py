@@ -1,0 +1,27 @@
+"""Environments of the factory, and actions played in them."""
+
+import numpy as np
+
+from environments import catalogue
+
+
+def make_small_envs(env, num_envs=2, **settings):
+    """Build environments with the id's own settings, save those given, and neither noops nor stickiness unless given."""
+    name, own = catalogue.describe(env)
+    names = "frame_skip max_episode_frames sticky full_actions".split()
+    return catalogue.make_envs(name, num_envs, **{key: own[key] for key in names if key in own} | settings)
+
+
+def play_actions(envs, seeds, actions):
+    """Reset and step; return (frames [1+T, N, ...], rewards [T, N], terminated, truncated), copied."""
+    frame, _ = envs.reset(seed=np.asarray(seeds))
+    frames, rows = [frame.copy()], []
+    for a in actions:
+        frame, *row, _ = envs.step(a)
+        frames.append(frame.copy())
+        rows.append([np.array(column) for column in row])
+    return np.stack(frames), *(np.stack(column) for column in zip(*rows))
+
+
+def random_actions(envs, num_steps, seed=0):
+    return np.random.default_rng(seed).integers(len(envs.action_names), size=(num_steps, envs.num_envs))

@@ -1,0 +1,380 @@
+"""README.md and docs/: their size, links, commands, flags, tables and messages are checked, and their Python is executed."""
+
+import ast
+import importlib.util
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+
+import agent
+import evaluate
+import models
+import plot
+import report
+import settings
+import status
+import train
+from environments import mirror
+from storage import grids, layout
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md", "results/README.md", "benchmarks/README.md")]
+PAGES += sorted(ROOT.glob("docs/*.md"))
+EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+SCRIPTS = "train evaluate plot report status doctor".split()
+FOLDERS = "analysis benchmarks docs environments films paper presets results slurm storage tests".split()
+SBATCH = "account cpus-per-task gres mem partition time".split()  # its options that the pages name
+
+
+# Parts of a page
+
+
+def read_blocks(page):
+    """Return [(language, text), ...] of the fenced blocks of a page."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def read_prose(page):
+    """Return a page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+
+
+def read_spans(page):
+    """Return the inline code of a page, each on one line."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", read_prose(page))]
+
+
+def read_section(page, heading):
+    """Return the text below a heading, down to the next heading of its rank or above."""
+    rank = len(heading.partition(" ")[0])
+    return re.split(rf"^#{{1,{rank}}} ", page.read_text().partition(f"\n{heading}\n")[2], maxsplit=1, flags=re.M)[0]
+
+
+def read_rows(text):
+    """Return the rows of the tables in a text, as lists of cells, without their heads."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rules = [i for i, row in enumerate(rows) if set("".join(row)) <= set("-:")]
+    return [row for i, row in enumerate(rows) if i not in rules and i + 1 not in rules]
+
+
+def find_anchors(page):
+    """Return the anchors that GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# Size and links
+
+
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120 and len(text.encode()) <= 8192
+
+
+@EACH_PAGE
+def test_every_link_leads_somewhere(page):
+    broken = []
+    for target in re.findall(r"\]\(([^()\s]+)\)", read_prose(page)):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if re.match(r"[a-z]+:", target):
+            continue
+        if not file.exists() or anchor and anchor not in find_anchors(file):
+            broken.append(target)
+    assert broken == []
+
+
+def test_both_lists_of_pages_are_whole():
+    names = {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
+    assert names == set(re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs/README.md").read_text()))
+    assert names == set(re.findall(r"\]\(docs/(\w+\.md)\)", (ROOT / "README.md").read_text()))
+
+
+@EACH_PAGE
+def test_every_file_that_it_names_exists(page):
+    paths = [span for span in read_spans(page)
+             if re.fullmatch(rf"(?:{'|'.join(FOLDERS)})/[\w./-]*|\w+\.(?:py|flags)|requirements[\w-]*\.txt", span)]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+# Commands
+
+
+def split_commands(text):
+    """Return the commands of lines of a shell, as lists of words; lines of other programs than ours are left out."""
+    programs = rf"(?:\.venv/bin/)?python3? |make |sbatch |slurm/\w+\.sh |(?:{'|'.join(SCRIPTS)})\.py [-rs]"
+    ours = re.compile(rf"(?:\w+=\S+ )*(?:time )?(?:{programs})")
+    lines = (re.sub(r"(^|\s+)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines())
+    parts = (part for line in lines for part in re.split(r"\s*(?:&&|\||;)\s*", line))
+    return [shlex.split(part) for part in parts if ours.match(part)]
+
+
+def find_commands(page):
+    """Return every command in the blocks and the inline code of a page, as lists of words."""
+    blocks = (text for language, text in read_blocks(page) if language != "python")
+    return [command for text in (*blocks, *read_spans(page)) for command in split_commands(text)]
+
+
+def check_command(words):
+    """Parse a command as its program does.
+
+    Raises:
+        AssertionError, ValueError, OSError, flags.Error: the program would refuse it.
+    """
+    while re.match(r"\w+=|time$", words[0]):
+        words = words[1:]
+    if re.fullmatch(r"(\.venv/bin/)?python3?", words[0]):
+        words = words[1:]
+        if words[0] == "-m":
+            return check_module(*words[1:])
+        assert words[0].removesuffix(".py") in SCRIPTS, f"{words[0]} is no script"
+    program, *arguments = words
+    if program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+        assert arguments and set(arguments) <= set(targets), f"make has the targets {targets}"
+    elif program == "sbatch":
+        script = next(word for word in arguments if not word.startswith("--"))
+        options, given = arguments[:arguments.index(script)], arguments[arguments.index(script) + 1:]
+        assert (ROOT / script).exists() and all(option[2:].partition("=")[0] in SBATCH for option in options)
+        check_script("train.py", ["--env=Frostbite", "--maxsteps=10000000", *given])
+    elif program.startswith("slurm/"):
+        grid, *jobs = arguments
+        assert (ROOT / program).exists() and grids.read_grid(grid)
+        assert not jobs or jobs[0] == "-j" and jobs[1].isdigit() and len(jobs) == 2
+    else:
+        check_script(program, arguments)
+
+
+def check_script(program, arguments):
+    if "--help" in arguments:
+        return
+    if program == "train.py":
+        settings.configure(arguments)
+    elif program == "evaluate.py":
+        values = evaluate.define_flags()
+        rest = values([program, *arguments])[1:]
+        assert len(rest) == bool(values.compare and not values.run_dir)  # --compare RUN_A RUN_B
+        evaluate.check(values)
+    elif program == "plot.py":
+        plot.define_flags()([program, *arguments])
+    elif program == "report.py":
+        report.define_flags()([program, *arguments])
+    elif program == "status.py":
+        paths = status.define_flags()([program, *arguments])[1:]
+        assert all(grids.read_grid(path) for path in paths if path.endswith(".csv"))
+    else:
+        assert program == "doctor.py" and not arguments
+
+
+def check_module(name, *arguments):
+    assert importlib.util.find_spec(name), f"there is no module {name}"
+    if name.startswith("benchmarks."):
+        given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+        known = find_benchmark_flags(ROOT / (name.replace(".", "/") + ".py"))
+        assert given <= known, f"{name} has the flags {known}"
+
+
+def find_benchmark_flags(path):
+    return set(re.findall(r'add_argument\("(--\w+)"', path.read_text()))
+
+
+@pytest.fixture
+def at_root(monkeypatch, tmp_path):
+    """Work in the repository, beside the module that docs/extending.md has a user write; windows are not opened."""
+    (tmp_path / "my_envs.py").write_text(PYTHON[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(mirror, "prepare", lambda render_mode: None)
+
+
+@EACH_PAGE
+def test_every_command_is_one_that_its_program_takes(page, at_root):
+    for command in find_commands(page):
+        try:
+            check_command(command)
+        except (AssertionError, ValueError, OSError, flags.Error) as error:
+            pytest.fail(f"{shlex.join(command)}: {error}")
+
+
+@pytest.mark.parametrize("command", [
+    "python train.py --flickr=0.5", "python train.py --network=DRQM", "python train.py --flagfile=presets/no.flags",
+    "python train.py --env=Frostbit", "python train.py Pong", "python trane.py", "KERAS_BACKEND=jax python train.py --units=some",
+    "python evaluate.py --videos=film.mp4", "python evaluate.py --video=film.avi", "python evaluate.py --saliency",
+    "python evaluate.py --observation_probabilities=2", "python evaluate.py runs/a", "evaluate.py --checkpoint=first",
+    "python plot.py runs/* --table=none", "python report.py runs/* --output=a.html", "python status.py slurm/grids/no.csv",
+    "python doctor.py --all", "make dinner", "sbatch slurm/drqn.sh --bufflen=many", "sbatch --tim=3 slurm/drqn.sh",
+    "sbatch slurm/no.sh", "slurm/grid.sh slurm/grids/no.csv", "slurm/grid.sh slurm/grids/paper.csv -k 3", "python -m benchmarks.no",
+    "python -m benchmarks.kills --kill=3"])
+def test_a_command_that_rots_is_found(command, at_root):
+    (words,) = split_commands(f"{command}    # with a comment")
+    with pytest.raises((AssertionError, ValueError, OSError, flags.Error)):
+        check_command(words)
+
+
+def test_commands_are_found_wherever_they_stand(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("`make run` with `make`, and `time\npython train.py --env=Pong`\n"
+                    "```\ncd drqn && make test  # tests\nls\n```\n```python\nmake = 1\n```\n")
+    assert find_commands(page) == [["make", "test"], ["make", "run"], ["time", "python", "train.py", "--env=Pong"]]
+    assert {"run", "test"} <= {words[1] for words in find_commands(ROOT / "README.md") if words[0] == "make"}
+    assert sum(len(find_commands(page)) for page in PAGES) > 80
+
+
+@EACH_PAGE
+def test_every_flag_that_stands_alone_exists(page, at_root):
+    parsers = [script.define_flags() for script in (settings, evaluate, plot, report, status)]
+    known = {name for values in parsers for name in values} | set(SBATCH) | {"help", "flagfile"}
+    known |= {flag[2:] for path in ROOT.glob("benchmarks/*.py") for flag in find_benchmark_flags(path)}
+    spans = [span for span in read_spans(page) if re.match(r"--\w", span)]
+    assert [span for span in spans if re.match(r"--([\w-]+)", span)[1] not in known] == []
+    of_train = settings.define_flags()
+    for span in spans:
+        words = span.split()
+        if all(re.fullmatch(r"--\w+=(?!\.\.\.)\S+", word) and word[2:].partition("=")[0] in of_train for word in words):
+            settings.configure(words)  # A value that it does not take is refused in a sentence.
+
+
+# Tables
+
+
+FLAGS, PAPER = ROOT / "docs/flags.md", ROOT / "docs/paper.md"
+
+
+@pytest.mark.parametrize("group, heading", [
+    ("run", "## The run"), ("environment", "## The environment"), ("learning", "## Learning"), ("exploration", "## Exploration"),
+    ("evaluation", "## Evaluation during training")])
+def test_each_group_of_flags_has_its_table_of_defaults(group, heading):
+    defined = {f"`--{flag.name}`": flag.default for flag in settings.define_flags().flags_by_module_dict()[group]}
+    documented = {flag: default for flag, default, _ in read_rows(read_section(FLAGS, heading))}
+    assert list(documented) == list(defined)
+    for flag, default in defined.items():
+        text = documented[flag].replace(",", "")
+        assert default is None or (float(text) == default if isinstance(default, int | float) else text == default), flag
+
+
+def test_networks_and_optimizers_are_those_of_the_code():
+    rows = read_rows(read_section(FLAGS, "## Networks"))
+    assert {name.strip("`"): (int(history), int(unroll)) for name, _, _, history, unroll in rows} == {
+        name: (network.history, network.unroll) for name, network in models.NETWORKS.items()}
+    assert {name.strip("`"): float(rate) for name, rate, _ in read_rows(read_section(FLAGS, "## Optimizers"))} == {
+        name: options["learning_rate"] for name, (_, options) in agent.OPTIMIZERS.items()}
+
+
+def test_every_environment_of_the_suite_can_be_chosen():
+    ids = [name for first, _ in read_rows(read_section(FLAGS, "## Environments")) for name in re.findall(r"`([^`]+)`", first)]
+    assert len(ids) == 9 and [settings.configure([f"--env={name}"])["settings"]["env"] for name in ids] == ids
+
+
+def test_every_preset_and_every_grid_is_in_a_table():
+    presets = [name for first, _ in read_rows(read_section(PAPER, "## Presets")) for name in re.findall(r"`([^`]+)`", first)]
+    assert sorted(presets) == sorted(f"presets/{path.name}" for path in ROOT.glob("presets/*.flags"))
+    rows = read_rows(read_section(ROOT / "slurm/README.md", "## A grid of runs"))
+    assert sorted(name.strip("`") for name, _ in rows) == sorted(f"slurm/grids/{path.name}" for path in ROOT.glob("slurm/grids/*.csv"))
+
+
+def test_the_table_of_files_is_that_of_a_run(go):
+    go("--run_dir=runs/cartpole", "--episodes=2")
+    go("--run_dir=runs/cartpole", "--episodes=2", "--observation_probabilities=1")
+    run = pathlib.Path("runs/cartpole")
+    files = [str(path.relative_to(run)) for path in run.glob("**/*") if path.is_file()]
+    directory = read_section(ROOT / "docs/runs.md", "## The directory").partition("The columns:")[0]
+    names = [name for first, _ in read_rows(directory) for name in re.findall(r"`([^`]+)`", first)]
+    spell = lambda name: re.sub(r"\\\*$|/$|<\w+>|\d{6}", lambda of: {"/": "/.+"}.get(of[0], r"\d{6}" if of[0].isdigit() else ".+"), name)
+    patterns = {name: re.compile(spell(re.escape(name))) for name in names}
+    assert [file for file in files if not any(pattern.fullmatch(file) for pattern in patterns.values())] == []
+    unmatched = {name for name, pattern in patterns.items() if not any(map(pattern.fullmatch, files))}
+    assert unmatched == {"torso.weights.h5", "torso.json"}  # of --features
+
+
+def test_the_table_of_columns_is_that_of_the_code():
+    columns = read_section(ROOT / "docs/runs.md", "## The directory").partition("The columns:")[2]
+    assert {file.strip("`"): re.findall(r"`(\w+)`", names) for file, names in read_rows(columns)} == {
+        f"{name}.csv": names for name, names in layout.COLUMNS.items()}
+
+
+# Messages
+
+
+def find_sentences():
+    """Return the texts in the code, with `...` for what is filled in."""
+    files = [path for folder in (".", "analysis", "environments", "films", "storage") for path in ROOT.glob(f"{folder}/*.py")]
+    sentences = set()
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        if isinstance(node, ast.JoinedStr):
+            sentences.add("".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            sentences.add(node.value)
+    return sentences
+
+
+def test_every_message_of_the_troubleshooting_is_one_of_the_code():
+    messages = [re.fullmatch(r"`([^`]+)`", first)[1] for first, _ in read_rows((ROOT / "docs/troubleshooting.md").read_text())
+                if first != "message"]
+    sentences = find_sentences()
+    assert len(messages) > 20
+    assert [message for message in messages if not any(message in sentence for sentence in sentences)] == []
+
+
+# Python
+
+
+EXTENDING = ROOT / "docs/extending.md"
+PYTHON = [text for language, text in read_blocks(EXTENDING) if language == "python"]
+TINY = """--maxsteps=90 --units=8 --bufflen=400 --num_envs=2 --batch_size=4 --learning_starts=40 --eval_period=40 --eval_episodes=2
+    --checkpoint_period=40 --max_episode_frames=120""".split()
+
+
+def test_its_blocks_are_short():
+    assert len(PYTHON) == 5
+    assert max(len([line for line in block.splitlines() if line.strip()]) for block in PYTHON) < 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number, network, directory", [
+    (1, "DRQN_small", "runs/Pong-DRQN_small-*"), (2, "GRU", "runs/CartPolePosition-v0-GRU-*"), (3, "DRQN", "runs/*optimizer=lion*"),
+    (4, "DRQN", "runs/notebook")])
+def test_a_block_trains_what_it_defines(number, network, directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for module, table in (models, "NETWORKS"), (agent, "OPTIMIZERS"):
+        monkeypatch.setattr(module, table, dict(getattr(module, table)))
+    trained, configure, run = [], train.configure, train.train
+    monkeypatch.setattr(train, "configure", lambda arguments: configure([*arguments, *TINY]))
+    monkeypatch.setattr(train, "train", lambda config: trained.append(run(config)) or trained[-1])
+    exec(PYTHON[number], {})
+    assert (trained[0].settings["network"], trained[0].updates) == (network, 12)
+    assert [str(path) for path in pathlib.Path().glob(directory)] == [str(trained[0].storage.directory)]
+    assert trained[0].evaluations == 2 and np.isfinite(trained[0].best)
+
+
+@pytest.fixture
+def env(tmp_path, monkeypatch):
+    """Write the module of the page's environment where the text says; return the flag that names it."""
+    (tmp_path / PYTHON[0].partition("\n")[0].removeprefix("# ")).write_text(PYTHON[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return re.search(r"--env=\w+:[\w-]+", EXTENDING.read_text())[0]
+
+
+def test_an_environment_of_a_users_module_is_known_by_its_whole_name(env):
+    assert train.configure([env])["settings"]["env"] == "my_envs:Recall-v0"
+    for wrong in "no_such_module:Recall-v0", "my_envs:Recal-v0":
+        with pytest.raises(ValueError, match=f"--env={wrong} is neither an ALE game nor a registered Gymnasium id .*(No module|Recal)"):
+            train.configure([f"--env={wrong}"])
+
+
+@pytest.mark.slow
+def test_an_environment_of_a_users_module_is_trained_gone_on_with_and_evaluated(env, tmp_path, capsys):
+    assert train.main([env, *TINY]) == train.main([env, *TINY, "--maxsteps=150"]) == 0
+    assert "Going on at agent step 90 of" in capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+    done = subprocess.run([sys.executable, ROOT / "evaluate.py", "--episodes=2"], capture_output=True, text=True)  # knows nothing yet
+    assert done.returncode == 0 and "my_envs:Recall-v0" in done.stdout, done.stderr
+    assert {line.split(",")[3] for line in (run / "episodes-best.csv").read_text().splitlines()[1:]} <= {"0.0", "1.0"}
