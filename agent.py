@@ -31,8 +31,9 @@ OPTIMIZERS = {  # name -> constructor and settings; the loss is a mean over batc
 }
 
 
-def td_loss(online_network, target_network, window, state, error_loss):
-    """Return the one-step Q-learning loss of a window, and what the update knows besides.
+def td_loss(online_network, target_network, window, state, error_loss, trace_decay=0.0,
+            double=False):
+    """Return the Q-learning loss of a window, and what the update knows besides.
 
     ```
     frames    f0 f1 f2 f3      T = 3, H = 1
@@ -40,11 +41,17 @@ def td_loss(online_network, target_network, window, state, error_loss):
     target       [q_t    ]     sees f1 f2 f3, after its state has gone over f0
     ```
     Args:
+        online_network: what learns.
+        target_network: what judges the second to last observation. None: the online network does,
+            without a gradient.
         window: replay.Window with T+H frames.
         state: of the online network before the window, list of float32[B, units].
         error_loss: `huber` (Mnih et al. 2015: errors clipped to 1); `mse`, half the square; or
             `euclidean`, half the square summed over the batch. The last is Caffe's loss over a
             blob [T, B, A], which Caffe divides by 2 T alone.
+        trace_decay: lambda of `q_lambda`; 0 for one-step targets.
+        double: whether the online network chooses the action whose target value counts (van Hasselt
+            et al. 2016).
 
     Returns:
         loss: float32 scalar, the mean over unmasked transitions; B times that for `euclidean`.
@@ -53,11 +60,21 @@ def td_loss(online_network, target_network, window, state, error_loss):
     """
     # Paper: the target network starts at the second frame from a zero state. Here: it has seen the
     # first frame too, because the online and the target network must share their context.
-    q_tm1, next_state = online_network(window.frames[:, :-1], state)  # [B, T, A]
-    q_t, _ = target_network(window.frames, state, burn_in=1)  # [B, T, A]
-    # discount is 0 where terminated.
-    y = ops.stop_gradient(window.reward + window.discount * ops.max(q_t, axis=-1))  # [B, T]
-    q_a_tm1 = ops.sum(q_tm1 * ops.one_hot(window.action, q_tm1.shape[-1]), axis=-1)  # [B, T]
+    T, frames = window.mask.shape[1], window.frames
+    crossing = not isinstance(window.firsts, tuple)
+    firsts = lambda cut: window.firsts[:, cut] if crossing else None
+    q_tm1, next_state = online_network(frames[:, :-1], state, firsts(slice(-1)))  # [B, T, A]
+    if double or target_network is None:
+        q_last, _ = online_network(frames[:, T:], next_state, firsts(slice(T, None)))  # [B, 1, A]
+        q_t_online = ops.stop_gradient(ops.concatenate([q_tm1[:, 1:], q_last], axis=1))  # [B, T, A]
+    if target_network is None:
+        q_t = q_t_online
+    else:
+        q_t, _ = target_network(frames, state, firsts(slice(None)), burn_in=1)  # [B, T, A]
+    chosen = ops.argmax(q_t_online, axis=-1) if double else None
+    v_t = _value_of(q_t, chosen) if double else ops.max(q_t, axis=-1)  # [B, T]
+    y = ops.stop_gradient(q_lambda(window.reward, window.discount, window.mask, v_t, trace_decay))
+    q_a_tm1 = _value_of(q_tm1, window.action)  # [B, T]
     parts = (y, q_a_tm1, window.action, window.reward, window.discount, window.mask)
     shapes = [tuple(part.shape) for part in parts]
     assert len(set(shapes)) == 1, (f"targets, predictions, actions, rewards, discounts and mask "
@@ -73,6 +90,39 @@ def td_loss(online_network, target_network, window, state, error_loss):
     return loss, dict(mean_q=mean_q, td_error=td_error, next_state=next_state)
 
 
+def q_lambda(r_t, discount_t, mask, v_t, trace_decay):
+    """Return the targets y_t float32[B, T] of Peng's Q(lambda), a return that trusts lambda to itself.
+
+    ```
+    y_t = r_t + discount_t * ((1 - lambda) * v_t + lambda * y_t+1)
+    y_t = r_t + discount_t * v_t        where the next transition is masked, or there is none
+    ```
+    A termination has a discount of 0, and after a truncation comes a masked row: a return never
+    goes on over an end.
+
+    Args:
+        r_t, discount_t, mask, v_t: float32[B, T]; v_t is the value of the observation that the
+            transition leads to.
+        trace_decay: lambda in [0, 1]. 0: one-step targets.
+
+    Reference: Peng & Williams 1996; Daley & Amato 2019.
+    """
+    if trace_decay == 0:
+        return r_t + discount_t * v_t
+    T = mask.shape[1]
+    targets = [r_t[:, -1] + discount_t[:, -1] * v_t[:, -1]]
+    for t in reversed(range(T - 1)):
+        trust = trace_decay * mask[:, t + 1]  # [B]
+        ahead = (1 - trust) * v_t[:, t] + trust * targets[0]
+        targets.insert(0, r_t[:, t] + discount_t[:, t] * ahead)
+    return ops.stack(targets, axis=1)
+
+
+def _value_of(q_values, action):
+    """Return float32[B, T], the Q-values [B, T, A] of actions int[B, T]."""
+    return ops.sum(q_values * ops.one_hot(action, q_values.shape[-1]), axis=-1)
+
+
 class Agent:
     """A Q-network that acts epsilon-greedily, its target network, and the optimizer.
 
@@ -81,26 +131,29 @@ class Agent:
         optimizer: name of OPTIMIZERS.
         learning_rate: None for the one that OPTIMIZERS has.
         clip_norm: global L2 norm that gradients are clipped to, 0 for none.
-        loss: `huber`, `mse` or `euclidean`.
+        loss, trace_decay, double: of td_loss.
+        target_network: whether there is one.
         seed: of the initial weights.
     """
 
     def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
                  features=False, optimizer="rmsprop", learning_rate=None, clip_norm=10.0,
-                 loss="huber", seed=0):
+                 loss="huber", trace_decay=0.0, double=False, target_network=True, seed=0):
         # Keras' initialisers draw their seeds from `random`. keras.utils.set_random_seed would
         # import TensorFlow even beside JAX.
         random.seed(seed)
         shape = (network, frame_shape, num_actions, history, units, precision, features)
         self.online_network = models.QNetwork(*shape)
-        self.target_network = models.QNetwork(*shape)
-        self.num_actions, self.error_loss = num_actions, loss
+        self.target_network = models.QNetwork(*shape) if target_network else None
+        self.num_actions = num_actions
+        self._targets = dict(error_loss=loss, trace_decay=trace_decay, double=double)
         make_optimizer, settings = OPTIMIZERS[optimizer]
         if learning_rate is not None:
             settings = settings | dict(learning_rate=learning_rate)
         self.optimizer = make_optimizer(**settings)
         self.optimizer.build(self.online_network.trainable_variables)
-        self.target_network.set_weights(self.online_network.get_weights())
+        if target_network:
+            self.target_network.set_weights(self.online_network.get_weights())
         self._compiled = backends.compile_steps(
             self._q_step, self._loss, self.online_network, self.target_network, self.optimizer,
             clip_norm)
@@ -116,7 +169,7 @@ class Agent:
     def _loss(self, window, state):
         """Return td_loss of a window whose state starts from zero where the window is a first."""
         state = _zero_where(window.first, state)
-        return td_loss(self.online_network, self.target_network, window, state, self.error_loss)
+        return td_loss(self.online_network, self.target_network, window, state, **self._targets)
 
     def initial_state(self, num_envs):
         return self.online_network.initial_state(num_envs)
@@ -151,19 +204,20 @@ class Agent:
     def learn(self, window):
         """Make one update by `td_loss`; return loss, mean_q, gradient_norm, still on the device.
 
-        The state goes on from the last window, but for windows that are first: those of a
-        sequential sample alone are not.
+        The state is the window's own, where one is stored. Else it goes on from the last window,
+        but for windows that are first: only those of a sequential sample are not.
         """
-        if self._window_state is None:
+        if self._window_state is None and not window.state:
             self._window_state = self.initial_state(len(window.first))
-        aux = self._compiled.learn(window, self._window_state)
-        self._window_state = aux["next_state"]
+        aux = self._compiled.learn(window._replace(state=()), window.state or self._window_state)
+        if not window.state:
+            self._window_state = aux["next_state"]
         return {name: aux[name] for name in ("loss", "mean_q", "gradient_norm")}
 
     def _variables(self):
         owners = dict(online=self.online_network, target=self.target_network,
                       optimizer=self.optimizer)
-        return {f"{owner}/{i}": variable for owner, part in owners.items()
+        return {f"{owner}/{i}": variable for owner, part in owners.items() if part is not None
                 for i, variable in enumerate(part.variables)}
 
     def iterate_state(self):
@@ -219,7 +273,7 @@ class Agent:
     def load_torso(self, path):
         """Read the torso of what `save_weights` wrote of any agent into both networks."""
         self._compiled.pull()
-        for network in (self.online_network, self.target_network):
+        for network in filter(None, (self.online_network, self.target_network)):
             network.load_torso(path)
         self._compiled.push()
 

@@ -190,14 +190,15 @@ def _compile_tensorflow(q_step, td_loss, online_network, target_network, optimiz
         return aux | dict(loss=loss, gradient_norm=norm)
 
     def sync_target():
-        for target, online in zip(target_network.variables, online_network.variables):
+        for target, online in zip(target_network.variables if target_network else (), online_network.variables):
             target.assign(online)
 
     return Compiled(act, learn, sync_target, optimizer.learning_rate.assign, lambda: None, lambda: None, traces)
 
 
 def _compile_jax(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
-    traces, variables = [], (online_network.trainable_variables, target_network.variables, optimizer.variables)
+    traces, targets = [], target_network.variables if target_network else []
+    variables = online_network.trainable_variables, targets, optimizer.variables
     values = [None, None, None]  # of these variables on the device; each update takes (donates) and replaces them
 
     @jax.jit
@@ -224,7 +225,7 @@ def _compile_jax(q_step, td_loss, online_network, target_network, optimizer, cli
         return aux
 
     def sync_target():
-        values[1] = [value.copy() for value in values[0]]  # Copied, since the online values are donated.
+        values[1] = [value.copy() for value in values[0]] if target_network else []  # Copied, since the online values are donated.
 
     def set_learning_rate(value):
         optimizer.learning_rate.assign(value)

@@ -30,7 +30,58 @@ class Pixels(layers.Layer):
         return self.scale(frames)
 
 
-def lstm(product):
+class NormReLU(layers.Layer):
+    """keras.layers.LayerNormalization over the last axis, then a ReLU, with the gradient written out.
+
+    Keras' layer makes some ten passes over its input and as many over the gradient. Here XLA makes two of each, which is
+    five times as fast on a CPU, where these layers otherwise take more time than the convolutions. All is computed in
+    float32.
+    """
+
+    EPSILON = 1e-6  # Flax's
+
+    def __init__(self, dtype):
+        super().__init__(dtype=dtype, autocast=False)
+        forward, backward = backends.fuse(_norm_relu), backends.fuse(_norm_relu_gradient)
+
+        @ops.custom_gradient
+        def norm_relu(x, scale, offset):
+            return forward(x, scale, offset), lambda *upstream: backward(x, scale, offset, keras.tree.flatten(upstream)[0])
+
+        self.norm_relu = norm_relu
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape[-1:], "ones", autocast=False, name="scale")
+        self.offset = self.add_weight(shape[-1:], "zeros", autocast=False, name="offset")
+
+    def call(self, x):
+        return self.norm_relu(x, self.scale + 0, self.offset + 0)  # Tensors: TensorFlow wants no variables there.
+
+
+def _normalise(x):
+    """Return x with a mean of 0 and a variance of 1 over its last axis, and what it was multiplied with."""
+    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    rate = ops.rsqrt(ops.mean(centred**2, axis=-1, keepdims=True) + NormReLU.EPSILON)
+    return centred * rate, rate
+
+
+def _norm_relu(x, scale, offset):
+    normal, _ = _normalise(ops.cast(x, "float32"))
+    return ops.cast(ops.relu(normal * scale + offset), x.dtype)
+
+
+def _norm_relu_gradient(x, scale, offset, upstream):
+    normal, rate = _normalise(ops.cast(x, "float32"))
+    d_out = ops.where(normal * scale + offset > 0, ops.cast(upstream, "float32"), 0.0)
+    others = tuple(range(len(x.shape) - 1))
+    d_scale, d_offset = ops.sum(d_out * normal, axis=others), ops.sum(d_out, axis=others)
+    d_normal = d_out * scale
+    mean = lambda values: ops.mean(values, axis=-1, keepdims=True)
+    d_x = rate * (d_normal - mean(d_normal) - normal * mean(d_normal * normal))
+    return ops.cast(d_x, x.dtype), d_scale, d_offset
+
+
+def lstm(product, keep=None):
     """Return the recurrence of an LSTM with its gradient written out: (projected, kernel, h, c) -> outputs, h, c.
 
     Backpropagation through time then ends with one product over all steps for the kernel's gradient, where a backend makes
@@ -38,6 +89,7 @@ def lstm(product):
 
     Args:
         product: of two matrices.
+        keep: float32[B, T, 1], 0 at steps before which the state is zeroed, else 1; None: the state always goes on.
 
     Returns:
         A function of projected float32[B, T, 4U], the inputs times their kernel and the bias; kernel float32[U, 4U]; and the
@@ -50,6 +102,7 @@ def lstm(product):
     def recurrence(projected, kernel, h, c):
         outputs, steps = [], []
         for t in range(projected.shape[1]):
+            h, c = (h, c) if keep is None else (h * keep[:, t], c * keep[:, t])
             i, f, g, o = ops.split(projected[:, t] + product(h, kernel), 4, axis=-1)  # [B, U] each
             i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
             h_tm1, c_tm1 = h, c
@@ -68,6 +121,7 @@ def lstm(product):
                 of_step = [d_c * g * i * (1 - i), d_c * c_tm1 * f * (1 - f), d_c * i * (1 - g**2), d_h * tanh_c * o * (1 - o)]
                 d_gates = [ops.concatenate(of_step, axis=-1)] + d_gates  # of steps t to T: [B, 4U] each
                 d_h, d_c = product(d_gates[0], transposed), d_c * f
+                d_h, d_c = (d_h, d_c) if keep is None else (d_h * keep[:, t], d_c * keep[:, t])
             all_h_tm1 = ops.concatenate([h_tm1 for *_, h_tm1, _ in steps])  # [T*B, U]
             d_kernel = product(ops.transpose(all_h_tm1), ops.concatenate(d_gates))
             return ops.stack(d_gates, axis=1), d_kernel, d_h, d_c

@@ -17,13 +17,15 @@ from keras import layers, ops
 
 import kernels
 
-Network = collections.namedtuple("Network", "torso core history unroll sample")
+Network = collections.namedtuple("Network", "torso core history unroll sample norm",
+                                 defaults=(False,))
 Network.__doc__ = """A row of NETWORKS.
 
 torso: (filters, size, stride) of each convolution; or a function (frame_shape, history, dtype) ->
     Keras layers from frames [B*T, H, ...] to features [B*T, F].
 core: a name of CORES; or a function (units, dtype) -> a layer such as those below.
 history, unroll, sample: defaults of the flags of these names.
+norm: whether a LayerNorm stands between each layer of the torso and its ReLU.
 """
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # 3136 features; Mnih et al. 2015
 SMALL = ((16, 8, 4), (32, 4, 2))  # 2592 features; Mnih et al. 2013
@@ -36,6 +38,11 @@ NETWORKS = {
     "DRQN_after_dense": Network(NATURE, "dense_lstm", history=1, unroll=10, sample="episode"),
     "DRQN_after_dense_ReLU": Network(NATURE, "dense_lstm_relu", history=1, unroll=10,
                                      sample="episode"),
+    # Gallici et al. 2025, with --sample=rollout; the memory stands in the dense layer's place.
+    "PQN": Network(NATURE, "norm_dense", history=4, unroll=32, sample="rollout", norm=True),
+    "PQN_LSTM": Network(NATURE, "lstm", history=1, unroll=32, sample="rollout", norm=True),
+    "PQN_dense_LSTM": Network(NATURE, "norm_dense_lstm", history=1, unroll=32, sample="rollout",
+                              norm=True),
     "DQN2013": Network(SMALL, "dense", history=4, unroll=1, sample="timestep"),  # --units=256
     "DRQN_RNN2": Network(NATURE, "rnn2", history=1, unroll=10, sample="episode"),  # Bhowmik
 }
@@ -66,7 +73,7 @@ class QNetwork(keras.Model):
         elif callable(network.torso):
             self.torso = network.torso(frame_shape, history, precision)
         else:
-            self.torso = torso(frame_shape, history, precision, network.torso)
+            self.torso = torso(frame_shape, history, precision, network.torso, network.norm)
         core = network.core if callable(network.core) else CORES[network.core]
         self.core = core(units, precision)
         self.head = layers.Dense(num_actions, dtype="float32", name="head")
@@ -77,23 +84,31 @@ class QNetwork(keras.Model):
         """Return the state before an episode: a list of float32[B, units], empty without memory."""
         return [ops.zeros((batch_size, size)) for size in self.core.state_sizes]
 
-    def call(self, frames, state, burn_in=0):
+    def call(self, frames, state, firsts=None, burn_in=0):
         """Return q_values float32[B, T, A] and the state after the last step.
 
         Args:
             frames: uint8[B, burn_in+T+H-1, 84, 84] or float32[B, burn_in+T+H-1, D], oldest first.
             state: as from `initial_state` or an earlier call.
+            firsts: bool[B, burn_in+T+H-1], which frames are an episode's first: there the state
+                starts from zero, and no stack holds earlier frames. None: frames are of one episode.
             burn_in: steps before the T, which carry the state and give no Q-values; a core without
                 memory does not see them.
         """
-        frames, burn_in = (frames, burn_in) if state else (frames[:, burn_in:], 0)
+        if not state:
+            frames, firsts = frames[:, burn_in:], None if firsts is None else firsts[:, burn_in:]
+            burn_in = 0
         num_steps = frames.shape[1] - self.history + 1
         stacks = [frames[:, h:h + num_steps] for h in range(self.history)]
+        memory = {}
+        if firsts is not None:
+            stacks = _within_episodes(stacks, firsts)
+            memory = dict(first=firsts[:, self.history - 1:])
         stacks = ops.stack(stacks, axis=2)  # [B, burn_in+T, H, ...]
         # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is
         # unknown to a traced graph.
         features = self.torso(ops.reshape(stacks, (-1, *stacks.shape[2:])))  # [B*(burn_in+T), F]
-        outputs, state = self.core(features, state, num_steps=num_steps)
+        outputs, state = self.core(features, state, num_steps=num_steps, **memory)
         q_values = self.head(outputs)  # [B*(burn_in+T), A]
         return ops.reshape(q_values, (-1, num_steps, q_values.shape[-1]))[:, burn_in:], state
 
@@ -114,24 +129,53 @@ class QNetwork(keras.Model):
         self.load_weights(path, objects_to_skip=[self.core, self.head])
 
 
-def torso(frame_shape, history, dtype, convolutions):
+def _within_episodes(stacks, firsts):
+    """Return the frames of each place in a stack, zero where a later place begins an episode.
+
+    ```
+    firsts    0  0  1  0  0        H = 3; the stacks of the last three frames
+    stacks    .  .  f2             f0 and f1 are of the episode before
+                 .  f2 f3
+                    f2 f3 f4
+    ```
+    Args:
+        stacks: H arrays [B, T, ...], oldest place first.
+        firsts: bool[B, T+H-1].
+    """
+    num_steps, within = stacks[0].shape[1], [stacks[-1]]
+    ended = ops.zeros_like(firsts[:, :num_steps])
+    for place in reversed(range(len(stacks) - 1)):
+        ended = ops.logical_or(ended, firsts[:, place + 1:place + 1 + num_steps])
+        mask = ops.reshape(ended, (*ended.shape, *[1] * (len(stacks[0].shape) - 2)))
+        within.insert(0, ops.where(mask, ops.zeros_like(stacks[place]), stacks[place]))
+    return within
+
+
+def torso(frame_shape, history, dtype, convolutions, norm=False):
     """Return convolutions with ReLU for images, a small dense layer for vectors.
 
     Args:
         frame_shape: images come as uint8[B*T, H, 84, 84], vectors as float32[B*T, H, D].
         convolutions: (filters, size, stride) of each.
+        norm: whether a LayerNorm stands before each ReLU.
 
     Returns:
         Keras layers from frames to features [B*T, F].
     """
+    def activated(layer, *settings):
+        if not norm:
+            return [layer(*settings, activation="relu", dtype=dtype)]
+        # Over channels, as the authors' Flax code; CleanRL's normalises over the whole map.
+        return [layer(*settings, dtype=dtype), kernels.NormReLU(dtype)]
+
     if len(frame_shape) == 1:
-        dense = layers.Dense(128, "relu", dtype=dtype)
-        return keras.Sequential([layers.Flatten(dtype=dtype), dense], name="torso")
+        dense = activated(layers.Dense, 128)
+        return keras.Sequential([layers.Flatten(dtype=dtype), *dense], name="torso")
+    convolved = [activated(layers.Conv2D, *convolution) for convolution in convolutions]
     return keras.Sequential([
         keras.Input((history, *frame_shape), dtype="uint8"),  # Or Keras would cast them.
         kernels.Pixels(dtype=dtype),  # [B*T, 84, 84, H]
-        *(layers.Conv2D(*convolution, activation="relu", dtype=dtype)
-          for convolution in convolutions),  # [B*T, 20, 20, 32], [.., 9, 9, 64], [.., 7, 7, 64]
+        *sum(convolved, []),  # NATURE: [B*T, 20, 20, 32], [.., 9, 9, 64], [.., 7, 7, 64]
         layers.Flatten(dtype=dtype)], name="torso")
 
 
@@ -143,9 +187,25 @@ class DenseCore(layers.Dense):
     def __init__(self, units, dtype):
         super().__init__(units, dtype=dtype, name="core")
 
-    def call(self, features, state, num_steps):
+    def call(self, features, state, num_steps, first=None):
         outputs = kernels.product(self.compute_dtype, features, self.kernel)
         return ops.relu(outputs + ops.cast(self.bias, "float32")), []
+
+
+class NormDenseCore(DenseCore):
+    """A dense layer, a LayerNorm and a ReLU."""
+
+    def __init__(self, units, dtype):
+        super().__init__(units, dtype)
+        self.norm_relu = kernels.NormReLU("float32")
+
+    def build(self, features_shape):
+        super().build(features_shape)
+        self.norm_relu.build((None, self.units))
+
+    def call(self, features, state, num_steps, first=None):
+        outputs = kernels.product(self.compute_dtype, features, self.kernel)
+        return self.norm_relu(outputs + ops.cast(self.bias, "float32")), []
 
 
 class LSTMCore(layers.Layer):
@@ -158,14 +218,19 @@ class LSTMCore(layers.Layer):
 
     Args:
         after_dense: whether a dense layer with ReLU, of as many units, comes before.
+        norm: whether that dense layer has a LayerNorm before its ReLU.
         relu: whether a ReLU follows, outside of the recurrence.
     """
 
-    def __init__(self, units, dtype, after_dense=False, relu=False):
+    def __init__(self, units, dtype, after_dense=False, norm=False, relu=False):
         super().__init__(dtype=dtype, autocast=False, name="core")
         self.units, self.state_sizes = units, (units, units)
-        self.before = (layers.Dense(units, "relu", dtype=dtype, name="dense") if after_dense
-                       else layers.Identity(dtype=dtype))
+        self.before = layers.Identity(dtype=dtype)
+        if after_dense and norm:
+            dense = layers.Dense(units, dtype=dtype, name="dense")
+            self.before = keras.Sequential([dense, kernels.NormReLU(dtype)])
+        elif after_dense:
+            self.before = layers.Dense(units, "relu", dtype=dtype, name="dense")
         self.after = ops.relu if relu else lambda outputs: outputs
 
     def build(self, features_shape):
@@ -179,11 +244,11 @@ class LSTMCore(layers.Layer):
         # 1, so that an untrained cell remembers (Gers et al. 2000).
         self.bias.assign(ops.cast(forget, self.bias.dtype))
 
-    def call(self, features, state, num_steps):
+    def call(self, features, state, num_steps, first=None):
         product = functools.partial(kernels.product, self.compute_dtype)
         projected = product(self.before(features), self.kernel) + self.bias  # [B*T, 4U]
         projected = ops.reshape(projected, (-1, num_steps, 4 * self.units))
-        recurrence = kernels.lstm(product)
+        recurrence = kernels.lstm(product, _keep(first))
         outputs, *state = recurrence(projected, ops.cast(self.recurrent_kernel, "float32"), *state)
         return self.after(ops.reshape(outputs, (-1, self.units))), state  # [B*T, U]
 
@@ -206,14 +271,15 @@ class RNNCore(layers.Layer):
              self.add_weight((U,), "zeros", autocast=False, name=f"bias_{i}"))
             for i, size in enumerate((features_shape[-1], U))]
 
-    def call(self, features, state, num_steps):
+    def call(self, features, state, num_steps, first=None):
         product = functools.partial(kernels.product, self.compute_dtype)
-        inputs, last = features, []  # [B*T, ...]
+        inputs, last, keep = features, [], _keep(first)  # [B*T, ...]
         for (kernel, recurrent_kernel, bias), h in zip(self.weights_of, state):  # h [B, U]
             projected = product(inputs, kernel) + bias
             projected = ops.reshape(projected, (-1, num_steps, self.units))
             outputs = []
             for t in range(num_steps):
+                h = h if keep is None else h * keep[:, t]
                 h = ops.tanh(projected[:, t] + product(h, recurrent_kernel))
                 outputs.append(h)
             inputs = ops.reshape(ops.stack(outputs, axis=1), (-1, self.units))  # [B*T, U]
@@ -221,8 +287,15 @@ class RNNCore(layers.Layer):
         return inputs, last
 
 
+def _keep(first):
+    """Return float32[B, T, 1], 0 where the state starts from zero, of first bool[B, T] or None."""
+    return None if first is None else 1.0 - ops.cast(first, "float32")[..., None]
+
+
 CORES = {
     "dense": DenseCore,
+    "norm_dense": NormDenseCore,
+    "norm_dense_lstm": functools.partial(LSTMCore, after_dense=True, norm=True),
     "lstm": LSTMCore,
     "lstm_relu": functools.partial(LSTMCore, relu=True),
     "dense_lstm": functools.partial(LSTMCore, after_dense=True),

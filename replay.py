@@ -8,7 +8,8 @@ import collections
 
 import numpy as np
 
-Window = collections.namedtuple("Window", "frames action reward discount mask first")
+Window = collections.namedtuple("Window", "frames action reward discount mask first firsts state",
+                                defaults=((), ()))
 Window.__doc__ = """T transitions from each of B episodes, as T+1 observations with their history.
 
 ```
@@ -25,6 +26,9 @@ action: int32[B, T].
 reward, discount, mask: float32[B, T].
 first: bool[B], whether the state starts from zero: always in windows that are drawn at random; in
     a lane's windows where the lane takes a new episode.
+firsts: bool[B, T+H], which frames are an episode's first, in windows that may cross episodes. Such
+    a window has no padding: its mask is 0 where a transition leads to a first frame.
+state: list of float32[B, units], the acting state before the window, where the replay stores it.
 """
 
 
@@ -47,18 +51,21 @@ class Replay:
         sample: `timestep` draws uniformly over transitions. `episode` draws an episode uniformly,
             finished or not, then a start in [0, max(0, L-T)]. `sequential` has a lane for each row
             of the batch, which walks through episodes drawn uniformly, from the first transition.
+            `rollout` deals the newest T rows of every environment, in shuffled order, again and
+            again: windows that may cross episodes and start from the acting state.
         seed: of the sampling generator.
         length_reward: added L times to the rewards of an episode of L transitions, in windows. L is
             known once another episode follows, so only ended episodes are drawn then.
+        state_sizes: of the acting state that rows hold, for windows that start from it.
 
     Attributes:
         lanes: int64[2, B], the row at which each lane's next window starts, -1 where the lane takes
             a new episode, and its environment. B = 0 before the first draw, and where windows are
-            drawn at random.
+            drawn at random. Of a rollout: the windows that are still to be dealt.
     """
 
     def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed,
-                 length_reward=0.0):
+                 length_reward=0.0, state_sizes=()):
         self.num_rows, self.num_envs = capacity // num_envs, num_envs
         if self.num_rows < history + 1:
             raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} "
@@ -66,13 +73,17 @@ class Replay:
         self.history, self.unroll, self.length_reward = history, unroll, length_reward
         self.ended_only = length_reward != 0  # whether only episodes that have ended are drawn
         self.draw = dict(timestep=self._draw_timesteps, episode=self._draw_episodes,
-                         sequential=self._draw_lanes)[sample]
+                         sequential=self._draw_lanes, rollout=self._draw_rollout)[sample]
+        self.is_rollout = sample == "rollout"
         self.lanes = np.zeros((2, 0), np.int64)
         rows = (self.num_rows, num_envs)
         self.columns = dict(
             frame=np.zeros((*rows, *frame_shape), frame_dtype), action=np.zeros(rows, np.int32),
             reward=np.zeros(rows, np.float32), discount=np.zeros(rows, np.float32),
             start=np.zeros(rows, np.int64))
+        self.states = [f"state{i}" for i in range(len(state_sizes))]  # names of columns
+        for name, size in zip(self.states, state_sizes):
+            self.columns[name] = np.zeros((*rows, size), np.float32)
         self.end = 0  # rows ever written; row r lies at r % num_rows
         # Per environment, a queue of the rows at which its stored episodes start: places
         # [head, tail) of a ring.
@@ -81,10 +92,10 @@ class Replay:
         self.rng = np.random.default_rng(seed)
 
     @staticmethod
-    def nbytes(capacity, num_envs, frame_shape, frame_dtype):
+    def nbytes(capacity, num_envs, frame_shape, frame_dtype, state_sizes=()):
         """Return the bytes that a replay of `capacity` timesteps takes."""
         frame = int(np.prod(frame_shape)) * np.dtype(frame_dtype).itemsize
-        return capacity // num_envs * num_envs * (frame + 4 + 4 + 4 + 8 + 8)
+        return capacity // num_envs * num_envs * (frame + 4 * sum(state_sizes) + 4 + 4 + 4 + 8 + 8)
 
     def __len__(self):
         return min(self.end, self.num_rows) * self.num_envs
@@ -93,11 +104,12 @@ class Replay:
     def oldest(self):
         return max(0, self.end - self.num_rows)
 
-    def append(self, frame, action, reward, discount, first):
-        """Write one vector step, each argument [N, ...]."""
+    def append(self, frame, action, reward, discount, first, state=()):
+        """Write one vector step, each argument [N, ...]; the state is the acting one before it."""
         at, newest = self.end % self.num_rows, self.end
         start = np.where(first, newest, self.columns["start"][at - 1])
-        row = dict(frame=frame, action=action, reward=reward, discount=discount, start=start)
+        row = dict(frame=frame, action=action, reward=reward, discount=discount, start=start,
+                   **dict(zip(self.states, state)))
         for name, value in row.items():
             self.columns[name][at] = value
         self.end += 1
@@ -133,7 +145,9 @@ class Replay:
 
     @property
     def ready(self):
-        """Whether there is a transition to draw."""
+        """Whether there is a transition to draw; of rollouts, whether T new rows are complete."""
+        if self.is_rollout:
+            return self.end > 1 and (self.end - 1) % self.unroll == 0
         if not self.ended_only:
             return self.end > 1
         return any(self._start(place + 1, env) - 1 > self._usable(self._start(place, env))
@@ -161,11 +175,20 @@ class Replay:
         H, T = self.history, self.unroll
         rows = start[:, None] + np.arange(1 - H, T + 1)  # [B, T+H]
         at, env = rows % self.num_rows, env[:, None]
-        begin = self._begin(start[:, None], env)
-        valid = (rows >= begin) & self._reaches(start[:, None], rows, env)
+        begin, crossing = self._begin(start[:, None], env), {}
+        if self.is_rollout:
+            valid = rows >= self.oldest  # What precedes the first rollout is zero.
+            firsts = self._begin(rows, env) == rows
+            state = [self.columns[name][at[:, H - 1], env[:, 0]] for name in self.states]
+            crossing, mask = dict(firsts=firsts, state=state), ~firsts[:, H:]
+            first = firsts[:, H - 1]
+        else:
+            valid = (rows >= begin) & self._reaches(start[:, None], rows, env)
+            mask = valid[:, H:]
         frames = self.columns["frame"][at, env]
-        frames[~valid] = 0
-        at, mask = at[:, H:], valid[:, H:]
+        if not valid.all():
+            frames[~valid] = 0
+        at = at[:, H:]
         action, reward, discount = (np.where(mask, self.columns[name][at, env], 0)
                                     for name in ("action", "reward", "discount"))
         if self.ended_only:
@@ -173,7 +196,7 @@ class Replay:
             lengths = np.array(lengths, np.float32)[:, None]
             reward = reward + mask * np.float32(self.length_reward) * lengths
         return Window(frames, action.astype(np.int32), reward, discount, mask.astype(np.float32),
-                      np.full(len(start), first))
+                      np.full(len(start), first), **crossing)
 
     def _usable(self, begin):
         """Return the first rows of episodes from which a whole history can be read.
@@ -245,6 +268,15 @@ class Replay:
         follows = self._reaches(start, start + self.unroll + 1, env)
         self.lanes = np.stack([np.where(follows, start + self.unroll, -1), env])
         return start, env, first
+
+    def _draw_rollout(self, batch_size):
+        """Deal the newest T rows of `batch_size` environments; once all are dealt, shuffle anew."""
+        start = self.end - 1 - self.unroll
+        if not self.lanes.shape[1] or self.lanes[0, 0] != start:
+            env = self.rng.permutation(self.num_envs)
+            self.lanes = np.stack([np.full(self.num_envs, start), env])
+        dealt, self.lanes = self.lanes[:, :batch_size], self.lanes[:, batch_size:]
+        return tuple(dealt)
 
     def _propose_episodes(self, size):
         """Draw uniformly over stored episodes.

@@ -61,7 +61,8 @@ class Rollout:
         everywhere, zeros = np.ones(len(self.last), bool), np.zeros(len(self.last))
         self._begin(everywhere, frame, info)
         self.last = ~everywhere
-        row = dict(frame=frame, action=zeros, reward=zeros, discount=zeros, first=everywhere)
+        row = dict(frame=frame, action=zeros, reward=zeros, discount=zeros, first=everywhere,
+                   state=self.state)
         return row, cut
 
     def cut_short(self):
@@ -87,7 +88,7 @@ class Rollout:
         """End the vector step.
 
         Returns:
-            row: frame, action, reward, discount, first, as replay.append takes them.
+            row: frame, action, reward, discount, first, state, as replay.append takes them.
             episodes: a dict for each episode that ended.
         """
         first, lives = self.last, self.lives
@@ -107,7 +108,8 @@ class Rollout:
         self.training_reward += np.where(first, 0, reward)
         self.length += ~first
         self.last = terminated | truncated
-        row = dict(frame=frame, action=self._sent, reward=reward, discount=discount, first=first)
+        row = dict(frame=frame, action=self._sent, reward=reward, discount=discount, first=first,
+                   state=self.state)
         return row, self._episodes(self.last, cut=0)
 
     def _reset(self):

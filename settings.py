@@ -63,13 +63,15 @@ def define_flags():
     integer("units", 512, "of the dense or LSTM core [units; Mnih et al. 2015]", 1, **learn)
     string("init_from", None, "a run_dir: begin with the torso of that run's best weights, and train it on [default none]",
            **learn)
-    integer("bufflen", 400_000, "replay [timesteps; Hausknecht & Stone 2015]", 1, **learn)
+    integer("bufflen", None, "replay [timesteps; default 400000, Hausknecht & Stone 2015; of --sample=rollout what it takes]",
+            1, **learn)
     integer("unroll", None, "transitions per window "
             "[agent steps; default 1 for DQN; 10 for DRQN, Hausknecht & Stone 2015]", 1, **learn)
-    choice("sample", None, ["timestep", "episode", "sequential"],
+    choice("sample", None, ["timestep", "episode", "sequential", "rollout"],
            "windows drawn uniformly over timesteps (default for DQN), or over episodes, then a start (default for DRQN), or "
-           "sequential: each of batch_size lanes walks through a drawn episode, its state carried from update to update",
-           **learn)
+           "sequential: each of batch_size lanes walks through a drawn episode, its state carried from update to update; "
+           "rollout: the newest --unroll rows of all environments, dealt in shuffled order, and nothing older "
+           "[default for PQN, Gallici et al. 2025]", **learn)
     integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
     choice("optimizer", "rmsprop", list(agent.OPTIMIZERS),
            "a row of the table in agent.py, with its source [Mnih et al. 2015]", **learn)
@@ -82,7 +84,12 @@ def define_flags():
            "square; euclidean: half the square summed over the batch [Caffe's, of Hausknecht & Stone's code]", **learn)
     real("clip_norm", 10.0, "global L2 norm of gradients, 0 for none [Hausknecht & Stone 2015]", 0, **learn)
     integer("update_period", 4, "agent steps per update [agent steps; Mnih et al. 2015]", 1, **learn)
-    integer("target_period", 10_000, "between copies into the target network [agent steps; dqn_zoo]", 1, **learn)
+    integer("target_period", 10_000, "between copies into the target network, 0: there is none [agent steps; dqn_zoo]", 0,
+            **learn)
+    boolean("double", False, "the online network chooses the action whose target value counts [van Hasselt et al. 2016]",
+            **learn)
+    real("trace_decay", 0.0, "lambda of the targets, Peng's Q(lambda) over a window, 0: one-step targets "
+         "[Gallici et al. 2025: 0.65]", 0, 1, **learn)
     integer("learning_starts", 50_000, "before the first update [agent steps; Mnih et al. 2015]", 0, **learn)
     choice("precision", "float32", ["float32", "mixed_bfloat16"],
            "of the network's products; Q-values and loss stay float32", **learn)
@@ -139,6 +146,12 @@ def configure(arguments):
         settings["learning_rate"] = agent.OPTIMIZERS[settings["optimizer"]][1]["learning_rate"]
     if settings["lr_schedule"] == "constant":
         settings["lr_schedule"] = None  # As runs have it that were begun before there were others.
+    if settings["sample"] == "rollout":
+        if given["bufflen"] is not None:
+            raise ValueError(f"--bufflen={given['bufflen']} does not apply to --sample=rollout, which keeps one rollout alone")
+        settings["bufflen"] = (settings["unroll"] + settings["history"] + 1) * settings["num_envs"]
+    elif given["bufflen"] is None:
+        settings["bufflen"] = 400_000
     _check(settings)
     settings["backend"] = keras.backend.backend()
     return dict(settings=settings, run_dir=given["run_dir"] or _name_run(arguments, given), resume=given["resume"],
@@ -147,18 +160,37 @@ def configure(arguments):
 
 def _check(settings):
     """Refuse settings with which a run could not learn."""
-    for limit in ("maxsteps", "bufflen"):
+    is_rollout = settings["sample"] == "rollout"
+    for limit in ("maxsteps",) if is_rollout else ("maxsteps", "bufflen"):
         if settings["learning_starts"] > settings[limit] - (limit == "maxsteps"):
             raise ValueError(f"--learning_starts={settings['learning_starts']} agent steps leaves no update: expected fewer "
                              f"than --maxsteps={settings['maxsteps']}, and at most --bufflen={settings['bufflen']}")
     if settings["features"] and settings["init_from"]:
         raise ValueError(f"--features={settings['features']} leaves the network without a torso that "
                          f"--init_from={settings['init_from']} could begin with; expected one of them")
+    if is_rollout:
+        _check_rollout(settings)
+    if settings["trace_decay"] and settings["unroll"] == 1:
+        raise ValueError(f"--trace_decay={settings['trace_decay']} needs windows of several transitions; expected --unroll=2 "
+                         "or more, or no --trace_decay")
+    if settings["double"] and not settings["target_period"]:
+        raise ValueError("--double needs a target network, and --target_period=0 has none; expected one of them")
     if settings["learning_rate"] <= 0:
         raise ValueError(f"--learning_rate={settings['learning_rate']} was given; expected a positive number")
     names = "epsilon_begin epsilon_end epsilon_decay epsilonStep".split()
     schedules.epsilon(**{name: settings[name] for name in names})
     schedules.learning_rate(settings["learning_rate"], settings["lr_schedule"])
+
+
+def _check_rollout(settings):
+    """Refuse rollouts that cannot be dealt in whole batches and whole passes."""
+    T, N, B, period = (settings[name] for name in ("unroll", "num_envs", "batch_size", "update_period"))
+    if N % B:
+        raise ValueError(f"--batch_size={B} does not divide --num_envs={N}; expected a divisor, since --sample=rollout deals "
+                         "every environment once in each pass")
+    if T * B % period:
+        raise ValueError(f"--update_period={period} makes {T * B / period:g} passes over a rollout; expected a divisor of "
+                         f"{T * B} = --unroll={T} times --batch_size={B}, for whole passes")
 
 
 def _name_run(arguments, given):

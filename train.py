@@ -41,8 +41,8 @@ class Trainer(Counters):
         torso = features.load(s["features"], config["run_dir"])
         self.envs = build.make_envs(s, s["num_envs"], torso)
         self.eval_envs = build.make_envs(s, s["eval_episodes"], torso)
-        self.replay = build.make_replay(s, self.envs)
         self.agent = build.make_agent(s, self.envs)
+        self.replay = build.make_replay(s, self.envs, self.agent)
         if s["init_from"] and not reading.has_checkpoint(config["run_dir"]):
             features.transfer(s["init_from"], self.agent)
         self.rollout = rollout.Rollout(
@@ -98,7 +98,8 @@ class Trainer(Counters):
         self.clock("environment")
         num_envs, period = self.settings["num_envs"], self.settings["update_period"]
         owed = (self.agent_step - self.settings["learning_starts"]) // period
-        owed = min(owed, self.updates + 2 * -(-num_envs // period))
+        rows = self.settings["unroll"] if self.replay.is_rollout else 1  # that updates wait for
+        owed = min(owed, self.updates + 2 * rows * -(-num_envs // period))
         while self.updates < owed and self.replay.ready:
             window = self.replay.sample(self.settings["batch_size"])
             self.clock("sample")
@@ -126,7 +127,7 @@ class Trainer(Counters):
         """Synchronise, log, evaluate, keep weights and save, each once its period is over."""
         s, before, complete_before = self.settings, *self.before
         self.before = self.agent_step, self.complete_episodes
-        due = lambda period: self.agent_step // period > before // period
+        due = lambda period: period and self.agent_step // period > before // period
         if due(s["target_period"]):
             self.agent.sync_target()
         if due(LEARN_PERIOD):
@@ -169,7 +170,7 @@ class Trainer(Counters):
     def _log(self):
         """Write a row of learn.csv."""
         late = self.agent_step - self.settings["learning_starts"] >= LEARN_PERIOD
-        if late and not self.replay.ready:
+        if late and self.replay.ended_only and not self.replay.ready:
             process.tell(f"Nothing is learned at agent step {self.agent_step:,}: the replay holds "
                          f"no episode that has ended, and {self.settings['env']} draws from no "
                          "others. Expected a larger --bufflen, or fewer --num_envs.", sys.stderr)

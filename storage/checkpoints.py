@@ -81,7 +81,7 @@ class Checkpoints:
 
     def write_ahead(self, replay):
         """Write a segment beside the training as soon as it is full, since segments are most of a checkpoint's work."""
-        if replay.end % _segment_rows(replay) == 0:
+        if replay.end % _segment_rows(replay) == 0 and not replay.is_rollout:
             self._collect_segment()
             start, stop = next(self._missing_segments(replay))
             rows = _copy_rows(replay, start, stop)

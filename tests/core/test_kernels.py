@@ -51,3 +51,25 @@ def test_products_and_their_gradients(precision):
         rounded = dict(float32=1e-6, bfloat16=0.1)[dtype]
         np.testing.assert_allclose(ops.convert_to_numpy(got), expected, atol=rounded)
         assert (dtype == "float32") == np.allclose(ops.convert_to_numpy(got), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (2, 3, 4, 5)], ids=["vectors", "maps"])
+def test_a_norm_and_its_gradients_are_those_of_kerass_layer(shape):
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(2, 3, size=shape).astype(np.float32), rng.normal(size=shape).astype(np.float32)
+    scale, offset = rng.normal(1, 0.5, size=(2, 5)).astype(np.float32)
+    ours, theirs = kernels.NormReLU("float32"), keras.layers.LayerNormalization(axis=-1, epsilon=kernels.NormReLU.EPSILON)
+    for layer in (ours, theirs):
+        layer.build(shape)
+        layer.set_weights([scale, offset])
+    assert_close([ours(x)], [ops.relu(theirs(x))])
+
+    def plain(x, scale, offset):
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        normal = centred / ops.sqrt(ops.mean(centred**2, axis=-1, keepdims=True) + kernels.NormReLU.EPSILON)
+        return ops.sum(weight * ops.relu(normal * scale + offset))
+
+    expected = gradients(plain, [x, scale, offset])
+    got = gradients(lambda *inputs: ops.sum(weight * ours.norm_relu(*inputs)), [x, scale, offset])
+    assert all(np.abs(ops.convert_to_numpy(gradient)).max() > 0.01 for gradient in expected)
+    assert_close(got, expected, 1e-4)
