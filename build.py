@@ -28,8 +28,8 @@ def make_envs(settings, num_envs, torso=None, **options):
         given["screen"] = torso.screen
     envs = catalogue.make_envs(num_envs=num_envs, num_threads=backends.num_threads(), **given)
     if torso and envs.frame_shape != torso.screen:
-        raise ValueError(f"--features={settings['features']} does not apply to --env={settings['env']}, whose frames are "
-                         f"vectors of {envs.frame_shape[0]} numbers; expected an environment with a screen")
+        raise ValueError(f"--features={settings['features']} does not apply to --env={settings['env']}, whose frames "
+                         f"are vectors of {envs.frame_shape[0]} numbers; expected an environment with a screen")
     return Features(envs, torso) if torso else envs
 
 
@@ -52,8 +52,8 @@ def make_replay(settings, envs, agent):
     states = agent.online_network.core.state_sizes if s["sample"] == "rollout" else ()
     needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape, states), process.available_memory()
     if needed > free:
-        raise ValueError(f"--bufflen={s['bufflen']} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are "
-                         f"free; expected at most --bufflen={process.largest_bufflen(s['bufflen'], needed, free)}")
+        raise ValueError(f"--bufflen={s['bufflen']} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "
+                         f"memory are free; expected at most --bufflen={process.largest_bufflen(s['bufflen'], needed, free)}")
     return replay.Replay(s["bufflen"], s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
                          (s["seed"], rollout.REPLAY), envs.training_rewards.length_reward, states)
 

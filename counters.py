@@ -1,4 +1,4 @@
-"""What a run counts: agent steps, updates, episodes, seconds; and what it has measured since the last row of learn.csv."""
+"""The counts of a run: agent steps, updates, episodes, seconds; and its measurements since the last row of learn.csv."""
 
 import collections
 import time
@@ -79,8 +79,9 @@ class Counters:
         """
         self.pending = collections.defaultdict(list, backends.to_host(self.pending))
         if not np.isfinite(self.pending["loss"] + self.pending["gradient_norm"]).all():
-            raise FloatingPointError(f"the loss or its gradient became non-finite between agent steps {self.checked} and "
-                                     f"{self.agent_step}; no checkpoint was written after that. Try a lower --learning_rate")
+            raise FloatingPointError(f"the loss or its gradient became non-finite between agent steps {self.checked} "
+                                     f"and {self.agent_step}; no checkpoint was written after that. "
+                                     "Try a lower --learning_rate")
         self.checked = self.agent_step
 
     def summarise(self):

@@ -28,12 +28,12 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1):
         history: H, frames per observation.
         epsilon: probability of a random action.
         seed, evaluation: integers; weights, flicker, epsilon and these determine the result.
-        repeats: equal groups of environments that differ in their flicker alone. Each group has the seeds and the random
-            actions of the first.
+        repeats: equal groups of environments that differ in their flicker alone. Each group has the seeds and the
+            random actions of the first.
 
     Yields:
-        Before each step of the first environment's episode: the agent's frames [N, H, ...], state, first, actions int64[N],
-        and that environment's episode_return and length so far.
+        Before each step of the first environment's episode: the agent's frames [N, H, ...], state, first, actions
+        int64[N], and that environment's episode_return and length so far.
 
     Returns:
         A dict(episode_return, length) per environment, in their order.

@@ -19,12 +19,16 @@ def product(dtype, a, b):
 
 
 class Pixels(layers.Layer):
-    """Images uint8[N, H, 84, 84] as convolutions read them: [N, 84, 84, H], from 0 to 1. Pixels are scaled here alone."""
+    """Images uint8[N, H, 84, 84] as convolutions read them: [N, 84, 84, H], from 0 to 1.
+
+    Pixels are scaled here and nowhere else.
+    """
 
     def __init__(self, dtype):
         super().__init__(dtype=dtype, autocast=False)
         # Cast, scaled and transposed one after the other, pixels were a tenth of an update of DQN.
-        self.scale = backends.fuse(lambda frames: ops.transpose(ops.cast(frames, self.compute_dtype) / 255, (0, 2, 3, 1)))
+        scaled = lambda frames: ops.cast(frames, self.compute_dtype) / 255
+        self.scale = backends.fuse(lambda frames: ops.transpose(scaled(frames), (0, 2, 3, 1)))
 
     def call(self, frames):
         return self.scale(frames)
@@ -84,17 +88,17 @@ def _norm_relu_gradient(x, scale, offset, upstream):
 def lstm(product, keep=None):
     """Return the recurrence of an LSTM with its gradient written out: (projected, kernel, h, c) -> outputs, h, c.
 
-    Backpropagation through time then ends with one product over all steps for the kernel's gradient, where a backend makes
-    one product per step and adds them up. On a CPU the recurrence takes half the time.
+    Backpropagation through time then ends with one product over all steps for the kernel's gradient, where a backend
+    makes one product per step and adds them up. On a CPU the recurrence takes half the time.
 
     Args:
         product: of two matrices.
         keep: float32[B, T, 1], 0 at steps before which the state is zeroed, else 1; None: the state always goes on.
 
     Returns:
-        A function of projected float32[B, T, 4U], the inputs times their kernel and the bias; kernel float32[U, 4U]; and the
-        state before the first step, float32[B, U] each. It returns outputs float32[B, T, U] and the state after the last
-        step.
+        A function of projected float32[B, T, 4U], the inputs times their kernel and the bias; kernel float32[U, 4U]; and
+        the state before the first step, float32[B, U] each. It returns outputs float32[B, T, U] and the state after the
+        last step.
 
     Reference: Appleyard et al. 2016, Optimizing Performance of Recurrent Neural Networks on GPUs.
     """
@@ -118,7 +122,8 @@ def lstm(product, keep=None):
             for t, (i, f, g, o, tanh_c, _, c_tm1) in reversed(list(enumerate(steps))):
                 d_h = d_h + d_outputs[:, t]
                 d_c = d_c + d_h * o * (1 - tanh_c**2)
-                of_step = [d_c * g * i * (1 - i), d_c * c_tm1 * f * (1 - f), d_c * i * (1 - g**2), d_h * tanh_c * o * (1 - o)]
+                d_i, d_f, d_g, d_o = d_c * g, d_c * c_tm1, d_c * i, d_h * tanh_c
+                of_step = [d_i * i * (1 - i), d_f * f * (1 - f), d_g * (1 - g**2), d_o * o * (1 - o)]
                 d_gates = [ops.concatenate(of_step, axis=-1)] + d_gates  # of steps t to T: [B, 4U] each
                 d_h, d_c = product(d_gates[0], transposed), d_c * f
                 d_h, d_c = (d_h, d_c) if keep is None else (d_h * keep[:, t], d_c * keep[:, t])

@@ -37,7 +37,8 @@ class Flicker(gymnasium.vector.VectorWrapper):
 
     def __init__(self, envs, flicker, action_names, is_atari, training_rewards=None):
         super().__init__(envs)
-        assert envs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP, "replay relies on one reset row after each end"
+        assert envs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP, (
+            "replay relies on one reset row after each end")
         self.flicker, self.action_names, self.is_atari = flicker, action_names, is_atari
         self.training_rewards = training_rewards or rewards.Rewards()
         # ALE stacks frames along the first axis of an observation, and we ask for a stack of one.
@@ -85,7 +86,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
             return self.unobscured
         self.obscured = self._rng.random(len(observations)) < self.flicker
         frames = self.unobscured.copy()
-        frames[self.obscured] = 0  # For vectors such as CartPole's, zero is also a legal observation.
+        frames[self.obscured] = 0  # For vectors, zero is also a legal observation.
         return frames
 
 

@@ -26,11 +26,11 @@ def atari_games():
 
 
 def describe(env):
-    """Return the full name of an environment, and its own settings: the defaults of the environment flags that apply to it.
+    """Return the full name of an environment, and the defaults of the environment flags that apply there.
 
     Args:
-        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`), a registered Gymnasium id, or `module:id` of one that a module
-            of the user's registers.
+        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`); a registered Gymnasium id; or `module:id`, where the
+            user's module registers the id.
 
     Raises:
         ValueError: the name is unknown; the three nearest are named.
@@ -40,15 +40,16 @@ def describe(env):
     games = atari_games()
     game = games.get(env.lower().replace("_", ""))
     if game:
-        return game, dict(frame_skip=4, sticky=0.0, full_actions=False, noops=30, max_episode_frames=108_000, life_loss="none")
+        return game, dict(frame_skip=4, sticky=0.0, full_actions=False, noops=30, max_episode_frames=108_000,
+                          life_loss="none")
     try:
         spec = find_spec(env)
     except (gymnasium.error.Error, ImportError) as error:
         known = {name.lower(): name for name in [*games.values(), *gymnasium.registry]}
         # The whole name first; then the part before the version, so that a wrong version finds its neighbours too.
         near = difflib.get_close_matches(env.lower().replace("_", ""), known, n=3, cutoff=0) + [""]
-        raise ValueError(f"--env={env} is neither an ALE game nor a registered Gymnasium id ({wrappers.one_line(error)}); "
-                         f"the nearest names are {', '.join(known[name] for name in near if name)}") from error
+        raise ValueError(f"--env={env} is neither an ALE game nor a registered Gymnasium id "
+                         f"({wrappers.one_line(error)}); the nearest names are {', '.join(known[name] for name in near if name)}") from error
     if spec.id in rewards.VARIANTS:
         return spec.id, describe(rewards.VARIANTS[spec.id][0])[1]
     if not _is_atari(spec):
@@ -56,12 +57,12 @@ def describe(env):
     settings = spec.kwargs
     frame_skip = settings["frameskip"] if isinstance(settings["frameskip"], int) else None  # None: random, (2, 5)
     return env, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
-                         full_actions=settings["full_action_space"], noops=30,
-                         max_episode_frames=settings["max_num_frames_per_episode"], life_loss="none")
+                     full_actions=settings["full_action_space"], noops=30,
+                     max_episode_frames=settings["max_num_frames_per_episode"], life_loss="none")
 
 
 def find_spec(env):
-    """Return the Gymnasium spec of an id or `module:id`; in the latter form importing the module registers it, in every process."""
+    """Return the Gymnasium spec of an id or `module:id`; importing the module registers the id, in every process."""
     module, _, name = env.rpartition(":")
     if module:
         importlib.import_module(module)
@@ -113,7 +114,7 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
 
 
 def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
-    """Return a vector environment of a Gymnasium spec, with its screen if one is to be rendered, and the names of its actions."""
+    """Return a vector environment of a Gymnasium spec and the names of its actions."""
     def wrap(single):
         single = wrappers.FrameSkip(single, frame_skip) if frame_skip > 1 else single
         return wrappers.as_frames(single, env, screen)

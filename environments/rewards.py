@@ -1,4 +1,4 @@
-"""Atari games with other training rewards: variants of a game under ids of their own; importing this file registers them.
+"""Atari games with other training rewards, under ids of their own; importing this file registers them.
 
 A variant changes what an agent learns from. Screens, actions and `episode_return` are the game's own.
 """
@@ -11,7 +11,7 @@ class Rewards:
     """The rewards that training uses: an environment's own, as they are.
 
     Attributes:
-        length_reward: added L times to each of the L rewards of an episode when a window is drawn (see `CraftedReward`).
+        length_reward: added L times to each of an episode's L rewards when a window is drawn (see `CraftedReward`).
     """
 
     length_reward = 0.0
@@ -30,8 +30,8 @@ class Rewards:
 class Shaping(Rewards):
     """Rewards with discount_t potential_t - potential_tm1 added; `follow` is told the potential float[N] of each row.
 
-    The terms telescope, so no policy gains by them: where an episode terminates (or a lost life counts as that) the last potential
-    counts as 0, and where it is cut the target that bootstraps has it.
+    The terms telescope, so no policy gains by them. Where an episode terminates (or a lost life counts as an end) the last
+    potential counts as 0; where an episode is cut the target that bootstraps has the potential.
 
     Reference: Ng, Harada & Russell 1999, Policy invariance under reward transformations.
     """
@@ -48,8 +48,8 @@ class Shaping(Rewards):
 class _Variant(gymnasium.vector.VectorWrapper, Rewards):
     """N emulators of AtariVectorEnv with rewards of their own.
 
-    A subclass follows the game in `_follow(first, actions, screens)`, which gets each row before any flicker: bool[N], int64[N] and
-    uint8[N, 84, 84].
+    A subclass follows the game in `_follow(first, actions, screens)`, which gets each row before any flicker: bool[N],
+    int64[N] and uint8[N, 84, 84].
 
     Args:
         envs: AtariVectorEnv.
@@ -86,10 +86,12 @@ class CraftedReward(_Variant):
 
         (L - i) / 10000 + 0.2 / (exp((i - last_fire) / 5) + 1)
 
-    where last_fire is the latest step up to i whose action was FIRE, 0 before any. LEFTFIRE and RIGHTFIRE are other actions.
+    where last_fire is the latest step up to i whose action was FIRE, 0 before any. LEFTFIRE and RIGHTFIRE are other
+    actions.
 
-    L is known only when the episode ends, and adds the same to every step. So `add` gives the reward without L / 10000, and the replay
-    adds `length_reward`, 1 / 10000, L times to the windows that it draws, from episodes that have ended: a stored row never changes.
+    L is known only when the episode ends, and adds the same to every step. So `add` gives the reward without L / 10000.
+    The replay adds `length_reward`, 1 / 10000, L times to the windows that it draws from episodes that have ended. A
+    stored row never changes.
     """
 
     length_reward = 1 / 10_000
@@ -102,7 +104,8 @@ class CraftedReward(_Variant):
         fired = actions == self.action_names.index("FIRE")
         self._i = np.where(first, -1, self._i + 1)
         self._last_fire = np.where(first, 0, np.where(fired, self._i, self._last_fire))
-        near = 0.1 * (1 - np.tanh((self._i - self._last_fire) / 10))  # = 0.2 / (exp(... / 5) + 1), which overflows in long episodes
+        # 0.2 / (exp(... / 5) + 1), which overflows in long episodes.
+        near = 0.1 * (1 - np.tanh((self._i - self._last_fire) / 10))
         self._crafted = np.where(first, 0, near - self._i * self.length_reward)
 
     def add(self, reward, discount, first):
@@ -110,28 +113,34 @@ class CraftedReward(_Variant):
 
 
 class PinsDown(Shaping, _Variant):
-    """Bowling with a potential, the share of pins that are down: the game pays a frame's pins only after its balls have been rolled.
+    """Bowling with a potential, the share of pins that are down.
 
-    The potential, in [0, 1], is a function of the screen; while the ball rolls over a fallen pin's place that pin counts as standing.
+    The game pays a frame's pins only after its balls have been rolled. The potential, in [0, 1], is a function of the
+    screen; while the ball rolls over a fallen pin's place that pin counts as standing.
     """
 
-    ROWS, COLUMNS = np.array([(55, 64), (53, 66), (57, 66), (50, 68), (55, 68), (60, 68), (48, 70), (53, 70), (57, 70), (62, 70)]).T
-    LANE, PIN = 131, 95  # grays: of the lane, and at most of a pin's darkest pixel; ROWS and COLUMNS are the places of those pixels
+    ROWS = np.array([55, 53, 57, 50, 55, 60, 48, 53, 57, 62])  # of the darkest pixel of each pin
+    COLUMNS = np.array([64, 66, 66, 68, 68, 68, 70, 70, 70, 70])
+    LANE, PIN = 131, 95  # grays: of the lane, and at most of these pixels
 
     def __init__(self, envs, action_names):
         super().__init__(envs, action_names)
         if envs.single_observation_space.shape[1:] != (84, 84):
-            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of a run, or "
-                             "--env=Bowling")
+            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of a "
+                             "run, or --env=Bowling")
 
     def _follow(self, first, actions, screens):
         self.follow((screens[:, self.ROWS, self.COLUMNS] > (self.PIN + self.LANE) / 2).mean(axis=1))
 
 
 def _refuse(name, **settings):
-    raise gymnasium.error.Error(f"{name} is made of ALE's vector environment, and not by gymnasium.make: expected catalogue.make_envs")
+    raise gymnasium.error.Error(f"{name} is made of ALE's vector environment, and not by gymnasium.make: "
+                                "expected catalogue.make_envs")
 
 
-VARIANTS = {"AssaultCrafted-v0": ("Assault", CraftedReward), "BowlingShaped-v0": ("Bowling", PinsDown)}  # id -> game, its wrapper
+VARIANTS = {  # id -> game, its wrapper
+    "AssaultCrafted-v0": ("Assault", CraftedReward),
+    "BowlingShaped-v0": ("Bowling", PinsDown),
+}
 for name in VARIANTS:
     gymnasium.register(name, entry_point=_refuse, kwargs=dict(name=name))
