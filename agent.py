@@ -91,7 +91,7 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
 
 
 def q_lambda(r_t, discount_t, mask, v_t, trace_decay):
-    """Return the targets y_t float32[B, T] of Peng's Q(lambda), a return that trusts lambda to itself.
+    """Return the targets float32[B, T] of Peng's Q(lambda).
 
     ```
     y_t = r_t + discount_t * ((1 - lambda) * v_t + lambda * y_t+1)
@@ -127,7 +127,8 @@ class Agent:
     """A Q-network that acts epsilon-greedily, its target network, and the optimizer.
 
     Args:
-        network, frame_shape, num_actions, history, units, precision, features: of models.QNetwork.
+        network, frame_shape, num_actions, history, units, precision, features, flicker: of
+            models.QNetwork.
         optimizer: name of OPTIMIZERS.
         learning_rate: None for the one that OPTIMIZERS has.
         clip_norm: global L2 norm that gradients are clipped to, 0 for none.
@@ -137,12 +138,12 @@ class Agent:
     """
 
     def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
-                 features=False, optimizer="rmsprop", learning_rate=None, clip_norm=10.0,
+                 features=False, flicker=False, optimizer="rmsprop", learning_rate=None, clip_norm=10.0,
                  loss="huber", trace_decay=0.0, double=False, target_network=True, seed=0):
         # Keras' initialisers draw their seeds from `random`. keras.utils.set_random_seed would
         # import TensorFlow even beside JAX.
         random.seed(seed)
-        shape = (network, frame_shape, num_actions, history, units, precision, features)
+        shape = (network, frame_shape, num_actions, history, units, precision, features, flicker)
         self.online_network = models.QNetwork(*shape)
         self.target_network = models.QNetwork(*shape) if target_network else None
         self.num_actions = num_actions

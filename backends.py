@@ -78,6 +78,28 @@ def to_host(values):
     return {name: [float(scalar) for scalar in scalars] for name, scalars in values.items()}
 
 
+def skip_blank(function, frames, bucket=32):
+    """Return `function(frames)` [M, F], computed once for all frames that are zero throughout.
+
+    The frames that show something are padded to a multiple of `bucket`, so that few shapes are compiled. The gradient of
+    the shared row is the sum over its frames. JAX, whose shapes are fixed, computes all frames.
+
+    Args:
+        function: of frames [K, ...] to float[K, F], each row of its own frame.
+        frames: [M, ...].
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function(frames)
+    shown = tf.reduce_any(tf.not_equal(frames, 0), axis=list(range(1, len(frames.shape))))  # [M]
+    at = tf.cast(tf.where(shown)[:, 0], tf.int32)
+    num_shown, num_frames = tf.size(at), tf.shape(frames)[0]
+    num_blank = bucket - num_shown % bucket  # 1 at least
+    rows = tf.concat([at, tf.fill([num_blank], num_frames)], axis=0)
+    outputs = function(tf.gather(tf.concat([frames, tf.zeros_like(frames[:1])], axis=0), rows))
+    place = tf.where(shown, tf.cumsum(tf.cast(shown, tf.int32)) - 1, num_shown)
+    return tf.gather(outputs, place)
+
+
 def fuse(function):
     """Return a function of arrays that makes one pass over them.
 
@@ -225,7 +247,7 @@ def _compile_jax(q_step, td_loss, online_network, target_network, optimizer, cli
         return aux
 
     def sync_target():
-        values[1] = [value.copy() for value in values[0]] if target_network else []  # Copied, since the online values are donated.
+        values[1] = [value.copy() for value in values[0]] if target_network else []  # The online values are donated.
 
     def set_learning_rate(value):
         optimizer.learning_rate.assign(value)

@@ -37,7 +37,8 @@ def make_agent(settings, envs):
     """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
     names = "network history units precision optimizer learning_rate clip_norm loss seed".split()
     return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names),
-                        features=bool(settings.get("features")), trace_decay=settings.get("trace_decay", 0.0),
+                        features=bool(settings.get("features")), flicker=settings["flicker"] > 0,
+                        trace_decay=settings.get("trace_decay", 0.0),
                         double=settings.get("double", False), target_network=settings.get("target_period", 1) > 0,
                         **{name: settings[name] for name in names})
 
@@ -53,7 +54,8 @@ def make_replay(settings, envs, agent):
     needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape, states), process.available_memory()
     if needed > free:
         raise ValueError(f"--bufflen={s['bufflen']} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "
-                         f"memory are free; expected at most --bufflen={process.largest_bufflen(s['bufflen'], needed, free)}")
+                         f"memory are free; expected at most "
+                         f"--bufflen={process.largest_bufflen(s['bufflen'], needed, free)}")
     return replay.Replay(s["bufflen"], s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
                          (s["seed"], rollout.REPLAY), envs.training_rewards.length_reward, states)
 

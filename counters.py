@@ -1,4 +1,4 @@
-"""The counts of a run: agent steps, updates, episodes, seconds; and its measurements since the last row of learn.csv."""
+"""The counts of a run: agent steps, updates, episodes, seconds; and measurements since the last row of learn.csv."""
 
 import collections
 import time

@@ -37,9 +37,9 @@ class Pixels(layers.Layer):
 class NormReLU(layers.Layer):
     """keras.layers.LayerNormalization over the last axis, then a ReLU, with the gradient written out.
 
-    Keras' layer makes some ten passes over its input and as many over the gradient. Here XLA makes two of each, which is
-    five times as fast on a CPU, where these layers otherwise take more time than the convolutions. All is computed in
-    float32.
+    Keras' layer makes some ten passes over its input and as many over the gradient. Here XLA makes two of each, which
+    is five times as fast on a CPU, where these layers otherwise take more time than the convolutions. All is computed
+    in float32.
     """
 
     EPSILON = 1e-6  # Flax's
@@ -50,7 +50,9 @@ class NormReLU(layers.Layer):
 
         @ops.custom_gradient
         def norm_relu(x, scale, offset):
-            return forward(x, scale, offset), lambda *upstream: backward(x, scale, offset, keras.tree.flatten(upstream)[0])
+            def gradient(*upstream):
+                return backward(x, scale, offset, keras.tree.flatten(upstream)[0])
+            return forward(x, scale, offset), gradient
 
         self.norm_relu = norm_relu
 
@@ -96,9 +98,9 @@ def lstm(product, keep=None):
         keep: float32[B, T, 1], 0 at steps before which the state is zeroed, else 1; None: the state always goes on.
 
     Returns:
-        A function of projected float32[B, T, 4U], the inputs times their kernel and the bias; kernel float32[U, 4U]; and
-        the state before the first step, float32[B, U] each. It returns outputs float32[B, T, U] and the state after the
-        last step.
+        A function of projected float32[B, T, 4U], the inputs times their kernel and the bias; kernel float32[U, 4U];
+        and the state before the first step, float32[B, U] each. It returns outputs float32[B, T, U] and the state after
+        the last step.
 
     Reference: Appleyard et al. 2016, Optimizing Performance of Recurrent Neural Networks on GPUs.
     """

@@ -10,7 +10,7 @@ frames    torso                          core                     head
 import collections
 import functools
 
-import backends  # noqa: F401 - first: it imports the backend quietly
+import backends  # first: it imports the backend quietly
 import h5py
 import keras
 from keras import layers, ops
@@ -61,11 +61,13 @@ class QNetwork(keras.Model):
         units: of the core.
         precision: `float32` or `mixed_bfloat16`; Q-values are float32 with either.
         features: whether frames are features of a frozen torso, which go straight into the core.
+        flicker: whether many frames are zero throughout: the torso then sees one of these for all.
     """
 
     def __init__(self, name, frame_shape, num_actions, history, units, precision="float32",
-                 features=False):
+                 features=False, flicker=False):
         super().__init__(name=name.lower())
+        self.skips_blank = flicker and history == 1 and len(frame_shape) == 2
         network = NETWORKS[name]
         self.frame_shape, self.history = tuple(frame_shape), history
         if features:
@@ -91,7 +93,7 @@ class QNetwork(keras.Model):
             frames: uint8[B, burn_in+T+H-1, 84, 84] or float32[B, burn_in+T+H-1, D], oldest first.
             state: as from `initial_state` or an earlier call.
             firsts: bool[B, burn_in+T+H-1], which frames are an episode's first: there the state
-                starts from zero, and no stack holds earlier frames. None: frames are of one episode.
+                starts from zero, and stacks hold no earlier frames. None: there is one episode.
             burn_in: steps before the T, which carry the state and give no Q-values; a core without
                 memory does not see them.
         """
@@ -107,7 +109,9 @@ class QNetwork(keras.Model):
         stacks = ops.stack(stacks, axis=2)  # [B, burn_in+T, H, ...]
         # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is
         # unknown to a traced graph.
-        features = self.torso(ops.reshape(stacks, (-1, *stacks.shape[2:])))  # [B*(burn_in+T), F]
+        stacks = ops.reshape(stacks, (-1, *stacks.shape[2:]))
+        features = (backends.skip_blank(self.torso, stacks) if self.skips_blank
+                    else self.torso(stacks))  # [B*(burn_in+T), F]
         outputs, state = self.core(features, state, num_steps=num_steps, **memory)
         q_values = self.head(outputs)  # [B*(burn_in+T), A]
         return ops.reshape(q_values, (-1, num_steps, q_values.shape[-1]))[:, burn_in:], state

@@ -226,10 +226,8 @@ class Replay:
 
     def _draw_timesteps(self, batch_size):
         """Draw uniformly over stored transitions, rejecting the few rows that start none."""
-        if self.ended_only:
-            end = self._start(self._tail - 1, range(self.num_envs))  # of what can be drawn
-        else:
-            end = np.full(self.num_envs, self.end)
+        newest = self._start(self._tail - 1, range(self.num_envs))  # starts of running episodes
+        end = newest if self.ended_only else np.full(self.num_envs, self.end)  # of what is drawn
 
         def propose(size):
             row = self.rng.integers(self.oldest, end.max() - 1, size)

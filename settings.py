@@ -89,10 +89,10 @@ def define_flags():
            **learn)
     real("clip_norm", 10.0, "global L2 norm of gradients, 0 for none [Hausknecht & Stone 2015]", 0, **learn)
     integer("update_period", 4, "agent steps per update [agent steps; Mnih et al. 2015]", 1, **learn)
-    integer("target_period", 10_000, "between copies into the target network, 0: there is none [agent steps; dqn_zoo]", 0,
-            **learn)
-    boolean("double", False, "the online network chooses the action whose target value counts [van Hasselt et al. 2016]",
-            **learn)
+    integer("target_period", 10_000, "between copies into the target network, 0: there is none [agent steps; dqn_zoo]",
+            0, **learn)
+    boolean("double", False, "the online network chooses the action whose target value counts "
+            "[van Hasselt et al. 2016]", **learn)
     real("trace_decay", 0.0, "lambda of the targets, Peng's Q(lambda) over a window, 0: one-step targets "
          "[Gallici et al. 2025: 0.65]", 0, 1, **learn)
     integer("learning_starts", 50_000, "before the first update [agent steps; Mnih et al. 2015]", 0, **learn)
@@ -154,7 +154,8 @@ def configure(arguments):
         settings["lr_schedule"] = None  # As runs have it that were begun before there were others.
     if settings["sample"] == "rollout":
         if given["bufflen"] is not None:
-            raise ValueError(f"--bufflen={given['bufflen']} does not apply to --sample=rollout, which keeps one rollout alone")
+            raise ValueError(f"--bufflen={given['bufflen']} does not apply to --sample=rollout, which keeps one "
+                             "rollout and nothing else; expected no --bufflen")
         settings["bufflen"] = (settings["unroll"] + settings["history"] + 1) * settings["num_envs"]
     elif given["bufflen"] is None:
         settings["bufflen"] = 400_000
@@ -178,8 +179,8 @@ def _check(settings):
     if is_rollout:
         _check_rollout(settings)
     if settings["trace_decay"] and settings["unroll"] == 1:
-        raise ValueError(f"--trace_decay={settings['trace_decay']} needs windows of several transitions; expected --unroll=2 "
-                         "or more, or no --trace_decay")
+        raise ValueError(f"--trace_decay={settings['trace_decay']} needs windows of several transitions; expected "
+                         "--unroll=2 or more, or no --trace_decay")
     if settings["double"] and not settings["target_period"]:
         raise ValueError("--double needs a target network, and --target_period=0 has none; expected one of them")
     if settings["learning_rate"] <= 0:
@@ -193,11 +194,11 @@ def _check_rollout(settings):
     """Refuse rollouts that cannot be dealt in whole batches and whole passes."""
     T, N, B, period = (settings[name] for name in ("unroll", "num_envs", "batch_size", "update_period"))
     if N % B:
-        raise ValueError(f"--batch_size={B} does not divide --num_envs={N}; expected a divisor, since --sample=rollout deals "
-                         "every environment once in each pass")
+        raise ValueError(f"--batch_size={B} does not divide --num_envs={N}; expected a divisor, since --sample=rollout "
+                         "deals every environment once in each pass")
     if T * B % period:
-        raise ValueError(f"--update_period={period} makes {T * B / period:g} passes over a rollout; expected a divisor of "
-                         f"{T * B} = --unroll={T} times --batch_size={B}, for whole passes")
+        raise ValueError(f"--update_period={period} makes {T * B / period:g} passes over a rollout; expected a divisor "
+                         f"of {T * B} = --unroll={T} times --batch_size={B}, for whole passes")
 
 
 def _name_run(arguments, given):

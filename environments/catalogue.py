@@ -29,8 +29,8 @@ def describe(env):
     """Return the full name of an environment, and the defaults of the environment flags that apply there.
 
     Args:
-        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`); a registered Gymnasium id; or `module:id`, where the
-            user's module registers the id.
+        env: an ALE game in any spelling (`Frostbite`, `ms_pacman`); a registered Gymnasium id; or `module:id`, where
+            the user's module registers the id.
 
     Raises:
         ValueError: the name is unknown; the three nearest are named.
@@ -49,7 +49,8 @@ def describe(env):
         # The whole name first; then the part before the version, so that a wrong version finds its neighbours too.
         near = difflib.get_close_matches(env.lower().replace("_", ""), known, n=3, cutoff=0) + [""]
         raise ValueError(f"--env={env} is neither an ALE game nor a registered Gymnasium id "
-                         f"({wrappers.one_line(error)}); the nearest names are {', '.join(known[name] for name in near if name)}") from error
+                         f"({wrappers.one_line(error)}); the nearest names are "
+                         f"{', '.join(known[name] for name in near if name)}") from error
     if spec.id in rewards.VARIANTS:
         return spec.id, describe(rewards.VARIANTS[spec.id][0])[1]
     if not _is_atari(spec):

@@ -30,8 +30,8 @@ class Rewards:
 class Shaping(Rewards):
     """Rewards with discount_t potential_t - potential_tm1 added; `follow` is told the potential float[N] of each row.
 
-    The terms telescope, so no policy gains by them. Where an episode terminates (or a lost life counts as an end) the last
-    potential counts as 0; where an episode is cut the target that bootstraps has the potential.
+    The terms telescope, so no policy gains by them. Where an episode terminates (or a lost life counts as an end) the
+    last potential counts as 0; where an episode is cut the target that bootstraps has the potential.
 
     Reference: Ng, Harada & Russell 1999, Policy invariance under reward transformations.
     """
@@ -126,8 +126,8 @@ class PinsDown(Shaping, _Variant):
     def __init__(self, envs, action_names):
         super().__init__(envs, action_names)
         if envs.single_observation_space.shape[1:] != (84, 84):
-            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of a "
-                             "run, or --env=Bowling")
+            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of "
+                             "a run, or --env=Bowling")
 
     def _follow(self, first, actions, screens):
         self.follow((screens[:, self.ROWS, self.COLUMNS] > (self.PIN + self.LANE) / 2).mean(axis=1))

@@ -65,7 +65,7 @@ def test_the_newest_rows_of_every_environment_are_dealt_once_a_pass(history, unr
 
 def test_a_rollout_is_ready_when_its_last_row_is_there_and_no_longer_when_the_next_begins():
     replay, ready = make_rollouts(unroll=4), []
-    for row in range(10):
+    for _ in range(10):
         fill(replay, 1)
         ready.append(replay.ready)
     assert [row for row, now in enumerate(ready) if now] == [4, 8]
