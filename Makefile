@@ -31,13 +31,13 @@ doctor:  # on a machine where .venv cannot be made, too
 	$(or $(wildcard $(PYTHON)),python3) doctor.py
 
 evidence: .venv/installed
-	$(PYTHON) benchmarks/evidence.py
-	$(PYTHON) benchmarks/kills.py --kills=200
+	$(PYTHON) -m benchmarks.evidence
+	$(PYTHON) -m benchmarks.kills --kills=200
 
 mini: .venv/installed
 	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 slurm/grid_local.sh slurm/grids/mini.csv -j $$(nproc)
-	$(PYTHON) benchmarks/probe.py --run_dir runs/mini/CartPole-v1-DRQN-mini-flicker=0.5-s? --out=runs/mini/probe_flicker
-	$(PYTHON) benchmarks/probe.py --run_dir runs/mini/CartPolePosition-v0-DRQN-mini-s? --out=runs/mini/probe_position
+	$(PYTHON) -m benchmarks.probe --run_dir runs/mini/CartPole-v1-DRQN-mini-flicker=0.5-s? --out=runs/mini/probe_flicker
+	$(PYTHON) -m benchmarks.probe --run_dir runs/mini/CartPolePosition-v0-DRQN-mini-s? --out=runs/mini/probe_position
 	mkdir -p results/mini
 	cp runs/mini/*.csv runs/mini/*.md runs/mini/*.png runs/mini/*.svg runs/mini/*.tex results/mini
 
@@ -47,8 +47,8 @@ kalbag: .venv/installed
 	slurm/grid_local.sh slurm/grids/kalbag.csv -j $$(nproc)
 
 bench: .venv/installed .venv-peers/installed
-	$(PYTHON) benchmarks/speed.py
-	$(PYTHON) benchmarks/passes.py
+	$(PYTHON) -m benchmarks.speed
+	$(PYTHON) -m benchmarks.passes
 
 .venv-peers/installed: benchmarks/requirements.txt
 	python3 -m venv .venv-peers

@@ -1,22 +1,28 @@
-"""Evaluate a run: its agent's episode returns beside random play's (protocol of Mnih et al. 2015), a window, a film, a contact sheet.
+"""Evaluate a run: returns of its agent beside random play's (protocol of Mnih et al. 2015), a window, a film, a sheet.
 
-    python evaluate.py                                    the newest run under runs/, its best checkpoint
+    python evaluate.py                              the newest run under runs/, its best checkpoint
     python evaluate.py --run_dir=runs/Pong-DQN-s1 --episodes=100 --flicker=0.5
-    python evaluate.py --video=film.mp4                   and its first episode as a film
-    python evaluate.py --video=film.mp4 --compare runs/Pong-DQN-s1 runs/Pong-DRQN-s1    two runs on the same seed, side by side
-    python evaluate.py --contact_sheet=sheet.png          an episode of each milestone that --weights_period kept, as rows of screens
-    python evaluate.py --observation_probabilities=0.1,...,1.0    the generalization of Hausknecht & Stone 2015, section 6
+    python evaluate.py --video=film.mp4             and its first episode as a film
+    python evaluate.py --video=film.mp4 --compare runs/Pong-DQN-s1 runs/Pong-DRQN-s1
+                                                    two runs on the same seed, side by side
+    python evaluate.py --contact_sheet=sheet.png    an episode of each milestone that --weights_period kept, as rows of
+                                                    screens
+    python evaluate.py --observation_probabilities=0.1,...,1.0
+                                                    the generalization of Hausknecht & Stone 2015, section 6
 """
 
 import pathlib
 import sys
+import typing
 
 import backends  # noqa: F401 - first: it imports the backend quietly
+
 import gymnasium
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+import agent as agents
 import build
 import evaluation
 from analysis import statistics, sweeps
@@ -24,44 +30,60 @@ from environments import features, mirror
 from films import camera, film
 from storage import files, layout, reading
 
-CONTRADICT = {  # flag -> those that cannot be given beside it
+CONTRADICT = {  # flag -> flags that cannot be given beside it
     "render": ["video"],
     "observation_probabilities": "flicker render video compare contact_sheet policy".split(),
     "compare": ["policy"],
     "contact_sheet": "checkpoint weights episodes render video compare csv policy".split(),
 }
-OF_FILMS = "video_steps saliency compare".split()  # without --video they do nothing
+NEED_VIDEO = "video_steps saliency compare".split()  # flags that do nothing without --video
+SAME_ENVIRONMENT = "env frame_skip max_episode_frames sticky full_actions noops".split()  # settings of runs to compare
+
+
+class LoadedRun(typing.NamedTuple):
+    """A run whose agent can play."""
+
+    directory: pathlib.Path
+    settings: dict  # of config.json
+    envs: gymnasium.vector.VectorWrapper  # wrappers.Flicker, or features.Features around it
+    agent: agents.Agent
+    weights: str  # their name
 
 
 def define_flags():
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
-    own = dict(flag_values=values, module_name="evaluate")
-    flags.DEFINE_string("run_dir", None, "directory of the run; default: the newest under runs/", **own)
-    flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "weights of the best evaluation, or of the newest checkpoint", **own)
-    flags.DEFINE_string("weights", None, "a .weights.h5 file instead of --checkpoint", **own)
-    flags.DEFINE_integer("episodes", 30, "each in an environment of its own [episodes; Mnih et al. 2015]", 1, **own)
-    flags.DEFINE_float("epsilon", None, "probability of a random action; default: the run's --eval_epsilon", 0, 1, **own)
-    flags.DEFINE_float("flicker", None, "probability that a frame is obscured; default: the run's", 0, 1, **own)
-    flags.DEFINE_string("observation_probabilities", None, "a sweep over probabilities that a screen is shown, such as 0.5,1 or "
-                        "0.1,...,1.0 (steps of 0.1) or 0.2,0.4,...,1.0; that of training joins them", **own)
-    flags.DEFINE_integer("eval_seed", 0, "of the episodes; none repeats an episode of training", 0, **own)
-    flags.DEFINE_enum("policy", "agent", ["agent", "random"], "whose episodes to play; an agent's are printed beside random ones", **own)
-    flags.DEFINE_bool("render", False, "show the first episode in a window: ALE's own, or Gymnasium's", **own)
-    flags.DEFINE_string("video", None, "film the first episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **own)
-    flags.DEFINE_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1, **own)
-    flags.DEFINE_bool("saliency", False, "in the film, which patches of the newest frame move the chosen action's Q-value "
-                      "(Greydanus et al. 2018); images only", **own)
-    flags.DEFINE_string("compare", None, "directory of a run whose agent plays the same seed beside it in the film, or of both; "
-                        "best or last weights, as --checkpoint says", **own)
-    flags.DEFINE_string("contact_sheet", None, "a path ending in .png: an episode of each of about 8 of the weights that "
-                        "--weights_period kept in training, as rows of screens; nothing else is played", **own)
-    flags.DEFINE_string("csv", None, "a row per episode; default: <run_dir>/episodes-<weights or random>[-what is not the run's].csv; "
-                        "of a sweep <run_dir>/observability.csv", **own)
+    here = dict(flag_values=values, module_name="evaluate")
+    flags.DEFINE_string("run_dir", None, "directory of the run; default: the newest under runs/", **here)
+    flags.DEFINE_enum("checkpoint", "best", ["best", "last"],
+                      "weights of the best evaluation, or of the newest checkpoint", **here)
+    flags.DEFINE_string("weights", None, "a .weights.h5 file instead of --checkpoint", **here)
+    flags.DEFINE_integer("episodes", 30, "each in an environment of its own [episodes; Mnih et al. 2015]", 1, **here)
+    flags.DEFINE_float("epsilon", None, "probability of a random action; default: the run's --eval_epsilon", 0, 1,
+                       **here)
+    flags.DEFINE_float("flicker", None, "probability that a frame is obscured; default: the run's", 0, 1, **here)
+    flags.DEFINE_string("observation_probabilities", None, "a sweep over probabilities that a screen is shown, such as "
+                        "0.5,1 or 0.1,...,1.0 (steps of 0.1) or 0.2,0.4,...,1.0; training's joins them", **here)
+    flags.DEFINE_integer("eval_seed", 0, "of the episodes; none repeats an episode of training", 0, **here)
+    flags.DEFINE_enum("policy", "agent", ["agent", "random"],
+                      "whose episodes to play; an agent's are printed beside random ones", **here)
+    flags.DEFINE_bool("render", False, "show the first episode in a window: ALE's own, or Gymnasium's", **here)
+    flags.DEFINE_string("video", None,
+                        "film the first episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **here)
+    flags.DEFINE_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1,
+                         **here)
+    flags.DEFINE_bool("saliency", False, "in the film, which patches of the newest frame move the chosen action's "
+                      "Q-value (Greydanus et al. 2018); images only", **here)
+    flags.DEFINE_string("compare", None, "directory of a run whose agent plays the same seed beside it in the film, or "
+                        "of both; best or last weights, as --checkpoint says", **here)
+    flags.DEFINE_string("contact_sheet", None, "a path ending in .png: an episode of each of about 8 of the weights "
+                        "that --weights_period kept in training, as rows of screens; nothing else is played", **here)
+    flags.DEFINE_string("csv", None, "a row per episode; default: <run_dir>/episodes-<weights or random>[-what is not "
+                        "the run's].csv; of a sweep <run_dir>/observability.csv", **here)
     return values
 
 
-def check(values):
+def check_flags(values):
     """Refuse flags that contradict each other or this machine before anything is built, and prepare for the rest."""
     given = {name for name in values if values[name].value != values[name].default}
     for flag in CONTRADICT.keys() & given:
@@ -69,7 +91,7 @@ def check(values):
             if other in given:
                 other = f"policy={values.policy}" if other == "policy" else other
                 raise ValueError(f"--{flag} and --{other} were given; expected one of them")
-    for flag in OF_FILMS:
+    for flag in NEED_VIDEO:
         if flag in given and not values.video:
             raise ValueError(f"--{flag} was given without --video, and is of films")
     if values.observation_probabilities is not None:
@@ -79,29 +101,35 @@ def check(values):
     if values.video:
         film.check_name(values.video)
     if mode := render_mode(values):
-        mirror.prepare(mode)
+        mirror.prepare_sdl(mode)
 
 
 def render_mode(values):
     return "human" if values.render else "rgb_array" if values.video or values.contact_sheet else None
 
 
-def probabilities_of(settings, values):
-    """Return the probabilities of a sweep: those asked for, and the one of training, whose score is the original one."""
+def sweep_probabilities(settings, values):
+    """Return the probabilities of a sweep: the given ones and the one of training, whose score is the original one."""
     return sorted({*sweeps.parse_probabilities(values.observation_probabilities), sweeps.trained_probability(settings)})
 
 
-def make_envs(settings, values, num_envs, torso, render_mode=None):
-    """Build an environment per episode; of a sweep one per episode and probability, in the order of probabilities."""
+def make_episode_envs(settings, values, num_envs, torso, render_mode=None):
+    """Build an environment per episode; for a sweep one per episode and probability, in the order of probabilities."""
     if values.observation_probabilities:
-        flicker = np.repeat(1 - np.array(probabilities_of(settings, values)), num_envs)
+        flicker = np.repeat(1 - np.array(sweep_probabilities(settings, values)), num_envs)
         return build.make_envs(settings, len(flicker), torso, flicker=flicker)
-    return build.make_envs(settings, num_envs, torso, render_mode=render_mode,
-                             **({} if values.flicker is None else {"flicker": values.flicker}))
+    flicker = {} if values.flicker is None else dict(flicker=values.flicker)
+    return build.make_envs(settings, num_envs, torso, render_mode=render_mode, **flicker)
 
 
-def rebuild(values, directory, num_envs):
-    """Return settings, environments and agent of a run, from its config.json.
+def rebuild_run(values, directory, num_envs, weights):
+    """Build the environments and the agent of a run from its config.json; the agent's weights are still random.
+
+    Args:
+        values: of the flags.
+        directory: of the run.
+        num_envs: environments.
+        weights: name of the weights that will be loaded.
 
     Raises:
         ValueError: it is no run, or not one that can be rebuilt here, in one sentence.
@@ -109,156 +137,179 @@ def rebuild(values, directory, num_envs):
     settings = reading.read_config(directory)["settings"]
     torso = features.load(settings.get("features"), directory)
     try:
-        envs = make_envs(settings, values, num_envs, torso, render_mode(values))
-        return settings, envs, build.make_agent(settings, envs)
+        envs = make_episode_envs(settings, values, num_envs, torso, render_mode(values))
+        return LoadedRun(directory, settings, envs, build.make_agent(settings, envs), weights)
     except (KeyError, TypeError, gymnasium.error.Error) as error:
         raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
                          f"({type(error).__name__}: {error})") from error
 
 
-def load(values):
-    """Return directory, settings, environments and agent of the run that the flags name, and the name of its weights.
+def load_run(values):
+    """Load the run and the weights that the flags name.
 
     Raises:
         ValueError: run, weights or both are not what is expected, in one sentence.
     """
     directory = pathlib.Path(values.run_dir or reading.newest_run())
-    settings, envs, agent = rebuild(values, directory, values.episodes)
-    path = pathlib.Path(values.weights) if values.weights else reading.find_weights(directory, values.checkpoint)
-    build.load_weights(agent, path, settings)
-    return directory, settings, envs, agent, path.name if values.weights else values.checkpoint
+    path = pathlib.Path(values.weights) if values.weights else None
+    run = rebuild_run(values, directory, values.episodes, path.name if path else values.checkpoint)
+    build.load_weights(run.agent, path or reading.find_weights(directory, values.checkpoint), run.settings)
+    return run
 
 
-def load_rival(values, directory, settings):
-    """Return what `load` does, of the run to compare with.
+def load_rival(values, run):
+    """Load the run to compare `run` with.
 
     Raises:
-        ValueError: it plays another environment, or is not what `load` expects.
+        ValueError: it plays another environment, or it cannot be loaded.
     """
-    rival = pathlib.Path(values.compare)
-    own = reading.read_config(rival)["settings"]
-    names = "env frame_skip max_episode_frames sticky full_actions noops".split() + ["flicker"] * (values.flicker is None)
-    differ = [f"{name} is {settings.get(name)} and {own.get(name)}" for name in names if settings.get(name) != own.get(name)]
+    directory = pathlib.Path(values.compare)
+    ours, theirs = run.settings, reading.read_config(directory)["settings"]
+    names = SAME_ENVIRONMENT + ["flicker"] * (values.flicker is None)
+    differ = [f"{name} is {ours.get(name)} and {theirs.get(name)}"
+              for name in names if ours.get(name) != theirs.get(name)]
     if differ:
-        raise ValueError(f"{directory} and {rival} cannot be compared, as they play different environments: {', '.join(differ)}"
-                         + "; --flicker sets both" * differ[-1].startswith("flicker"))
-    own, envs, agent = rebuild(values, rival, values.episodes)
-    build.load_weights(agent, reading.find_weights(rival, values.checkpoint), own)
-    return rival, own, envs, agent, values.checkpoint
+        raise ValueError(f"{run.directory} and {directory} cannot be compared, as they play different environments: "
+                         + ", ".join(differ) + "; --flicker sets both" * differ[-1].startswith("flicker"))
+    rival = rebuild_run(values, directory, values.episodes, values.checkpoint)
+    build.load_weights(rival.agent, reading.find_weights(directory, values.checkpoint), rival.settings)
+    return rival
 
 
-def player_of(values, directory, settings, envs, agent, weights):
-    """Return who plays, and how a film calls that."""
-    at_random = values.policy == "random"
+def make_player(values, run):
+    """Return the camera.Player of a run: how its agent acts, and its words in a film."""
+    at_random, settings = values.policy == "random", run.settings
     epsilon = 1.0 if at_random else settings["eval_epsilon"] if values.epsilon is None else values.epsilon
-    words = [settings["env"], "random play" if at_random else settings["network"]] + [f"flicker {envs.flicker:g}"] * bool(envs.flicker)
-    return camera.Player(settings, envs, agent, epsilon, " · ".join(words), " · ".join([directory.name] + [weights] * (not at_random)))
+    title = [settings["env"], "random play" if at_random else settings["network"]]
+    title += [f"flicker {run.envs.flicker:g}"] * bool(run.envs.flicker)
+    subtitle = [run.directory.name] + [run.weights] * (not at_random)
+    return camera.Player(settings, run.envs, run.agent, epsilon, " · ".join(title), " · ".join(subtitle))
 
 
-def play(settings, envs, agent, epsilon, eval_seed, repeats=1):
-    """Return one episode per environment, as evaluation.evaluate does; on a terminal show how far the first of them is."""
+def play_episodes(settings, envs, agent, epsilon, eval_seed, repeats=1):
+    """Play as evaluation.evaluate does, and return its episodes; show on a terminal how far the first one is."""
     with tqdm(desc="playing", unit=" agent steps", leave=False, disable=None) as progress:
         return evaluation.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, repeats=repeats,
-                                watch=lambda *_: progress.update())
+                                   watch=lambda *_: progress.update())
 
 
-def announce(values, directory, player):
+def print_player(values, directory, player):
     print(f"{directory}: {player.settings['network']} on {player.settings['env']}, epsilon {player.epsilon}, "
           f"flicker {player.envs.flicker}, seed {values.eval_seed}")
 
 
-def deviation(returns):
+def standard_deviation(returns):
     return returns.std(ddof=min(1, len(returns) - 1))
 
 
-def describe(name, episodes):
+def format_returns(name, episodes):
     """Return one line: mean, standard deviation, median, min and max of the episode returns."""
     returns = np.array([episode["episode_return"] for episode in episodes])
-    return (f"{name:<12} mean {returns.mean():9.2f}   std {deviation(returns):8.2f}   median {np.median(returns):8.1f}   "
-            f"min {returns.min():8.1f}   max {returns.max():8.1f}   ({len(returns)} episodes)")
+    return (f"{name:<12} mean {returns.mean():9.2f}   std {standard_deviation(returns):8.2f}   "
+            f"median {np.median(returns):8.1f}   min {returns.min():8.1f}   max {returns.max():8.1f}   "
+            f"({len(returns)} episodes)")
 
 
-def evaluate(values):
-    """Play the episodes, print what they returned, and write them down; those of a run to compare with are printed only."""
-    directory, settings, envs, agent, name = load(values)
-    players = [player_of(values, directory, settings, envs, agent, name)]
+def evaluate_run(values):
+    """Play episodes, print their returns, and write their rows.
+
+    Random play's are played beside an agent's. Of a run to compare with, the returns are printed only.
+    """
+    run = load_run(values)
+    settings, envs = run.settings, run.envs
+    players = [make_player(values, run)]
     if values.compare:
-        players.append(player_of(values, *load_rival(values, directory, settings)))
+        players.append(make_player(values, load_rival(values, run)))
     epsilon = players[0].epsilon
+    name, otherwise = run.weights, ""
     if values.policy == "random":
-        name = "random"
-    otherwise = "" if values.policy == "random" else "".join(f"-{flag}={value:g}" for flag, value, own in (
-        ("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"])) if value != own)
-    chosen = reading.best_evaluation(directory, settings) if name == "best" and not otherwise else None
-    announce(values, directory, players[0])
-    path = pathlib.Path(values.csv or layout.episodes_path(directory, name, otherwise))  # The run's own score stays.
+        name = layout.RANDOM
+    else:
+        played = (("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"]))
+        otherwise = "".join(f"-{flag}={value:g}" for flag, value, of_run in played if value != of_run)
+    chosen = reading.best_evaluation(run.directory, settings) if name == layout.BEST and not otherwise else None
+    print_player(values, run.directory, players[0])
+    path = pathlib.Path(values.csv or layout.episodes_path(run.directory, name, otherwise))  # The run's score stays.
     with files.written_whole(path) as aside:
         if values.video:
             with files.written_whole(values.video) as film_aside:
-                episodes, *rivals = camera.shoot(film_aside, players, values.eval_seed, values.video_steps, values.saliency)
+                episodes, *rivals = camera.film_players(film_aside, players, values.eval_seed, values.video_steps,
+                                                        values.saliency)
         else:
-            episodes, rivals = play(settings, envs, agent, epsilon, values.eval_seed), []
+            episodes, rivals = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed), []
         envs.close()  # and its window
-        print(describe(name, episodes))
+        print(format_returns(name, episodes))
         if chosen:
             print("chosen at agent step {:,.0f} by evaluations' mean {:.2f} ".format(*chosen)
                   + f"({settings['eval_episodes']} episodes); the fresh score above is the one to report")
-        common = dict(flicker=envs.flicker, eval_seed=values.eval_seed)
-        rows = lambda episodes, **own: [dict(common, **own, episode=i, **episode) for i, episode in enumerate(episodes)]
+        everywhere = dict(flicker=envs.flicker, eval_seed=values.eval_seed)
+        rows = lambda episodes, **how: [dict(everywhere, **how, episode=i, **episode)
+                                        for i, episode in enumerate(episodes)]
         if values.policy == "agent":
-            random_envs = make_envs(settings, values, values.episodes, features.torso_of(envs))
-            print(describe("random", beside := play(settings, random_envs, agent, 1.0, values.eval_seed)))
+            random_envs = make_episode_envs(settings, values, values.episodes, features.torso_of(envs))
+            random_play = play_episodes(settings, random_envs, run.agent, 1.0, values.eval_seed)
+            print(format_returns(layout.RANDOM, random_play))
             if not values.csv:
-                with files.written_whole(layout.episodes_path(directory, layout.RANDOM)) as beside_it:
-                    files.write_csv(beside_it, layout.EPISODE_COLUMNS, rows(beside, policy="random", weights="random", epsilon=1.0))
+                with files.written_whole(layout.episodes_path(run.directory, layout.RANDOM)) as random_aside:
+                    files.write_csv(random_aside, layout.EPISODE_COLUMNS,
+                                    rows(random_play, policy="random", weights=layout.RANDOM, epsilon=1.0))
         for rival in rivals:
-            announce(values, values.compare, players[1])
-            print(describe(values.checkpoint, rival))
-        files.write_csv(aside, layout.EPISODE_COLUMNS, rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
+            print_player(values, values.compare, players[1])
+            print(format_returns(values.checkpoint, rival))
+        files.write_csv(aside, layout.EPISODE_COLUMNS,
+                        rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
     print(f"Every episode is in {path}.")
     if values.video:
         returned = " and ".join(f"{played[0]['episode_return']:g}" for played in (episodes, *rivals))
         print(f"The film of episode 0, which returned {returned}, is {values.video}.")
 
 
-def contact_sheet(values):
-    """Draw one episode of each milestone of a run's training, and print what they returned."""
+def show_milestones(values):
+    """Draw one episode of each milestone of a run's training as a contact sheet, and print their returns."""
     directory = pathlib.Path(values.run_dir or reading.newest_run())
-    player = player_of(values, directory, *rebuild(values, directory, 1), "milestones")
-    milestones = reading.find_milestones(directory)
+    player = make_player(values, rebuild_run(values, directory, 1, "milestones"))
+    milestones = sorted(directory.glob(f"{layout.MILESTONES}/[0-9]*.weights.h5"))
     if not milestones:
-        raise ValueError(f"{directory} kept no weights of its milestones; train with --weights_period=50 to keep them every 50 episodes")
-    announce(values, directory, player)
+        raise ValueError(f"{directory} kept no weights of its milestones; train with --weights_period=50 to keep them "
+                         "every 50 episodes")
+    print_player(values, directory, player)
     with files.written_whole(values.contact_sheet) as aside:
-        for strip in camera.print_sheet(aside, player, milestones, values.eval_seed):
+        for strip in camera.draw_milestones(aside, player, milestones, values.eval_seed):
             print(f"after {strip.name:>9} training episodes: return {strip.episode_return:9.2f}")
     print(f"These episodes, from their first screens to their last, are in {values.contact_sheet}.")
 
 
-def sweep(values):
-    """Play the same episodes with each probability that a screen is shown, print their returns, and write them down.
+def sweep_run(values):
+    """Play the same episodes with each probability that a screen is shown, print their returns, and write their rows.
 
     Reference: Hausknecht & Stone 2015, section 6.
     """
-    directory, settings, envs, agent, name = load(values)
-    probabilities, trained = probabilities_of(settings, values), sweeps.trained_probability(settings)
+    run = load_run(values)
+    settings, envs = run.settings, run.envs
+    probabilities, trained = sweep_probabilities(settings, values), sweeps.trained_probability(settings)
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
-    print(f"{directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, seed {values.eval_seed}, "
+    print(f"{run.directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, seed {values.eval_seed}, "
           f"trained with screens shown with probability {trained:g}")
-    path = pathlib.Path(values.csv or layout.sweep_path(directory))
+    path = pathlib.Path(values.csv or layout.sweep_path(run.directory))
     with files.written_whole(path) as aside:
-        played = play(settings, envs, agent, epsilon, values.eval_seed, repeats=len(probabilities))
+        played = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed, repeats=len(probabilities))
         envs.close()
-        played += play(settings, build.make_envs(settings, values.episodes, features.torso_of(envs), flicker=0.0), agent, 1.0, values.eval_seed)
-        groups = [dict(policy="agent", weights=name, observation_probability=p, epsilon=epsilon) for p in probabilities]
-        groups.append(dict(policy="random", weights="random", observation_probability=1.0, epsilon=1.0))
-        returns = np.reshape([episode["episode_return"] for episode in played], (len(groups), values.episodes))
+        random_envs = build.make_envs(settings, values.episodes, features.torso_of(envs), flicker=0.0)
+        played += play_episodes(settings, random_envs, run.agent, 1.0, values.eval_seed)
+        groups = [dict(policy="agent", weights=run.weights, observation_probability=probability, epsilon=epsilon)
+                  for probability in probabilities]
+        groups.append(dict(policy="random", weights=layout.RANDOM, observation_probability=1.0, epsilon=1.0))
+        all_returns = [episode["episode_return"] for episode in played]
+        returns = np.reshape(all_returns, (len(groups), values.episodes))
         zero = statistics.zero_score(returns, returns[-1])
         original = returns[probabilities.index(trained)].mean() - zero
-        print(f"screens shown       mean        std   fraction of the original{', random play being 0' if zero else ''}")
-        for shown, own in zip([*map("{:g}".format, probabilities), "random play"], returns):
-            fraction = f"{(own.mean() - zero) / original:.3f}" if original > 0 else "-"  # An original of zero has no fractions.
-            print(f"{shown:<13} {own.mean():10.2f} {deviation(own):10.2f}   {fraction:>8}")
+        random_is_zero = ", random play being 0" if zero else ""
+        print(f"screens shown       mean        std   fraction of the original{random_is_zero}")
+        for name, of_group in zip([*map("{:g}".format, probabilities), "random play"], returns):
+            mean, deviation = of_group.mean(), standard_deviation(of_group)
+            # An original of zero has no fractions.
+            fraction = f"{(mean - zero) / original:.3f}" if original > 0 else "-"
+            print(f"{name:<13} {mean:10.2f} {deviation:10.2f}   {fraction:>8}")
         files.write_csv(aside, layout.SWEEP_COLUMNS, [
             dict(groups[i // values.episodes], eval_seed=values.eval_seed, episode=i % values.episodes, **episode)
             for i, episode in enumerate(played)])
@@ -277,9 +328,13 @@ def main(arguments):
             values.run_dir, values.compare = values.compare, rest.pop(0)  # --compare RUN_A RUN_B
         if rest:
             raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
-        check(values)
-        job = contact_sheet if values.contact_sheet else evaluate if values.observation_probabilities is None else sweep
-        job(values)
+        check_flags(values)
+        if values.contact_sheet:
+            show_milestones(values)
+        elif values.observation_probabilities is not None:
+            sweep_run(values)
+        else:
+            evaluate_run(values)
     except (ValueError, OSError, flags.Error) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2

@@ -1,69 +1,104 @@
-"""Runs as learning curves, interquartile means over seeds with bootstrap bands (Agarwal et al. 2021), or as tables of scores.
+"""Draw runs as learning curves, or write tables of their scores.
 
-    python plot.py runs/*                                               a panel per environment and flicker
-    python plot.py runs/* --x=hours --y=train --out=results/pong
-    python plot.py runs/* --grid_rows=flicker --grid_columns=history    the master plot: a panel per pair of values
-    python plot.py runs/* --figure=observability                        scores by the probability that a screen is shown
-    python plot.py runs/* --table=standard                              scores beside the paper's; flicker, placement, runs
+    python plot.py runs/*                                               a panel for each environment and flicker
+    python plot.py runs/* --x=hours --y=train --out=results/pong        training returns over hours
+    python plot.py runs/* --grid_rows=flicker --grid_columns=history    a panel for each pair of values
+    python plot.py runs/* --figure=observability                        scores by how often a screen is shown
+    python plot.py runs/* --table=standard                              a table of scores beside the paper's
 
-An argument is a run or a folder of runs; default: runs. Runs form one line when their config.json differs in nothing but seed,
-maxsteps, eval_period and checkpoint_period. A label names the network, its history, and the settings in which lines of this network
-differ. A game whose training rewards are others, such as AssaultCrafted-v0, is in the panel of Assault, as its returns are the raw ones.
-A line is the interquartile mean over seeds (of 2 or 3 seeds the mean) of each seed's mean over the episodes of an evaluation, or over
-the complete training episodes that end in a 50th of the x axis. Its band is the 95% percentile bootstrap interval over seeds.
-Where some seeds have no data, such as those of unfinished runs, it is faint, and where more than half have none it is not drawn, since
-its jumps are those of another set of seeds. Thin lines are single seeds, straight between evaluations. The dashed grey line is the mean of
-random play, where evaluate.py has played it beside these runs.
+An argument is a run or a folder of runs; default: runs.
 
-A table is printed, and written as <out>.csv, .md and .tex. It needs the episodes that evaluate.py plays anew with the best checkpoint of
-each run. standard and flicker are the paper's tables of games, DRQN with 1 frame against DQN with 4, or 10 where screens flicker, tested
-over seeds; placement is its comparison of the LSTM's places on Beam Rider; runs has a row for each line of any runs.
+Lines. Runs form one line when their settings differ in nothing but seed, maxsteps, maxepisodes, eval_period,
+checkpoint_period and weights_period. The label of a line names its network, its history, and the settings in which
+lines of this network differ. A game with crafted rewards, such as AssaultCrafted-v0, is drawn in the panel of the plain
+game, because both have the same raw returns.
+
+Points. A point of a run is the mean return over the episodes of one evaluation. With --y=train, it is the mean over the
+complete training episodes that end in a 50th of the x axis. A line is the interquartile mean over seeds (Agarwal et al.
+2021); of 2 or 3 seeds this is the mean. The band is the 95% percentile bootstrap interval over seeds. Thin lines are
+single seeds.
+
+Missing seeds. Unfinished runs have no data at the end. Where some seeds have no data, the line is faint. Where more
+than half of the seeds have none, there is no line: its jumps would come from the change of seeds.
+
+Random play. The dashed grey line is the mean return of random play, where evaluate.py has played it beside these runs.
+
+Tables. A table is printed, and written as <out>.csv, .md and .tex. Its scores are the fresh episodes that evaluate.py
+plays with the best checkpoint of each run. All tests are over seeds.
+    standard    the paper's games: DRQN with 1 frame against DQN with 4
+    flicker     the paper's games with flickering screens: DRQN with 1 frame against DQN with 10
+    placement   the places of the LSTM on Beam Rider
+    runs        a row for each line of any runs
 """
 
 import sys
 
 from absl import flags
 
-from analysis import curves, drawing, sweeps, tables
+from analysis import curves, drawing, sweeps, tables, writers
 from storage import reading
 
 
 def define_flags():
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
-    own = dict(flag_values=values, module_name="plot")
-    flags.DEFINE_enum("figure", "curves", ["curves", "observability"], "learning curves, or the sweeps of evaluate.py "
-                      "--observation_probabilities as fractions of the original score [Hausknecht & Stone 2015, Figure 5]", **own)
-    flags.DEFINE_enum("x", "agent_step", list(curves.X_LABELS), "x axis [agent steps, emulator frames, wall hours of training, or "
-                      "with --y=train complete training episodes]", **own)
-    flags.DEFINE_enum("y", "eval", list(curves.Y_LABELS), "returns of evaluations, or of training's complete episodes [raw reward]", **own)
-    flags.DEFINE_string("grid_rows", None, "a flag of train.py: a row of panels for each of its values among the runs", **own)
-    flags.DEFINE_string("grid_columns", None, "a flag of train.py: a column of panels for each of its values among the runs", **own)
-    flags.DEFINE_enum("table", None, list(tables.TABLES), "a table instead of a figure: of the paper's, or of any runs", **own)
-    flags.DEFINE_string("out", None, "path to which .png and .svg, or .csv, .md and .tex are added, or a figure's that ends in .pdf; "
-                        "default: the name of the figure or table", **own)
+    common = dict(flag_values=values, module_name="plot")
+    flags.DEFINE_enum("figure", "curves", ["curves", "observability"],
+                      "learning curves; or scores by the probability that a screen is shown, which evaluate.py "
+                      "--observation_probabilities writes, as fractions of the original score "
+                      "[Hausknecht & Stone 2015, Figure 5]", **common)
+    flags.DEFINE_enum("x", "agent_step", list(curves.X_LABELS),
+                      "x axis [agent steps, emulator frames, hours of training; with --y=train also complete training "
+                      "episodes]", **common)
+    flags.DEFINE_enum("y", "eval", list(curves.Y_LABELS),
+                      "returns of evaluations, or of complete training episodes [raw reward]", **common)
+    flags.DEFINE_string("grid_rows", None, "a flag of train.py; each of its values gets a row of panels", **common)
+    flags.DEFINE_string("grid_columns", None, "a flag of train.py; each of its values gets a column of panels",
+                        **common)
+    flags.DEFINE_enum("table", None, list(tables.TABLES), "write this table instead of a figure", **common)
+    flags.DEFINE_string("out", None,
+                        "path to which .png and .svg are added (tables: .csv, .md and .tex), or path of a figure that "
+                        "ends in .pdf; default: the name of the figure or table", **common)
     return values
 
 
-def make(values, found):
-    """Write what was asked for of runs {directory: settings}; return what to print: before, sentences on what is not in it, after."""
-    kind, out = ("table", values.table) if values.table else ("figure", values.figure)
-    strange = [f"--{name}" for name in ("figure",) * (kind == "table") + ("x", "y", "grid_rows", "grid_columns") if values[name].present]
-    if strange and out != "curves":
-        raise ValueError(f"{' and '.join(strange)} cannot be given with --{kind}={out}")
-    out = out if values.out is None else values.out
+def write_results(values, runs):
+    """Write the figure or the table that the flags ask for.
+
+    Args:
+        values: the flags.
+        runs: {directory: settings}.
+
+    Returns:
+        what to print: first a list of texts, then a list of sentences on runs left out, last one sentence.
+
+    Raises:
+        ValueError: flags do not fit together, a file of a run is damaged, or there is nothing to draw.
+    """
+    kind, name = ("table", values.table) if values.table else ("figure", values.figure)
+    curve_flags = ("figure",) * (kind == "table") + ("x", "y", "grid_rows", "grid_columns")
+    given = [f"--{flag}" for flag in curve_flags if values[flag].present]
+    if given and name != "curves":
+        raise ValueError(f"{' and '.join(given)} cannot be given with --{kind}={name}")
+    out = name if values.out is None else values.out
     if values.table:
-        table, notes = tables.make(values.table, found)
-        paths = tables.save(table, out)
-        return [tables.to_text(table)], notes, f"The table is in {', '.join(map(str, paths))}."
+        table, notes = tables.make_table(values.table, runs)
+        paths = writers.save_table(table, out)
+        return [writers.to_text(table)], notes, f"The table is in {', '.join(map(str, paths))}."
     if (values.x, values.y) == ("episodes", "eval"):
         raise ValueError("--x=episodes counts episodes of training; expected --y=train beside it")
-    drawn, notes = sweeps.read_sweeps(found) if values.figure == "observability" else curves.read_curves(found, values.x, values.y)
+    is_sweep = values.figure == "observability"
+    drawn, notes = sweeps.read_sweeps(runs) if is_sweep else curves.read_curves(runs, values.x, values.y)
     if not drawn:
-        raise ValueError(notes[0] if len(notes) == 1 else f"none of {len(notes)} runs can be drawn; the first: {notes[0]}")
-    figure = (sweeps.draw(drawn) if values.figure == "observability" else
-              curves.draw(drawn, values.x, values.y, values.grid_rows, values.grid_columns, reading.read_random_play(found)))
-    return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, drawing.save(figure, out)))}."
+        raise ValueError(notes[0] if len(notes) == 1 else
+                         f"none of {len(notes)} runs can be drawn; the first: {notes[0]}")
+    if is_sweep:
+        figure = sweeps.draw_sweeps(drawn)
+    else:
+        figure = curves.draw_curves(drawn, values.x, values.y, values.grid_rows, values.grid_columns,
+                                    reading.read_random_play(runs))
+    paths = drawing.save_figure(figure, out)
+    return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, paths))}."
 
 
 def main(arguments):
@@ -74,9 +109,10 @@ def main(arguments):
         return 0
     try:
         paths = values(["plot.py", *arguments])[1:]
-        found, others = reading.find_runs(paths or ["runs"])
-        before, notes, after = make(values, found)
-        print(*before, *(f"Note: {sentence}." for sentence in [*(f"left out: {other}" for other in others), *notes]), after, sep="\n")
+        runs, others = reading.find_runs(paths or ["runs"])
+        before, notes, after = write_results(values, runs)
+        sentences = [*(f"left out: {other}" for other in others), *notes]
+        print(*before, *(f"Note: {sentence}." for sentence in sentences), after, sep="\n")
     except (ValueError, OSError, flags.Error) as error:
         print(f"plot.py: {error}", file=sys.stderr)
         return 2

@@ -65,7 +65,7 @@ def read_curves(runs, x="agent_step", y="eval"):
         if y == "eval":
             rows = reading.read_evaluations(directory, settings)
         else:
-            rows = reading.read_csv(directory / "train.csv", layout.COLUMNS["train"])
+            rows = reading.read_rows(directory, "train")
             rows = {name: values[rows["cut"] == 0] for name, values in rows.items()}
             rows["episodes"] = 1 + np.arange(len(rows["cut"]))
         curve = Curve(directory, settings, rows[column] / units, rows["episode_return"])

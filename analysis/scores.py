@@ -60,12 +60,13 @@ def find_scores(runs):
     run_curves, notes = curves.read_curves(runs)
     scores, without = [], []
     for curve in run_curves:
-        path, weights = (curve.directory / name for name in ("episodes-best.csv", "best.weights.h5"))
+        path = layout.episodes_path(curve.directory, layout.BEST)
+        weights = layout.weights_path(curve.directory, layout.BEST)
         if not path.exists():
             without.append(curve.directory)
             continue
         played, returns = reading.read_episodes(path)
-        expected = dict(policy="agent", weights="best", epsilon=curve.settings.get("eval_epsilon"),
+        expected = dict(policy="agent", weights=layout.BEST, epsilon=curve.settings.get("eval_epsilon"),
                         flicker=curve.settings["flicker"])
         differences = [f"{name} {', '.join(sorted({str(row[name]) for row in played}))} for {value}"
                        for name, value in expected.items() if {row[name] for row in played} != {value}]

@@ -153,7 +153,7 @@ def zero_score(returns, random_returns):
     """Return the score that counts as nothing: 0, or random play's mean where returns can be negative.
 
     Args:
-        returns: all known returns in an environment, those of random play included. Returns can be negative in this
+        returns: all known returns in an environment, also the returns of random play. Returns can be negative in this
             environment when one of these is.
         random_returns: the returns of random play.
     """

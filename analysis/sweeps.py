@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import curves, drawing, statistics
-from storage import reading
+from storage import layout, reading
 
 PAPER = pathlib.Path(__file__).parents[1] / "paper" / "figure5_generalization.csv"
 PAPER_STYLES = {network: dict(color=grey, linestyle=dashes, linewidth=1.0) for network, grey, dashes in
@@ -75,13 +75,13 @@ def read_sweeps(runs):
     """
     swept, returns_of_env, notes = {}, {}, []
     for directory, settings in runs.items():
-        path = directory / "observability.csv"
+        path = layout.sweep_path(directory)
         if not path.exists():
             notes.append(f"{directory} has no {path.name} yet; evaluate.py --run_dir={directory} "
                          "--observation_probabilities=0.1,...,1.0 writes it")
             continue
-        of_agent, of_random, played = reading.read_returns(path, trained_probability(settings))
-        if played != {("best", settings["eval_epsilon"])}:
+        of_agent, of_random, played_with = reading.read_sweep(directory, trained_probability(settings))
+        if played_with != {(layout.BEST, settings["eval_epsilon"])}:
             notes.append(f"{path} is not of the best weights at the run's --eval_epsilon={settings['eval_epsilon']}, "
                          "and is left out")
             continue

@@ -16,8 +16,8 @@ PAPER = pathlib.Path(__file__).parents[1] / "paper"
 # Parts of captions.
 OURS = (
     "score: the best checkpoint's over fresh episodes, mean ± standard deviation over training seeds, the unit of "
-    f"replication here. steps: agent steps, {UNFINISHED} with unfinished runs. chosen by: mean return of the evaluation "
-    "that chose it and flatters it. ")
+    f"replication here. steps: agent steps, {UNFINISHED} with unfinished runs. chosen by: mean return of the "
+    "evaluation that chose it and flatters it. ")
 TESTS = "p: Welch's t-test over seeds {}, Benjamini-Hochberg over the table's {} tests; * {}, p < .05. "
 THEIRS = (
     "human %: 100 (score - random) / (human - random) of our and of the paper's score, random and human of Mnih et al. "
@@ -167,7 +167,10 @@ def games_table(run_scores, name, title, dqn_history, flicker):
 
 
 def _describe_training(cells):
-    """Return a sentence on each way in which the runs of a table were trained; they tell the paper's settings from others."""
+    """Return a sentence on each way in which the runs of a table were trained.
+
+    A reader sees from them which runs have the paper's settings.
+    """
     names = "optimizer", "loss", "update_period", "target_period", "sample", "life_loss", "sticky", "num_envs"
     ways = set()
     for (_, network, *_), inside in cells.items():

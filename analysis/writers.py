@@ -91,8 +91,8 @@ def to_latex(table):
     head, *lines = [" & ".join(map(escape, line)) + r" \\" for line in table.lines()]
     align = "".join("l" if column.align == "<" else "r" for column in table.columns)
     return "\n".join([
-        r"\begin{table*}  % needs \usepackage{booktabs}", r"\centering", rf"\begin{{tabular}}{{{align}}}", r"\toprule", head,
-        r"\midrule", *lines, r"\bottomrule", r"\end{tabular}",
+        r"\begin{table*}  % needs \usepackage{booktabs}", r"\centering", rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}",
         rf"\caption{{{escape(f'{table.title}. {table.caption}')}}}", r"\end{table*}", ""])
 
 

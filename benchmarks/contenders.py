@@ -4,16 +4,16 @@
     .venv-peers/bin/python -m benchmarks.contenders sb3          Stable-Baselines3's DQN
     .venv-peers/bin/python -m benchmarks.contenders pfrl         PFRL's DRQN
 
-Run it from the repository root. Each class imports its packages when it begins, because the peers' Python has neither Keras nor
-TensorFlow.
+Run it from the repository root. Each class imports its packages when it begins, because the peers' Python has neither
+Keras nor TensorFlow.
 
-The process prints a line of JSON after its first agent steps, and another once updates run. Standard input then gives it a number of
-agent steps a line. It makes that many and prints a line of JSON: agent_steps, seconds, phases (seconds by phase, of this suite only),
-peak_bytes (resident memory).
+The process prints a line of JSON after its first agent steps, and another once updates run. Standard input then gives
+it a number of agent steps a line. It makes that many and prints a line of JSON: agent_steps, seconds, phases (seconds
+by phase, of this suite only), peak_bytes (resident memory).
 
-All contenders play Frostbite with the same hyperparameters: the convolutions of Mnih et al. 2015, 512 units, batch 32, Adam 1e-4,
-gamma .99, Huber loss, gradients clipped to a norm of 10, an update every 4 agent steps, a target every 10,000, epsilon .1.
-DQN sees 4 frames. DRQN sees 1, over windows of 10.
+All contenders play Frostbite with the same hyperparameters: the convolutions of Mnih et al. 2015, 512 units, batch 32,
+Adam 1e-4, gamma .99, Huber loss, gradients clipped to a norm of 10, an update every 4 agent steps, a target every
+10,000, epsilon .1. DQN sees 4 frames. DRQN sees 1, over windows of 10.
 """
 
 import collections
@@ -32,8 +32,9 @@ class Ours:
 
     def __init__(self, arguments):
         import train
-        settings = ["--env=Frostbite", "--optimizer=adam", f"--learning_starts={LEARNING_STARTS}", f"--bufflen={CAPACITY}",
-                    "--maxsteps=1000000000", "--epsilon_begin=0.1", f"--run_dir={tempfile.mkdtemp()}"]
+        settings = ["--env=Frostbite", "--optimizer=adam", f"--learning_starts={LEARNING_STARTS}",
+                    f"--bufflen={CAPACITY}", "--maxsteps=1000000000", "--epsilon_begin=0.1",
+                    f"--run_dir={tempfile.mkdtemp()}"]
         self.trainer, self.seconds = train.Trainer(train.configure([*settings, *arguments])), collections.Counter()
         self.trainer.clock.phases = self.seconds  # The trainer's counter starts from zero at every row of learn.csv.
 
@@ -64,8 +65,8 @@ class StableBaselines3:
         gymnasium.register_envs(ale_py)
         envs = VecFrameStack(make_atari_env("FrostbiteNoFrameskip-v4", n_envs=8, seed=1), n_stack=4)
         self.model = DQN(
-            "CnnPolicy", envs, learning_rate=1e-4, buffer_size=CAPACITY, learning_starts=LEARNING_STARTS, batch_size=32, gamma=0.99,
-            train_freq=(1, "step"), gradient_steps=2, target_update_interval=10_000, max_grad_norm=10,
+            "CnnPolicy", envs, learning_rate=1e-4, buffer_size=CAPACITY, learning_starts=LEARNING_STARTS, batch_size=32,
+            gamma=0.99, train_freq=(1, "step"), gradient_steps=2, target_update_interval=10_000, max_grad_norm=10,
             exploration_initial_eps=0.1, exploration_final_eps=0.1, seed=1, device="cpu")
 
     def advance(self, num_steps):
@@ -81,7 +82,10 @@ class StableBaselines3:
 
 
 class PFRL:
-    """DRQN as in PFRL's examples/atari/train_drqn_ale.py: one environment, one frame, 32 windows of 10 that start with a zero state."""
+    """DRQN as in PFRL's examples/atari/train_drqn_ale.py.
+
+    It has one environment, sees one frame, and learns from 32 windows of 10 that start with a zero state.
+    """
 
     def __init__(self, _):
         import ale_py
@@ -92,7 +96,8 @@ class PFRL:
         gymnasium.register_envs(ale_py)
         torch.manual_seed(1)
         env = gymnasium.make("ALE/Frostbite-v5", frameskip=1, repeat_action_probability=0)
-        # PFRL trains once 32 episodes have ended, and keeps 2 MB of each acting step until then. So episodes are short here.
+        # PFRL trains once 32 episodes have ended, and keeps 2 MB of each acting step until then. So episodes are short
+        # here.
         self.env = gymnasium.wrappers.TimeLimit(gymnasium.wrappers.AtariPreprocessing(env, noop_max=0), 64)
         actions, rng = int(self.env.action_space.n), np.random.default_rng(1)
         convolutions = [torch.nn.Conv2d(1, 32, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(32, 64, 4, 2), torch.nn.ReLU(),
@@ -100,10 +105,12 @@ class PFRL:
         network = pfrl.nn.RecurrentSequential(*convolutions, torch.nn.LSTM(3136, 512), torch.nn.Linear(512, actions),
                                               pfrl.q_functions.DiscreteActionValueHead())
         self.agent = pfrl.agents.DQN(
-            network, torch.optim.Adam(network.parameters(), 1e-4), pfrl.replay_buffers.EpisodicReplayBuffer(CAPACITY), gamma=0.99,
+            network, torch.optim.Adam(network.parameters(), 1e-4),
+            pfrl.replay_buffers.EpisodicReplayBuffer(CAPACITY), gamma=0.99,
             explorer=pfrl.explorers.ConstantEpsilonGreedy(0.1, lambda: int(rng.integers(actions))),
-            replay_start_size=LEARNING_STARTS, minibatch_size=32, update_interval=4, target_update_interval=10_000, recurrent=True,
-            episodic_update_len=10, max_grad_norm=10, phi=lambda frame: np.asarray(frame, np.float32)[None] / 255)
+            replay_start_size=LEARNING_STARTS, minibatch_size=32, update_interval=4, target_update_interval=10_000,
+            recurrent=True, episodic_update_len=10, max_grad_norm=10,
+            phi=lambda frame: np.asarray(frame, np.float32)[None] / 255)
         self.frame, _ = self.env.reset(seed=1)
 
     def advance(self, num_steps):

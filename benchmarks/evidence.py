@@ -1,7 +1,9 @@
-"""Train and evaluate by the commands that a user would type; write the learning results: results/*.csv, *.md and curves.
+"""Train and evaluate by the commands that a user would type; write the learning results and curves of results/.
 
-    python -m benchmarks.evidence                 everything: an hour or two on 2 cores; finished runs are not trained again
+    python -m benchmarks.evidence                 everything, an hour or two on 2 cores
     python -m benchmarks.evidence --only=cartpole --seeds=1
+
+Finished runs are not trained again.
 """
 
 import argparse
@@ -48,19 +50,22 @@ def train_and_evaluate(experiment, agent, flags, seed):
     call_script("train.py", "--flagfile=presets/cartpole.flags", *flags, f"--seed={seed}", f"--run_dir={directory}")
     means = {}
     for checkpoint in ("best", "last"):
-        call_script("evaluate.py", f"--run_dir={directory}", f"--checkpoint={checkpoint}", f"--episodes={EPISODES}", "--epsilon=0")
+        call_script("evaluate.py", f"--run_dir={directory}", f"--checkpoint={checkpoint}", f"--episodes={EPISODES}",
+                    "--epsilon=0")
         rows = timings.read_rows(layout.episodes_path(ROOT / directory, checkpoint))
         returns = [float(row["episode_return"]) for row in rows]
         means[checkpoint] = sum(returns) / len(returns)
     seconds = float(timings.read_rows(layout.csv_path(ROOT / directory, "learn"))[-1]["seconds"])
-    print(f"{experiment}: {agent}, seed {seed}: best {means['best']:.1f}, last {means['last']:.1f}, {seconds:.0f} s", flush=True)
+    print(f"{experiment}: {agent}, seed {seed}: best {means['best']:.1f}, last {means['last']:.1f}, {seconds:.0f} s",
+          flush=True)
     return dict(agent=agent, seed=seed, best=means["best"], last=means["last"], train_seconds=round(seconds))
 
 
 def format_results(experiment, rows):
     """Return Markdown: per agent the mean over seeds of the mean over episodes, with its 95% interval."""
-    lines = ["| agent | seeds | best checkpoint, mean [95% interval] | of each seed | last weights, mean | training, s |",
-             "|---|---|---|---|---|---|"]
+    names = ("agent", "seeds", "best checkpoint, mean [95% interval]", "of each seed", "last weights, mean",
+             "training, s")
+    lines = [f"| {' | '.join(names)} |", "|---|---|---|---|---|---|"]
     for agent in EXPERIMENTS[experiment][1]:
         seeds = [row for row in rows if row["agent"] == agent]
         if seeds:

@@ -1,9 +1,10 @@
-"""Measure the time that a frozen torso saves: a DRQN that trains its torso beside DRQNs on features; write results/features.csv and .md.
+"""Measure the time that a frozen torso saves: a DRQN that trains its torso beside DRQNs on features.
 
-    python -m benchmarks.features                 alone on the machine
+    python -m benchmarks.features                 alone on the machine; writes results/features.csv and features.md
 
-The contenders of speed.py take turns on Frostbite. One frozen torso comes from a run of this suite and has the same convolutions as the
-DRQN; the other one is ResNet50. Neither has learned anything, because learned weights take the same time.
+The contenders of speed.py take turns on Frostbite. One frozen torso comes from a run of this suite and has the same
+convolutions as the DRQN; the other one is ResNet50. Neither has learned anything, because learned weights take the same
+time.
 """
 
 import argparse
@@ -20,8 +21,11 @@ SOURCE = """--network=DRQN --env=Frostbite --maxsteps=120 --bufflen=400 --learni
 
 def write_torsos(folder):
     """Write a short run and the weights of a ResNet50 into `folder`; return {name: value of --features}."""
-    import train  # first: it imports the backend quietly
+    import backends  # noqa: F401 - first: it imports the backend quietly
+
     import keras
+
+    import train
     train.train(train.configure([*SOURCE, f"--run_dir={folder}/run"]))
     resnet = keras.applications.ResNet50(include_top=False, pooling="avg", weights=None)
     resnet.save_weights(f"{folder}/resnet50.weights.h5")
@@ -33,7 +37,8 @@ def torso_row(torso, answers):
     phases = {name: [1e3 * answer["phases"][name] / answer["agent_steps"] for answer in answers]
               for name in ("environment", "act", "sample", "learn")}
     updates = [UPDATE_PERIOD * milliseconds for milliseconds in phases.pop("learn")]
-    return dict(torso=torso, **timings.spread("steps_per_second", speed.speeds(answers)), **timings.spread("update_ms", updates),
+    return dict(torso=torso, **timings.spread("steps_per_second", speed.speeds(answers)),
+                **timings.spread("update_ms", updates),
                 **{f"{name}_ms_per_step": round(statistics.median(times), 3) for name, times in phases.items()})
 
 
@@ -51,8 +56,8 @@ def main():
     timings.write_rows(options.out.with_suffix(".csv"), rows)
     table = timings.format_table(rows)
     options.out.with_suffix(".md").write_text(
-        f"DRQN, batch 32, unroll 10, Frostbite; median, min and max of {options.turns} turns of {options.steps} agent steps, on "
-        f"{', '.join(timings.circumstances().values())}: `python -m benchmarks.features`.\n\n{table}")
+        f"DRQN, batch 32, unroll 10, Frostbite; median, min and max of {options.turns} turns of {options.steps} "
+        f"agent steps, on {', '.join(timings.circumstances().values())}: `python -m benchmarks.features`.\n\n{table}")
     print(table)
 
 

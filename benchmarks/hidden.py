@@ -1,7 +1,8 @@
-"""Record episodes of a DRQN: at each step its state, what the agent saw, and the variables that the environment hides."""
+"""Record episodes of a DRQN: at each step its state, what the agent saw, and what the environment hides."""
+
+import backends  # noqa: F401 - first: it imports the backend quietly
 
 import ale_py
-import backends  # noqa: F401 - first of ours: it imports the backend quietly
 import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
@@ -33,8 +34,8 @@ class CartPole:
 class Pong(gymnasium.vector.VectorWrapper):
     """Read the memory of each game of Pong.
 
-    An AtariVectorEnv does not show its consoles' memory. So an emulator beside it repeats the first episode of each environment, until
-    both frame counters are equal, as in mirror.AtariTwin. Every reward is compared.
+    An AtariVectorEnv does not show its consoles' memory. So an emulator beside it repeats the first episode of each
+    environment, until both frame counters are equal, as in mirror.AtariTwin. Every reward is compared.
 
     Reference: the addresses come from Anand et al. 2019 (Atari ARI).
     """
@@ -63,7 +64,8 @@ class Pong(gymnasium.vector.VectorWrapper):
     def step(self, actions):
         observations, reward, terminated, truncated, info = self.env.step(actions)
         repeated = self._repeat(actions, info)
-        assert (repeated == reward)[self._playing].all(), "the emulators that are read have left the episodes that are played"
+        equal = (repeated == reward)[self._playing]
+        assert equal.all(), "the emulators that are read have left the episodes that are played"
         self._playing &= ~(terminated | truncated)
         return observations, reward, terminated, truncated, info
 
@@ -76,7 +78,7 @@ class Pong(gymnasium.vector.VectorWrapper):
         return reward
 
     def read(self):
-        """Return float64[N, 4]: ball x and y, paddle y, opponent y of the newest screens, in the console's coordinates."""
+        """Return float64[N, 4] of the newest screens, in console coordinates: ball x and y, paddle y, opponent y."""
         return np.array([console.getRAM()[self.ADDRESSES] for console in self._consoles], float)
 
     @staticmethod
@@ -135,18 +137,20 @@ def record_episodes(directory, num_episodes):
     """Play episodes of a run.
 
     Returns:
-        settings, names of the targets, and {name: array [S, ...]} over all agent steps: episode, frame, obscured, state, untrained,
-        targets, and whether these are `defined`.
+        settings, names of the targets, and {name: array [S, ...]} over all agent steps: episode, frame, obscured,
+        state, untrained, targets, and whether these are `defined`.
 
     Raises:
-        ValueError: the run cannot be played, its network has no state, or its environment's hidden variables are unknown.
+        ValueError: the run cannot be played, its network has no state, or its environment's hidden variables are
+            unknown.
     """
     values = evaluate.define_flags()
     values(["evaluate.py", f"--run_dir={directory}", f"--episodes={num_episodes}"])
     run = evaluate.load_run(values)
     settings, envs = run.settings, run.envs
     if not run.agent.initial_state(1):
-        raise ValueError(f"{run.directory} is a run of {settings['network']}, which has no state to probe; expected one of DRQN")
+        raise ValueError(f"{run.directory} is a run of {settings['network']}, which has no state to probe; "
+                         "expected one of DRQN")
     if envs.is_atari and "pong" in settings["env"].lower():
         flicker = envs.env if features.torso_of(envs) else envs
         flicker.env = hidden = Pong(flicker.env, settings["sticky"])

@@ -1,10 +1,10 @@
 """Kill training with SIGKILL again and again, go on each time, and compare with a run that nobody killed, bit for bit.
 
-    python -m benchmarks.kills --kills=200        about half an hour on 2 cores; writes results/kills.csv and results/kills.md
+    python -m benchmarks.kills --kills=200        about half an hour on 2 cores; writes results/kills.csv and kills.md
 
-Half of the kills come at random moments. The other half come before a random file operation (open, rename, remove, mkdir, rmdir) on
-checkpoints or replay, in writing and in reading. Each process is forked from this one, which has imported the suite already. A run that
-ends is compared, and the next one begins.
+Half of the kills come at random moments. The other half come before a random file operation (open, rename, remove,
+mkdir, rmdir) on checkpoints or replay, in writing and in reading. Each process is forked from this one, which has
+imported the suite already. A run that ends is compared, and the next one begins.
 """
 
 import argparse
@@ -28,13 +28,14 @@ from storage import checkpoints, layout
 
 checkpoints.SEGMENT_TIMESTEPS = 512  # so that a short run has many
 
-COMMON = """--num_envs=4 --batch_size=4 --unroll=3 --flicker=0.3 --optimizer=adam --target_period=50 --epsilon_decay=linear:200steps
-    --eval_episodes=2""".split()
+COMMON = """--num_envs=4 --batch_size=4 --unroll=3 --flicker=0.3 --optimizer=adam --target_period=50
+    --epsilon_decay=linear:200steps --eval_episodes=2""".split()
 RUNS = {
-    "CartPole": """--env=CartPole-v1 --network=DRQN --maxsteps=3000 --units=8 --bufflen=2000 --learning_starts=60 --update_period=8
-        --checkpoint_period=150 --eval_period=400""".split(),
-    "Breakout": """--env=Breakout --network=DRQN --maxsteps=1500 --units=16 --bufflen=800 --learning_starts=60 --update_period=16
-        --sticky=0.25 --noops=5 --life_loss=terminal --max_episode_frames=400 --checkpoint_period=100 --eval_period=400""".split(),
+    "CartPole": """--env=CartPole-v1 --network=DRQN --maxsteps=3000 --units=8 --bufflen=2000 --learning_starts=60
+        --update_period=8 --checkpoint_period=150 --eval_period=400""".split(),
+    "Breakout": """--env=Breakout --network=DRQN --maxsteps=1500 --units=16 --bufflen=800 --learning_starts=60
+        --update_period=16 --sticky=0.25 --noops=5 --life_loss=terminal --max_episode_frames=400 --checkpoint_period=100
+        --eval_period=400""".split(),
 }
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 MAX_OPERATIONS = 120  # file operations of a process until it is killed; a checkpoint has about 25
@@ -119,7 +120,8 @@ def kill_repeatedly(name, scratch, kills, rng):
         went_on = re.search(r"Going on at agent step ([\d,]+)", printed)
         row = dict(run=name, how="file operation" if at_operation else "seconds", at=at, exit=code,
                    amid=int(aside.exists() and aside.stat().st_ctime > began),
-                   went_on_at=went_on[1].replace(",", "") if went_on else "", damaged=printed.count("is damaged"), equal="")
+                   went_on_at=went_on[1].replace(",", "") if went_on else "", damaged=printed.count("is damaged"),
+                   equal="")
         if code == 0:
             row["equal"] = " ".join(find_differences(whole, pieces)) or "yes"
             shutil.rmtree(pieces)
@@ -133,8 +135,8 @@ def kill_repeatedly(name, scratch, kills, rng):
 
 def format_report(rows):
     """Return the report as Markdown: a line for each kind of run."""
-    lines = ["| run | kills at random moments | at file operations | of all, with a checkpoint half-written | resumes | runs that ended "
-             "| equal to the bit | processes that failed |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| run | kills at random moments | at file operations | of all, with a checkpoint half-written | resumes "
+             "| runs that ended | equal to the bit | processes that failed |", "|---|---|---|---|---|---|---|---|"]
     for name in RUNS:
         processes = [row for row in rows if row["run"] == name]
         killed = [row for row in processes if row["exit"] == -signal.SIGKILL]

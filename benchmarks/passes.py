@@ -1,9 +1,10 @@
-"""Measure a forward and a backward pass beside Table 2 of Hausknecht & Stone 2015; write results/passes.csv and passes.md.
+"""Measure a forward and a backward pass beside Table 2 of Hausknecht & Stone 2015.
 
-    python -m benchmarks.passes
+    python -m benchmarks.passes                   writes results/passes.csv and passes.md
 
-Batch 32, 18 actions, 512 units. Forward: the Q-values of 32 observations, as in acting. Backward: an update, which here is a forward
-pass of both networks, the gradient, and Adam. The forward passes in Table 2 do not grow with the unroll, so they too cover one timestep.
+Batch 32, 18 actions, 512 units. Forward: the Q-values of 32 observations, as in acting. Backward: an update, which here
+is a forward pass of both networks, the gradient, and Adam. The forward passes in Table 2 do not grow with the unroll,
+so they too cover one timestep.
 """
 
 import argparse
@@ -24,15 +25,15 @@ def passes_row(name, network, unroll, frames, repeats):
     state, first = learner.initial_state(updates.BATCH), np.zeros(updates.BATCH, bool)
     works = dict(forward=lambda: learner.q_values(window.frames[:, :frames], state, first),
                  backward=lambda: float(learner.learn(window)["loss"]))
-    times = {}
+    milliseconds = {}
     for direction, work in works.items():
         work()  # The first call traces.
-        times[direction] = []
+        milliseconds[direction] = []
         for _ in range(repeats):
             begin = time.perf_counter()
             work()
-            times[direction].append(1e3 * (time.perf_counter() - begin))
-    medians = {f"{direction}_ms": round(statistics.median(milliseconds), 2) for direction, milliseconds in times.items()}
+            milliseconds[direction].append(1e3 * (time.perf_counter() - begin))
+    medians = {f"{direction}_ms": round(statistics.median(times), 2) for direction, times in milliseconds.items()}
     return dict(network=name, frames=frames, **medians)
 
 
@@ -48,8 +49,8 @@ def main():
         for frames in (1, 4, 10):
             network = "DQN" if theirs["network"] == "Baseline" else "DRQN"
             row = passes_row(theirs["network"], network, unroll, frames, options.repeats)
-            rows.append(row | {f"paper_{direction}_ms": theirs[f"{direction}_{frames}"] for direction in ("forward", "backward")}
-                        | timings.circumstances())
+            papers = {f"paper_{direction}_ms": theirs[f"{direction}_{frames}"] for direction in ("forward", "backward")}
+            rows.append(row | papers | timings.circumstances())
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     timings.write_rows(options.out.with_suffix(".csv"), rows)
     options.out.with_suffix(".md").write_text(

@@ -1,10 +1,10 @@
-"""Measure saving and loading 400,000 timesteps of Atari: the stall of a periodic checkpoint, and the memory that it takes.
+"""Measure saving and loading 400,000 timesteps of Atari: the stall of a periodic checkpoint, and its memory.
 
-    python -m benchmarks.saving                        DRQN on Frostbite with all 18 actions, the defaults of train.py; 3 GB of memory
+    python -m benchmarks.saving                   DRQN on Frostbite with all 18 actions; it takes 3 GB of memory
 
-Plays 50,000 agent steps at random, repeats them until the replay has wrapped around, and saves. Then it plays 50,000 more, measures the
-next checkpoint, and loads it into another Trainer. Prints one line of JSON. Memory is in MB: beyond the memory before a save, and
-beyond the memory after a load.
+Plays 50,000 agent steps at random, repeats them until the replay has wrapped around, and saves. Then it plays 50,000
+more, measures the next checkpoint, and loads it into another Trainer. Prints one line of JSON. Memory is in MB: beyond
+the memory before a save, and beyond the memory after a load.
 """
 
 import argparse
@@ -65,24 +65,26 @@ def folder_megabytes(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bufflen", type=int, default=400_000, help="timesteps")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for the run, kept; default: a temporary one on the disk of TMPDIR")
+    parser.add_argument("--out", type=pathlib.Path,
+                        help="folder for the run, kept; default: a temporary one on the disk of TMPDIR")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         arguments = ["--full_actions", "--learning_starts=0", f"--bufflen={options.bufflen}",
                      f"--run_dir={options.out or scratch}/run"]
         trainer = train.Trainer(train.configure(arguments))
-        trainer.started = time.monotonic()
-        trainer.agent.learn(trainer.replay.windows(np.zeros(32, int), np.zeros(32, int)))  # It fills the optimizer's slots.
+        window = trainer.replay.windows(np.zeros(32, int), np.zeros(32, int))
+        trainer.agent.learn(window)  # An update fills the optimizer's slots.
         trainer.settings = trainer.settings | dict(learning_starts=10**9)  # No updates from now on.
         play_at_random(trainer, PERIOD)
         fill_replay(trainer)
         first_seconds, first_extra = measure_save(trainer)
         play_at_random(trainer, PERIOD)
         stall_seconds, stall_extra = measure_save(trainer)
-        on_disk = {name: folder_megabytes(trainer.storage.directory / name) for name in (layout.REPLAY, layout.CHECKPOINTS)}
+        replay_mb, checkpoints_mb = (folder_megabytes(trainer.storage.directory / name)
+                                     for name in (layout.REPLAY, layout.CHECKPOINTS))
         counts = trainer.agent_step, len(trainer.replay)
         trainer.storage.close()
-        del trainer
+        del trainer, window
         forget_peak()
         started = time.monotonic()
         again = train.Trainer(train.configure(arguments))
@@ -90,8 +92,8 @@ def main():
         assert (again.agent_step, len(again.replay)) == counts
         raw = round(sum(column.nbytes for column in again.replay.columns.values()) / 1e6)
         print(json.dumps(dict(
-            timesteps=len(again.replay), replay_raw_mb=raw, replay_on_disk_mb=on_disk["replay"],
-            checkpoints_on_disk_mb=on_disk["checkpoints"], first_save_s=first_seconds, first_save_extra_mb=first_extra,
+            timesteps=len(again.replay), replay_raw_mb=raw, replay_on_disk_mb=replay_mb,
+            checkpoints_on_disk_mb=checkpoints_mb, first_save_s=first_seconds, first_save_extra_mb=first_extra,
             periodic_stall_s=stall_seconds, periodic_extra_mb=stall_extra, load_s=round(seconds, 1),
             load_extra_mb=round(peak - now), actions_stepped_again=int(again.rollout.num_steps))))
 

@@ -1,16 +1,19 @@
-"""Measure the speed of training beside the peers, and its time and memory by part; write results/speed*.csv, speed.md and speed.png.
+"""Measure the speed of training beside the peers, and its time and memory by part.
 
     make bench                                    everything, alone on the machine: about half an hour on 2 cores
     python -m benchmarks.speed --only=peers       one part (see PARTS); the others keep their rows
-    KERAS_BACKEND=jax python -m benchmarks.speed --only=num_envs,update,operations --num_envs=8,32,64 --slices=50 --out=results/gpu
 
-Timings on shared machines drift. So contenders are resident processes that take turns (A B C A B C ...), and a ratio is the median of
-the ratios within each turn.
+Writes results/speed*.csv, speed.md and speed.png. On a GPU:
+
+    KERAS_BACKEND=jax python -m benchmarks.speed --only=num_envs,update,operations --num_envs=8,32,64 --slices=50 \\
+      --out=results/gpu
+
+Timings on shared machines drift. So contenders are resident processes that take turns (A B C A B C ...), and a ratio is
+the median of the ratios within each turn.
 """
 
 import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -32,8 +35,9 @@ class Contender:
 
     def __init__(self, *arguments, python=sys.executable):
         self.launched = time.perf_counter()
-        self.process = subprocess.Popen([python, "-m", "benchmarks.contenders", *arguments], cwd=ROOT, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [python, "-m", "benchmarks.contenders", *arguments]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
         self._read_answer()
         self.first_step_seconds = time.perf_counter() - self.launched
 
@@ -101,11 +105,12 @@ def peers(options):
         for name, answers in answers_of.items():
             ratios = [ours / theirs for ours, theirs in zip(speeds(answers), speeds(answers_of[title]))]
             seconds = sum(answer["seconds"] for answer in answers)
-            phases = {phase: sum(answer["phases"].get(phase, 0) for answer in answers) / seconds if answers[0]["phases"] else ""
+            totals = {phase: sum(answer["phases"].get(phase, 0) for answer in answers)
                       for phase in ("act", "environment", "sample", "learn")}
+            shares = {f"{phase}_share": round(total / seconds, 4) if answers[0]["phases"] else ""
+                      for phase, total in totals.items()}
             rows.append(dict(loop=name, turns=options.turns, **timings.spread("steps_per_second", speeds(answers)),
-                             **timings.spread("ratio", ratios),
-                             **{f"{phase}_share": share and round(share, 4) for phase, share in phases.items()}))
+                             **timings.spread("ratio", ratios), **shares))
     return rows
 
 
@@ -129,13 +134,15 @@ def bufflen(options):
             ring = replay.Replay(size, 8, updates.NATURE, np.uint8, history, unroll, sample, 1)
             frame, zeros = np.full((8, *updates.NATURE), 7, np.uint8), np.zeros(8)
             for row in range(ring.num_rows):  # Episodes of 250, staggered.
-                ring.append(frame, zeros, zeros, zeros, (row + 31 * np.arange(8)) % 250 == 0 if row else np.ones(8, bool))
+                first = (row + 31 * np.arange(8)) % 250 == 0 if row else np.ones(8, bool)
+                ring.append(frame, zeros, zeros, zeros, first)
             milliseconds = []
             for _ in range(200):
                 begin = time.perf_counter()
                 ring.sample(32)
                 milliseconds.append(1e3 * (time.perf_counter() - begin))
-            rows.append(dict(bufflen=size, network=network, sample=sample, **timings.spread("milliseconds", milliseconds[20:]),
+            rows.append(dict(bufflen=size, network=network, sample=sample,
+                             **timings.spread("milliseconds", milliseconds[20:]),
                              bytes_per_timestep=ring.nbytes(size, 8, updates.NATURE, np.uint8) / size))
             del ring
     return rows
@@ -167,19 +174,22 @@ def memory(options):
 
 
 def periods(options):
-    """Share of a run of DQN that evaluation, checkpoints and logging take at their default periods: one of each in 51,000
-    agent steps."""
+    """Share of a run of DQN that evaluation, checkpoints and logging take at their default periods: one of each in
+    51,000 agent steps."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["--network=DQN", "--env=Frostbite", "--maxsteps=51000", "--learning_starts=1000", f"--run_dir={folder}/run"]
-        subprocess.run([sys.executable, ROOT / "train.py", *arguments], check=True, stdout=subprocess.DEVNULL)
+        arguments = "--network=DQN --env=Frostbite --maxsteps=51000 --learning_starts=1000".split()
+        subprocess.run([sys.executable, ROOT / "train.py", *arguments, f"--run_dir={folder}/run"], check=True,
+                       stdout=subprocess.DEVNULL)
         rows = timings.read_rows(f"{folder}/run/learn.csv")
-    phases = {name: sum(float(row[f"{name}_seconds"]) for row in rows) for name in ("environment", "act", "sample", "learn")}
+    phases = {name: sum(float(row[f"{name}_seconds"]) for row in rows)
+              for name in ("environment", "act", "sample", "learn")}
     seconds = float(rows[-1]["seconds"])
     return [dict(network="DQN", seconds=round(seconds), **{name: round(value) for name, value in phases.items()},
                  share_of_the_rest=round(1 - sum(phases.values()) / seconds, 4))]
 
 
-PARTS = {part.__name__: part for part in (peers, num_envs, updates.update, updates.operations, bufflen, start, memory, periods)}
+PARTS = {part.__name__: part for part in (
+    peers, num_envs, updates.update, updates.operations, bufflen, start, memory, periods)}
 
 
 def plot_speeds(rows_of, path):
@@ -224,7 +234,8 @@ def main():
     parser.add_argument("--only", help=f"parts, by commas, of {', '.join(PARTS)}")
     parser.add_argument("--turns", type=int, default=7, help="of each contender")
     parser.add_argument("--slices", type=int, default=1, help="how much longer a turn is: some 50 times on a GPU")
-    parser.add_argument("--num_envs", type=lambda text: [int(count) for count in text.split(",")], default=[1, 2, 4, 8, 16])
+    parser.add_argument("--num_envs", type=lambda text: [int(count) for count in text.split(",")],
+                        default=[1, 2, 4, 8, 16])
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "results/speed",
                         help="results/speed makes results/speed_peers.csv, ...")
     options = parser.parse_args()
@@ -236,7 +247,8 @@ def main():
     rows_of = {name: timings.read_rows(csv_path(name)) for name in PARTS if csv_path(name).exists()}
     with open(f"{options.out}.md", "w") as file:
         for name, rows in rows_of.items():
-            file.write(f"## {name}\n\n{' '.join(PARTS[name].__doc__.split())} `python -m benchmarks.speed --only={name}` on "
+            about = " ".join(PARTS[name].__doc__.split())
+            file.write(f"## {name}\n\n{about} `python -m benchmarks.speed --only={name}` on "
                        f"{timings.format_circumstances(rows)}.\n\n{timings.format_table(rows)}\n")
     if {"peers", "num_envs"} <= rows_of.keys():
         plot_speeds(rows_of, f"{options.out}.png")

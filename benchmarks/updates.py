@@ -50,9 +50,10 @@ def count_multiply_adds(network):
 
 
 def update(options):
-    """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side by
-    side."""
+    """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side
+    by side."""
     import backends  # noqa: F401 - first: it imports the backend quietly
+
     import keras
     rows = []
     for network in NETWORKS:
@@ -75,17 +76,19 @@ def update(options):
             product_count = 2 * 2048**3
             gflops = lambda operations, seconds: round(operations / np.median(seconds) / 1e9, 1)
             share = np.median(count * product_seconds / (product_count * update_seconds))
-            rows.append(dict(network=network, precision=precision, **timings.spread("milliseconds", 1e3 * update_seconds),
-                             operations=count, gflops_reached=gflops(count, update_seconds),
+            rows.append(dict(network=network, precision=precision,
+                             **timings.spread("milliseconds", 1e3 * update_seconds), operations=count,
+                             gflops_reached=gflops(count, update_seconds),
                              gflops_of_products=gflops(product_count, product_seconds), share=round(float(share), 3)))
     return rows
 
 
 def operations(options):
-    """Where an update's time goes, by the backend's profiler: operations alike in name, but for its numbers, that take 1% or
-    more."""
+    """Where an update's time goes, by the backend's profiler: operations alike in name, but for its numbers, that take
+    1% or more."""
     rows = []
-    environment = os.environ | dict(TF_NUM_INTEROP_THREADS="1")  # One at a time on a CPU, so that they add up; JAX's do not.
+    # One operation at a time on a CPU, so that their times add up; JAX's do not.
+    environment = os.environ | dict(TF_NUM_INTEROP_THREADS="1")
     for network in NETWORKS:
         for precision in PRECISIONS:
             output = subprocess.run([sys.executable, "-m", "benchmarks.updates", network, precision], cwd=timings.ROOT,
@@ -109,13 +112,17 @@ def sum_by_kind(events):
         times[kind] += 1
     large = {kind: took for kind, took in seconds.most_common() if took >= 0.01 * whole}
     large["all others, and between them"] = whole - sum(large.values())
-    return [dict(operation=kind, times=times[kind] or "", milliseconds=round(1e3 * took, 2), share=round(took / whole, 3))
-            for kind, took in large.items()]
+    return [dict(operation=kind, times=times[kind] or "", milliseconds=round(1e3 * took, 2),
+                 share=round(took / whole, 3)) for kind, took in large.items()]
 
 
 def profile_update(network, precision):
-    """Yield ("update", seconds), and then (operation, seconds) for each operation of an update; means over PROFILED updates."""
+    """Yield ("update", seconds), and then (operation, seconds) for each operation of an update.
+
+    Seconds are means over PROFILED updates.
+    """
     import backends  # noqa: F401 - first: it imports the backend quietly
+
     import keras
     agent, window = make_learner(network, precision)
     learn = lambda: float(agent.learn(window)["loss"])
@@ -156,7 +163,7 @@ def _profile_tensorflow(folder, learn):
 
 
 def _profile_jax(folder, learn):
-    """Yield (operation, nanoseconds) of each kernel on a GPU's streams, or else of each operation on XLA's CPU threads."""
+    """Yield (operation, nanoseconds) of each kernel on a GPU's streams, or of each operation on XLA's CPU threads."""
     import jax
     with jax.profiler.trace(folder):
         for _ in range(PROFILED):

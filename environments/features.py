@@ -1,4 +1,7 @@
-"""Frozen torsos, which turn each frame into features once, and torsos handed from run to run (transfer, as in Kalbag et al.)."""
+"""Frozen torsos, which turn each frame into features once, and transfer of a torso from run to run.
+
+Reference: Kalbag et al. transfer a torso.
+"""
 
 import contextlib
 import json
@@ -9,6 +12,7 @@ import urllib.request
 import warnings
 
 import backends  # first: it imports the backend quietly
+
 import gymnasium
 import keras
 import numpy as np
@@ -16,31 +20,31 @@ from keras import applications, ops
 
 import models
 import wrappers
-from storage import files, reading
+from storage import files, layout, reading
 
-IMAGENET_SCREEN = (224, 224, 3)  # RGB, of the size that these were trained on
+IMAGENET_SCREEN = (224, 224, 3)  # RGB, of the size that networks of ImageNet were trained on
 STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
-# name -> constructor, what it wants done to RGB from 0 to 255, where Keras has its weights from. Not EfficientNet, which Keras builds
-# otherwise where it loads these itself.
+# name -> constructor, preprocessing of RGB from 0 to 255, address of the weights. EfficientNet is not among them: Keras
+# builds it in another way where Keras itself loads the weights of ImageNet.
 PRETRAINED = {
     "resnet50": (applications.ResNet50, applications.resnet50.preprocess_input,
                  f"{STORAGE}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
     "mobilenetv2": (applications.MobileNetV2, applications.mobilenet_v2.preprocess_input,
                     f"{STORAGE}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
 }
-ANSWER_SECONDS = 5  # within which their server answers, or nobody waits for it
+ANSWER_SECONDS = 5  # to wait for the server's answer
 
 
 class Torso:
-    """A function uint8[N, H, *screen] -> float32[N, D] that is compiled, and whose weights never change.
+    """A compiled function uint8[N, H, *screen] -> float32[N, D] whose weights never change.
 
     Args:
-        network: saves the weights, as one that `load` builds reads them.
+        network: its `save_weights` writes a file that `load` can read.
         layers: [N, ...] -> float32[N, D], a built Keras model.
-        prepare: what is done to uint8[N, H, *screen] before.
+        prepare: function of uint8[N, H, *screen], applied before the layers.
         screen: shape of a screen: (84, 84), gray, or (224, 224, 3), RGB.
         history: H.
-        about: what torso.json says of it.
+        about: the contents of torso.json.
 
     Attributes:
         size: D.
@@ -57,18 +61,19 @@ class Torso:
         return ops.convert_to_numpy(self._compiled(frames))
 
     def keep(self, run):
-        """Put a copy into the directory of a storage.run.Run, which then needs neither the other run nor file that the torso came from."""
+        """Write a copy into the directory of a storage.run.Run, so that the run needs the torso's source no more."""
         if not _kept(run.directory, self._about["features"]):
-            run.save_weights("torso", self._network.save_weights)
-            files.write_whole(run.directory / "torso.json", json.dumps(self._about, indent=1).encode())
+            run.save_weights(layout.TORSO, self._network.save_weights)
+            files.write_whole(run.directory / layout.TORSO_ABOUT, json.dumps(self._about, indent=1).encode())
 
 
 def load(features, directory):
     """Return the Torso that --features names, None for None.
 
     Args:
-        features: `resnet50:imagenet`, `resnet50:<path of weights>`, with any name of PRETRAINED, or the directory of a run.
-        directory: of the run that it is for. If that has a copy of the torso already, this is it.
+        features: `resnet50:imagenet` or `resnet50:<path of weights>`, with any name of PRETRAINED; or the directory of
+            a run.
+        directory: of the run that the torso is for. If it holds a copy of the torso already, the copy is loaded.
 
     Raises:
         ValueError: there is no such torso, in one sentence.
@@ -76,62 +81,64 @@ def load(features, directory):
     if features is None:
         return None
     kept = _kept(directory, features)
-    path = pathlib.Path(directory, "torso.weights.h5") if kept else None
+    path = layout.weights_path(directory, layout.TORSO) if kept else None
     name, colon, weights = features.partition(":")
     if name in PRETRAINED and colon:
         return _pretrained(features, name, path or weights)
     if not kept and not pathlib.Path(features).is_dir():
-        raise ValueError(f"--features={features} is neither the directory of a run nor NAME:imagenet or NAME:PATH_OF_WEIGHTS with a NAME "
-                         f"of {', '.join(PRETRAINED)}")
+        raise ValueError(f"--features={features} is neither the directory of a run nor NAME:imagenet or "
+                         f"NAME:PATH_OF_WEIGHTS with a NAME of {', '.join(PRETRAINED)}")
     if not kept:
-        settings, path = _source(f"--features={features}", features)
+        settings, path = _read_source(f"--features={features}", features)
         kept = dict(features=features, network=settings["network"], history=settings["history"])
     if kept["network"] not in models.NETWORKS:
-        raise ValueError(f"--features={features} is a run of --network={kept['network']}, which is not in the table of models.py")
-    network = models.QNetwork(kept["network"], (84, 84), num_actions=1, history=kept["history"], units=1)  # The torso is what counts.
-    _fit(network.load_torso, path, f"--features={features} has no torso for screens of 84x84")
+        raise ValueError(f"--features={features} is a run of --network={kept['network']}, which is not in the table of "
+                         "models.py")
+    # Only the torso is used, so any number of actions and units will do.
+    network = models.QNetwork(kept["network"], (84, 84), num_actions=1, history=kept["history"], units=1)
+    _load_fitting(network.load_torso, path, f"--features={features} has no torso for screens of 84x84")
     return Torso(network, network.torso, lambda frames: frames, (84, 84), kept["history"], kept)
 
 
 def transfer(directory, agent):
-    """Begin an agent's torso with the best weights of a run, as --init_from says.
+    """Copy the torso of a run's best weights into an agent, as --init_from says.
 
     Raises:
-        ValueError: that torso does not fit, in one sentence.
+        ValueError: the run's torso does not fit, in one sentence.
     """
     flag = f"--init_from={directory}"
-    _fit(agent.load_torso, _source(flag, directory)[1], f"{flag} has no torso that fits this run")
+    _load_fitting(agent.load_torso, _read_source(flag, directory)[1], f"{flag} has no torso that fits this run")
 
 
 def _kept(directory, features):
-    """Return what torso.json says of a run's own copy of the torso that --features names, None where there is none."""
-    directory = pathlib.Path(directory)
-    if not (directory / "torso.json").exists() or not (directory / "torso.weights.h5").exists():
+    """Return the contents of torso.json in a run's directory; None if it has no copy of the torso of --features."""
+    about_path = pathlib.Path(directory, layout.TORSO_ABOUT)
+    if not about_path.exists() or not layout.weights_path(directory, layout.TORSO).exists():
         return None
-    about = json.loads((directory / "torso.json").read_text())
+    about = json.loads(about_path.read_text())
     return about if about["features"] == features else None
 
 
-def _source(flag, directory):
+def _read_source(flag, directory):
     """Return settings and path of the best weights of the run that a flag names.
 
     Raises:
-        ValueError: it is none, or has none.
+        ValueError: the directory is no run, or the run has no best weights.
     """
     try:
-        return reading.read_config(directory)["settings"], reading.find_weights(directory, "best")
+        return reading.read_config(directory)["settings"], reading.find_weights(directory, layout.BEST)
     except ValueError as error:
         raise ValueError(f"{flag}: {error}") from error
 
 
-def _fit(load_weights, path, sentence):
+def _load_fitting(load_weights, path, sentence):
     """Call load_weights(path).
 
     Raises:
-        ValueError: the sentence, and why.
+        ValueError: the weights do not fit; it says the sentence, and why.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # Keras has one per layer that does not fit.
+        with warnings.catch_warnings(action="ignore"):  # Keras warns of each layer that does not fit.
             load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"{sentence} ({' '.join(str(error).split())[:250]})") from error
@@ -141,32 +148,32 @@ def _pretrained(features, name, weights):
     """Return a Torso of keras.applications, its last feature maps averaged over the screen."""
     (build, preprocess, url), flag = PRETRAINED[name], f"--features={features}"
     if weights == "imagenet":
-        weights = _imagenet(flag, url)
+        weights = _find_imagenet(flag, url)
     elif not pathlib.Path(weights).is_file():
         raise ValueError(f"{flag}: there is no file {weights}; expected weights as Keras saves or publishes them")
     network = build(include_top=False, pooling="avg", weights=None, input_shape=IMAGENET_SCREEN)
-    _fit(network.load_weights, weights, f"{flag}: {weights} does not hold the weights of a {build.__name__}")
-    return Torso(network, network, lambda frames: preprocess(ops.cast(frames[:, 0], "float32")), IMAGENET_SCREEN, 1,
-                 dict(features=features))
+    _load_fitting(network.load_weights, weights, f"{flag}: {weights} does not hold the weights of a {build.__name__}")
+    prepare = lambda frames: preprocess(ops.cast(frames[:, 0], "float32"))
+    return Torso(network, network, prepare, IMAGENET_SCREEN, 1, dict(features=features))
 
 
-def _imagenet(flag, url):
-    """Return the path of weights in the cache of Keras, into which they are downloaded if need be."""
+def _find_imagenet(flag, url):
+    """Return the path of weights in the cache of Keras; download them if they are not there."""
     name = url.rpartition("/")[2]
     cached = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras"), "models", name).expanduser()
     if cached.exists():
         return cached
-    if not _answers(url):
-        raise ValueError(f"{flag}: {cached} does not exist, and the server that has it does not answer; download {url} where there is "
-                         f"internet, and give its path: {flag.removesuffix('imagenet')}PATH")
+    if not _server_answers(url):
+        raise ValueError(f"{flag}: {cached} does not exist, and the server that has it does not answer; download {url} "
+                         f"where there is internet, and give its path: {flag.removesuffix('imagenet')}PATH")
     try:
         return keras.utils.get_file(name, url, cache_subdir="models")
-    except Exception as error:  # Keras raises no narrower one.
+    except Exception as error:  # Keras raises no narrower class.
         raise ValueError(f"{flag}: its weights could not be downloaded ({error})") from error
 
 
-def _answers(url):
-    """Whether a server answers: no later than that, even where a firewall swallows the question."""
+def _server_answers(url):
+    """Return whether a server answers within ANSWER_SECONDS, even where a firewall swallows the question."""
     answers = []
 
     def ask():
@@ -181,19 +188,20 @@ def _answers(url):
 
 
 def torso_of(envs):
-    """Return the Torso of environments, None where they have none."""
+    """Return the Torso of environments; None if they have none."""
     return envs.torso if isinstance(envs, Features) else None
 
 
 class Features(gymnasium.vector.VectorWrapper):
-    """Feature vectors float32[N, D] for the frames of a `Flicker`: a frozen torso sees each stack of the last H frames, once.
+    """Feature vectors float32[N, D] in place of the frames of a `Flicker`.
 
+    A frozen torso sees each stack of H frames once.
     ```
     screens    s0 s1 __ s3 | s0 s1      H = 2; __ is obscured, so black to the torso too; | an episode's end
     features   of 0 s0, s0 s1, s1 __, __ s3, 0 s0, s0 s1
     ```
     Args:
-        envs: Flicker; its other attributes are these environments' too.
+        envs: wrappers.Flicker; its other attributes are available here too.
         torso: Torso.
     """
 
@@ -203,7 +211,7 @@ class Features(gymnasium.vector.VectorWrapper):
         self._screens = wrappers.blank_frames(envs, torso.history)
 
     def __getattr__(self, name):
-        return getattr(self.env, name)  # of Flicker
+        return getattr(self.env, name)  # an attribute of Flicker
 
     def reset(self, *, seed, options=None):
         screens, info = self.env.reset(seed=seed, options=options)
@@ -221,6 +229,7 @@ class Features(gymnasium.vector.VectorWrapper):
         return self.torso(self._screens), reward, terminated, truncated, info
 
     def repeat(self, actions):
+        """Step again through actions that are known, without computing features."""
         screens, _, terminated, truncated, _ = self.env.step(actions)
         self._push(screens, terminated | truncated)
 

@@ -1,4 +1,4 @@
-"""What repeats the first environment's episode beside it, to be looked at: in a window or on film."""
+"""Repeat the first environment's episode in a copy that renders, for a window or a film."""
 
 import os
 import sys
@@ -11,27 +11,32 @@ import numpy as np
 NOOP = 0
 
 
-def prepare(render_mode):
-    """Tell SDL, which pygame and ALE draw with, whether there is to be a window; before anything is built.
+def prepare_sdl(render_mode):
+    """Tell SDL, with which pygame and ALE draw, whether a window will open. Call it before anything is built.
 
     Raises:
-        ValueError: there is to be one, and there is no display.
+        ValueError: a window is asked for, and there is no display.
     """
     if render_mode != "human":
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Films need no display, and pygame looks for one aloud.
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Films need no display; pygame warns where it finds none.
     elif sys.platform.startswith("linux"):
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise ValueError("--render opens a window, and there is no display here: neither DISPLAY nor WAYLAND_DISPLAY is set; "
-                             "--video=film.mp4 films the episode instead")
-        os.environ.setdefault("SDL_VIDEODRIVER", "x11,wayland")  # or none at all, when a display does not answer
-        # Windows without OpenGL: Mesa's would call the LLVM inside of TensorFlow instead of its own, and crash.
+            raise ValueError("--render opens a window, and there is no display here: neither DISPLAY nor "
+                             "WAYLAND_DISPLAY is set; --video=film.mp4 films the episode instead")
+        # No other driver, so that a display that does not answer is an error.
+        os.environ.setdefault("SDL_VIDEODRIVER", "x11,wayland")
+        # Windows without OpenGL, because Mesa would call the LLVM inside TensorFlow in place of Mesa's, and crash.
         os.environ.update(SDL_RENDER_DRIVER="software", SDL_FRAMEBUFFER_ACCELERATION="0")
 
 
 class Mirror(gymnasium.vector.VectorWrapper):
-    """N environments, and a twin that repeats the first episode of the first one after each reset, to be looked at.
+    """N environments, and a twin that repeats the first one's first episode after each reset.
 
-    `render` returns the twin's screen alone, unless it has a window; `metadata` holds its render_fps.
+    `render` returns the twin's screen, and no others; `metadata` holds its render_fps.
+
+    Args:
+        envs: a Gymnasium vector environment.
+        twin: Twin or AtariTwin.
     """
 
     def __init__(self, envs, twin):
@@ -42,7 +47,7 @@ class Mirror(gymnasium.vector.VectorWrapper):
         observations, info = self.env.reset(seed=seed, options=options)
         try:
             self.twin.reset(int(seed[0]), info)
-        except RuntimeError as error:  # SDL's and pygame's.
+        except RuntimeError as error:  # SDL and pygame raise it.
             reason = " ".join(str(error).split()).rstrip(".")
             raise ValueError(f"no window can be opened ({reason}); --video films the episode instead") from error
         self._playing = True
@@ -51,7 +56,8 @@ class Mirror(gymnasium.vector.VectorWrapper):
     def step(self, actions):
         observations, reward, terminated, truncated, info = self.env.step(actions)
         if self._playing and not self.twin.step(int(actions[0]), observations[0], reward[0], info):
-            raise ValueError("the environment is no function of its seed and actions, so its scored episode cannot be shown")
+            raise ValueError("the environment is no function of its seed and actions, so its scored episode cannot be "
+                             "shown")
         self._playing &= not (terminated[0] or truncated[0])
         return observations, reward, terminated, truncated, info
 
@@ -64,7 +70,10 @@ class Mirror(gymnasium.vector.VectorWrapper):
 
 
 class Twin:
-    """A second Gymnasium environment, which renders; every observation and reward is compared."""
+    """A second Gymnasium environment, which renders.
+
+    Every observation and reward is compared, so that no other episode can be shown.
+    """
 
     def __init__(self, env, frame_skip):
         self._env, self.render, self.close = env, env.render, env.close
@@ -74,15 +83,24 @@ class Twin:
         self._env.reset(seed=seed)
 
     def step(self, action, observation, reward, info):
-        own_observation, own_reward, *_ = self._env.step(action)
-        return own_reward == reward and np.array_equal(own_observation, observation, equal_nan=True)
+        """Repeat a step; return whether it came out the same."""
+        twin_observation, twin_reward, *_ = self._env.step(action)
+        return twin_reward == reward and np.array_equal(twin_observation, observation, equal_nan=True)
 
 
 class AtariTwin:
-    """An emulator that repeats an episode of AtariVectorEnv, which has no window; every reward and the lives are compared.
+    """An emulator that repeats an episode of AtariVectorEnv, which has no window.
 
-    It acts until its frame counter is the other's, so that it needs to know nothing of no-ops, skipped frames and the cap. Their
-    screens are the same but for the last of an episode, which AtariVectorEnv does not show.
+    It acts until both frame counters are equal, so that it needs to know nothing of no-ops, skipped frames and the cap.
+    Every reward and the lives are compared. Both have the same screens except the last one of an episode, which
+    AtariVectorEnv does not show.
+
+    Args:
+        rom: name of the game, as ale_py.roms has it.
+        sticky: probability that ALE repeats the previous action.
+        actions: ale_py.Action of each index.
+        frame_skip: frames per agent step.
+        render_mode: `human` opens ALE's window.
     """
 
     def __init__(self, rom, sticky, actions, frame_skip, render_mode):
@@ -101,22 +119,27 @@ class AtariTwin:
         self._screens = [self._ale.getScreenRGB()]
 
     def step(self, action, observation, reward, info):
+        """Repeat a step; return whether it came out the same."""
         return self._act(self._actions[action], info) == reward and self._ale.lives() == info["lives"][0]
 
     def _act(self, action, info):
+        """Act until the frame counter is the one in `info`; return the sum of rewards."""
         reward, self._screens = 0, []
         while self._ale.getEpisodeFrameNumber() < info["episode_frame_number"][0]:
             reward += self._ale.act(action)
             self._screens.append(self._ale.getScreenRGB())
-            if self._window:  # at the console's 60 frames a second
+            if self._window:  # It shows 60 frames a second, as the console did.
                 now = time.monotonic()
                 self._due = max(self._due + 1 / 60, now)
                 time.sleep(self._due - now)
         return reward
 
     def render(self):
-        """Return uint8[210, 320, 3], the maximum over the last two frames; on a television a pixel was about twice as wide as high."""
+        """Return uint8[210, 320, 3], the maximum over the last two frames.
+
+        Pixels are doubled in width: on a television they were about twice as wide as high.
+        """
         return np.repeat(np.max(self._screens[-2:], axis=0), 2, axis=1)
 
     def close(self):
-        self._ale = None  # The window goes with it.
+        self._ale = None  # This closes the window.

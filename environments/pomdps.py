@@ -1,4 +1,7 @@
-"""Small partially observed environments, for the paper's questions on a laptop; importing this file registers them with Gymnasium."""
+"""Small partially observed environments, for the paper's questions on a laptop.
+
+Importing this file registers them with Gymnasium.
+"""
 
 import gymnasium
 import numpy as np
@@ -7,12 +10,13 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 
 class CartPolePosition(CartPoleEnv):
-    """CartPole-v1 with its velocities hidden: one frame says where cart and pole are, two say where they are going.
+    """CartPole-v1 with its velocities hidden: one frame tells where cart and pole are, two tell where they are going.
 
-    Observations are float32[2], position of the cart in [-4.8, 4.8] and angle of the pole in [-0.42, 0.42] rad; all else is CartPole's.
+    Observations are float32[2], position of the cart in [-4.8, 4.8] and angle of the pole in [-0.42, 0.42] rad; all
+    else equals CartPole.
     """
 
-    SEEN = [0, 2]  # of position, velocity, angle, angular velocity
+    SEEN = [0, 2]  # indices into position, velocity, angle, angular velocity
 
     def __init__(self, render_mode=None):
         super().__init__(render_mode=render_mode)
@@ -29,7 +33,7 @@ class CartPolePosition(CartPoleEnv):
 
 
 class DelayedCue(gymnasium.Env):
-    """A corridor to a fork; which way to turn there is shown at its start, and never again.
+    """A corridor to a fork. A cue at the start shows which way to turn at the fork, and is never shown again.
 
     ```
     frame      0     1    2   ...   9    10        length = 10
@@ -38,12 +42,13 @@ class DelayedCue(gymnasium.Env):
     reward           0    0   ...   0    0    +1   or -1, and the episode terminates
                     [ history of 10 frames ]       at the choice it begins at frame 1
     ```
-    With a length of 10 or more no history of 10 frames holds the cue at the choice, so that whatever acts on it returns 0 on average,
-    and what remembers returns 1. A window of length + 1 transitions holds a whole episode.
+    With a length of 10 or more no history of 10 frames holds the cue at the choice. So an agent without memory returns
+    0 on average, and an agent with memory can return 1. A window of length + 1 transitions holds a whole episode.
 
     Observations are float32[4], one-hot: cue left, cue right, corridor, fork. Actions are 0, left, and 1, right.
 
-    Reference: the T-maze of Bakker 2002, Reinforcement learning with Long Short-Term Memory, in which the agent also has to walk.
+    Reference: the T-maze of Bakker 2002, Reinforcement learning with Long Short-Term Memory, in which the agent also
+    has to walk.
 
     Args:
         length: steps from the cue to the fork.
@@ -76,21 +81,25 @@ class DelayedCue(gymnasium.Env):
         return np.eye(4, dtype=np.float32)[self.cue if self.t == 0 else 3 if self.t == self.length else 2]
 
     def render(self):
-        """Return uint8[160, 32 (length + 3), 3]: seen from above, left is up; a lamp for the cue, the walker green or red in the end."""
+        """Return uint8[160, 32 (length + 3), 3]: the corridor from above, where left is up.
+
+        A yellow lamp shows the cue. The walker is blue, and green or red after the choice.
+        """
         grid = np.full((5, self.length + 3, 3), (60, 64, 72), np.uint8)
         grid[2, 1:-1] = grid[1:4, -2] = (200, 203, 208)
         if self.t == 0:
             grid[1 + 2 * self.cue, 1] = (240, 228, 66)
         row = 2 if self.choice is None else 1 + 2 * self.choice
-        grid[row, 1 + self.t] = (0, 114, 178) if self.choice is None else (0, 158, 115) if self.choice == self.cue else (213, 94, 0)
+        blue, green, red = (0, 114, 178), (0, 158, 115), (213, 94, 0)
+        grid[row, 1 + self.t] = blue if self.choice is None else green if self.choice == self.cue else red
         return grid.repeat(32, axis=0).repeat(32, axis=1)
 
 
 class Pixels(gymnasium.Env):
-    """An environment of which the agent sees the screen alone: one frame says where things are, two say where they are going.
+    """The screen of an environment alone: one frame tells where things are, two tell where they are going.
 
-    Observations are uint8[height, width, 3], the whole screen; all else is the environment's. Its limit of steps comes with the
-    registration, as below.
+    Observations are uint8[height, width, 3], the whole screen; all else equals the environment. Its limit of steps
+    comes with the registration, as below.
 
     Args:
         env: a registered id that renders as rgb_array.

@@ -1,1 +1,1 @@
-"""An agent at play, as a film, a sheet of screens, or a map of what moves it."""
+"""Films of an agent, contact sheets of screens, and maps of saliency."""

@@ -1,25 +1,36 @@
-"""Filming: the episode of one agent, or those of two side by side; and a sheet of what the weights of a run's milestones play."""
+"""Film the episode of one agent or of two side by side, and draw episodes of a run's milestones as a contact sheet."""
 
-import collections
 import functools
 import itertools
 import re
+import typing
 
+import gymnasium
 import numpy as np
 from tqdm import tqdm
 
+import agent as agents
 import build
 import evaluation
 from films import film, panels, saliency, sheet
 
-ARROWS = {"UPRIGHT": "↗", "UPLEFT": "↖", "DOWNRIGHT": "↘", "DOWNLEFT": "↙", "UP": "↑", "RIGHT": "→", "LEFT": "←", "DOWN": "↓"}
+ARROWS = {"UPRIGHT": "↗", "UPLEFT": "↖", "DOWNRIGHT": "↘", "DOWNLEFT": "↙", "UP": "↑", "RIGHT": "→", "LEFT": "←",
+          "DOWN": "↓"}
 
-Player = collections.namedtuple("Player", "settings envs agent epsilon title subtitle")
-Player.__doc__ = """Who is filmed: `settings` of config.json, `envs` with a screen, `agent`, `epsilon`, and its words."""
+
+class Player(typing.NamedTuple):
+    """An agent to be filmed, with its environments."""
+
+    settings: dict  # of config.json
+    envs: gymnasium.vector.VectorWrapper  # wrappers.Flicker, or features.Features around it; with a screen
+    agent: agents.Agent
+    epsilon: float
+    title: str
+    subtitle: str
 
 
 class _Returning:
-    """A generator to be looped over, and then what it returned as `value`."""
+    """An iterator over a generator; after the last item, `value` is what the generator returned."""
 
     def __init__(self, generator):
         self._generator = generator
@@ -28,29 +39,31 @@ class _Returning:
         self.value = yield from self._generator
 
 
-def moments(player, eval_seed, max_steps=None, salient=False):
-    """Play one episode per environment, and yield a film.Moment before each step of the first and one when it is over.
+def play_moments(player, eval_seed, max_steps=None, with_saliency=False):
+    """Play one episode per environment; yield a film.Moment before each step of the first one, and one at its end.
 
     Args:
+        player: Player.
+        eval_seed: of the episodes.
         max_steps: agent steps to yield at most; None: all.
-        salient: whether to look for what moves the chosen action's Q-value.
+        with_saliency: whether to find the patches that move the chosen action's Q-value.
 
     Returns:
-        What evaluation.evaluate does.
+        The episodes, as evaluation.evaluate returns them.
     """
-    settings, envs, agent = player[:3]
-    playing = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed, evaluation=0))
-    for frames, state, first, actions, episode_return, length in playing:
+    settings, envs, agent = player.settings, player.envs, player.agent
+    steps = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed, evaluation=0))
+    for frames, state, first, actions, episode_return, length in steps:
         if max_steps and length >= max_steps:
             continue
         q_values, next_state = agent.q_values(frames, state, first)
-        q_of = functools.partial(_q_values_of, agent, state, first)
+        q_values_of = functools.partial(_q_values_of, agent, state, first)
         yield film.Moment(
             envs.render()[0], episode_return, length, frames[0], q_values[0], actions[0],
             obscured=envs.obscured[0],
-            state=np.asarray(next_state[0][0]) if next_state else None,  # The first of its vectors: h of an LSTM.
-            saliency=saliency.saliency(q_of, frames[0], actions[0]) if salient else None)
-    episodes = playing.value
+            state=np.asarray(next_state[0][0]) if next_state else None,  # The first vector of an LSTM's state is h.
+            saliency=saliency.compute_saliency(q_values_of, frames[0], actions[0]) if with_saliency else None)
+    episodes = steps.value
     if not max_steps or episodes[0]["length"] <= max_steps:
         yield film.Moment(envs.render()[0], episodes[0]["episode_return"], episodes[0]["length"])
     return episodes
@@ -58,49 +71,62 @@ def moments(player, eval_seed, max_steps=None, salient=False):
 
 def _q_values_of(agent, state, first, stacks):
     """Return float32[K, A] for stacks [K, H, ...] of the first environment in its state."""
-    return agent.q_values(stacks, [np.repeat(s[:1], len(stacks), axis=0) for s in state], np.repeat(first[:1], len(stacks)))[0]
+    repeated = [np.repeat(s[:1], len(stacks), axis=0) for s in state]
+    return agent.q_values(stacks, repeated, np.repeat(first[:1], len(stacks)))[0]
 
 
-def shoot(path, players, eval_seed, max_steps=None, salient=False):
-    """Film the first episode of one player, or of two side by side; return all episodes of each.
+def film_players(path, players, eval_seed, max_steps=None, with_saliency=False):
+    """Film the first episode of one player, or of two side by side.
+
+    Args:
+        path: of the film.
+        players: one Player or two.
+        eval_seed, max_steps, with_saliency: of `play_moments`.
+
+    Returns:
+        All episodes of each player.
 
     Raises:
-        ValueError: what is salient is asked of an agent that sees no images.
+        ValueError: saliency is asked of an agent that sees no images.
     """
-    for settings, envs, *_ in players:
-        if salient and len(envs.frame_shape) == 1:
-            raise ValueError("--saliency is of images, in which it blurs patches; "
-                             f"of {settings['env']} the agent sees vectors of {envs.frame_shape[0]} numbers")
+    for player in players:
+        if with_saliency and len(player.envs.frame_shape) == 1:
+            raise ValueError("--saliency is of images, in which it blurs patches; of "
+                             f"{player.settings['env']} the agent sees vectors of {player.envs.frame_shape[0]} numbers")
     rate, layout = players[0].envs.metadata["render_fps"], panels.FULL if len(players) == 1 else panels.HALF
     arrow = lambda match: ARROWS[match[0]] + " "
     names = [re.sub("|".join(ARROWS), arrow, name) for name in players[0].envs.action_names]  # UPRIGHTFIRE: ↗ FIRE
     scenes = [film.Scene(rate, names, player.title, player.subtitle, layout) for player in players]
-    takes = [_Returning(moments(player, eval_seed, max_steps, salient)) for player in players]
-    with film.Film(path, rate, *scenes) as reel, tqdm(desc="filming", unit=" agent steps", leave=False, disable=None) as progress:
-        for at_once in itertools.zip_longest(*takes):
-            reel.add(*at_once)
+    takes = [_Returning(play_moments(player, eval_seed, max_steps, with_saliency)) for player in players]
+    with (film.Film(path, rate, *scenes) as reel,
+          tqdm(desc="filming", unit=" agent steps", leave=False, disable=None) as progress):
+        for moments in itertools.zip_longest(*takes):
+            reel.add(*moments)
             progress.update()
     return [take.value for take in takes]
 
 
-def print_sheet(path, player, milestones, eval_seed):
-    """Draw a contact sheet of the episodes that a run's weights play, at most sheet.ROWS of them, evenly chosen.
+def draw_milestones(path, player, milestones, eval_seed):
+    """Draw episodes that a run's weights play as a contact sheet, at most sheet.ROWS of them, evenly chosen.
 
     Args:
-        player: of one environment.
+        path: of the sheet.
+        player: Player with one environment.
         milestones: paths of weights, named by the number of training episodes before them.
+        eval_seed: of the episodes.
 
     Returns:
         The rows: sheet.Strip.
     """
-    settings, envs, agent = player[:3]
+    settings, envs, agent = player.settings, player.envs, player.agent
     strips = []
-    for milestone in sheet.evenly(milestones, sheet.ROWS):
+    for milestone in sheet.choose_evenly(milestones, sheet.ROWS):
         build.load_weights(agent, milestone, settings)
         strips.append(sheet.Strip(f"{int(milestone.name.partition('.')[0]):,}"))
-        playing = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed, evaluation=0))
-        for *_, episode_return, length in playing:
+        steps = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed, evaluation=0))
+        for *_, episode_return, length in steps:
             strips[-1].add(envs.render()[0], length, episode_return)
-        strips[-1].add(envs.render()[0], playing.value[0]["length"], playing.value[0]["episode_return"])
-    sheet.draw(strips, player.title, f"{player.subtitle} · the episode of seed {eval_seed} after so many of training").save(path)
+        strips[-1].add(envs.render()[0], steps.value[0]["length"], steps.value[0]["episode_return"])
+    subtitle = f"{player.subtitle} · the episode of seed {eval_seed} after so many of training"
+    sheet.draw_sheet(strips, player.title, subtitle).save(path)
     return strips

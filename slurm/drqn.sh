@@ -43,4 +43,4 @@ case $code in
     echo "Saved; job $job asks to be queued again."
     scontrol requeue "$job" ;;
 esac
-exit $code                          # 0: finished, and not queued again; others: README, "Stopping and going on"
+exit $code                          # 0: finished, and not queued again; others: docs/runs.md

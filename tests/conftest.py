@@ -4,18 +4,18 @@ import functools
 import shutil
 
 import pytest
-from helpers.played import CARTPOLE, PACMAN, train_small
-from helpers.short_runs import NUM_ENVS, go_and_watch
 
 import evaluate
 import rollout
 import train
+from helpers.evaluated_runs import CARTPOLE, PACMAN, train_small
+from helpers.short_runs import NUM_ENVS, train_watched
 from storage import checkpoints
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """Return a folder with the directories of two short runs."""
+    """Return a folder with two short runs, `cartpole` and `pacman`; tests only read them."""
     folder = tmp_path_factory.mktemp("runs")
     train_small([*CARTPOLE, "--weights_period=1"], folder / "cartpole")
     train_small(PACMAN, folder / "pacman")
@@ -23,24 +23,27 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def go(trained, tmp_path, monkeypatch, capsys):
-    """Return a function that calls evaluate.main in an empty folder beside copies of the two runs; it returns what was said."""
+def run_evaluate(trained, tmp_path, monkeypatch, capsys):
+    """Copy the two runs to runs/ of an empty working directory; return a function that calls evaluate.main there.
+
+    The function returns what was printed: standard output, or standard error where another exit code is expected.
+    """
     for name in "cartpole", "pacman":
         shutil.copytree(trained / name, tmp_path / "runs" / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")  # as main sets it for films, but only as long as the test
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")  # As main sets it for films; the test undoes it.
 
-    def call(*arguments, code=0):
+    def call_main(*arguments, code=0):
         assert evaluate.main(list(arguments)) == code
-        said = capsys.readouterr()
-        return said.out if code == 0 else said.err
+        printed = capsys.readouterr()
+        return printed.out if code == 0 else printed.err
 
-    return call
+    return call_main
 
 
 @pytest.fixture(scope="module")
 def small_periods():
-    """Make every period of a run happen within a few hundred agent steps."""
+    """Shorten the periods of learn.csv and of the replay's segments, so that short runs have several of each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "LEARN_PERIOD", 70)
         patch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 16 * NUM_ENVS)
@@ -49,18 +52,18 @@ def small_periods():
 
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory):
-    """Return a function of the network: an uninterrupted run of it, of which there is one."""
-    return functools.cache(lambda network: go_and_watch(network, tmp_path_factory.mktemp(network)))
+    """Return a function from a network's name to its uninterrupted run, which is trained once per session."""
+    return functools.cache(lambda network: train_watched(network, tmp_path_factory.mktemp(network)))
 
 
 @pytest.fixture(scope="module", params=["DQN", "DRQN"])
 def whole(request, small_periods, watched):
-    """An uninterrupted run of each network: what go_and_watch returns, to be read and left as it is."""
+    """Return the uninterrupted run of each network, as `train_watched` returns it; tests only read it."""
     return watched(request.param)
 
 
 @pytest.fixture
 def again(whole, monkeypatch):
-    """Whatever runs in this test starts its environments anew as often as `whole` did."""
+    """Return `whole`, and let the runs of this test start their environments anew as often as `whole` did."""
     monkeypatch.setattr(rollout, "RESEED_PERIOD", whole["reseed_period"])
     return whole

@@ -1,4 +1,7 @@
-"""The compiled steps: traced once, and equal on TensorFlow and JAX. As a script, the other backend's half of the comparison."""
+"""The compiled steps are traced once, and TensorFlow and JAX make the same update.
+
+As a script this file is the half of the comparison that runs on the other backend.
+"""
 
 import os
 import pathlib
@@ -15,8 +18,10 @@ import agent as agents
 import backends
 
 OTHER = {"tensorflow": "jax", "jax": "tensorflow"}[keras.backend.backend()]
-TESTS = pathlib.Path(__file__).parents[1]
-# What these test, a device that holds the weights could get wrong. The other backend runs them for its DRQN alone: JAX compiles slowly.
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+# These tests of test_agent.py and of this file run on the other backend, too, since weights may live on its device.
+# Only DRQN's run there, since JAX compiles slowly.
 CARRIED = "not DQN and (restored or snapshot or saved or loading or sync_alone or has_learned or traced_once)"
 NUM_CARRIED = 8
 
@@ -32,7 +37,8 @@ def start_of(name):
     rng = np.random.default_rng(0)
     state = make_agent(**CASES[name]).get_state()
     state |= {key: value + rng.normal(0, 0.05, value.shape) for key, value in state.items() if key.startswith("target")}
-    return state | {f"window_state/{i}": rng.uniform(-1, 1, (4, 8)).astype(np.float32) for i in range(2 * ("DRQN" in name))}
+    num_states = 2 * ("DRQN" in name)
+    return state | {f"window_state/{i}": rng.uniform(-1, 1, (4, 8)).astype(np.float32) for i in range(num_states)}
 
 
 def update_and_act(name, start):
@@ -55,17 +61,18 @@ def update_and_act(name, start):
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """Return {case: (this backend's arrays, the other's, those of the start)}, and what the other's tests printed."""
+    """Return {case: (this backend's arrays, the other's arrays, arrays of the start)}, and what the other printed."""
     folder = tmp_path_factory.mktemp("backends")
     for name in CASES:
         np.savez(folder / f"{name}.start.npz", **start_of(name))
-    environment = os.environ | dict(KERAS_BACKEND=OTHER, PYTHONPATH=str(TESTS.parent),
-                                    XLA_FLAGS="--xla_backend_optimization_level=0")  # JAX compiles in two thirds of the time.
-    process = subprocess.Popen([sys.executable, __file__, str(folder)], env=environment, cwd=TESTS.parent,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = os.environ | dict(
+        KERAS_BACKEND=OTHER, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        XLA_FLAGS="--xla_backend_optimization_level=0")  # JAX compiles in two thirds of the time.
+    other = subprocess.Popen([sys.executable, __file__, str(folder)], env=environment, cwd=ROOT,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     starts = {name: start_of(name) for name in CASES}
     ours = {name: update_and_act(name, start) for name, start in starts.items()}
-    output, _ = process.communicate()
+    output, _ = other.communicate()
     try:
         return {name: (ours[name], dict(np.load(folder / f"{name}.npz")), starts[name]) for name in CASES}, output
     except FileNotFoundError:
@@ -90,7 +97,8 @@ def test_both_backends_make_the_same_update(outcomes, name, quantity):
 @pytest.mark.parametrize("name", CASES)
 def test_the_update_compared_is_one(outcomes, name):
     ours, _, start = outcomes[0][name]
-    assert all(np.abs(ours[key] - start[key]).max() > 1e-4 for key in start if key.startswith(("online", "window_state")))
+    changed = [key for key in start if key.startswith(("online", "window_state"))]
+    assert all(np.abs(ours[key] - start[key]).max() > 1e-4 for key in changed)
     assert 0.01 < ours["gradient_norm"] < 10  # not clipped
     assert len(set(ours["actions"])) > 1
 
@@ -102,10 +110,10 @@ def test_the_other_backend_keeps_restores_saves_and_synchronises_its_weights(out
 
 @pytest.mark.slow
 @pytest.mark.jax
-@pytest.mark.parametrize("file", ["test_agent.py", "test_loss.py", "test_models.py"])
+@pytest.mark.parametrize("file", ["test_agent.py", "test_updates.py", "test_loss.py", "test_models.py"])
 def test_every_test_of_agent_loss_and_models_passes_on_the_other_backend(file):
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", str(TESTS / file)], env=os.environ | dict(KERAS_BACKEND=OTHER),
-                          cwd=TESTS.parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", str(HERE / file)],
+                          env=os.environ | dict(KERAS_BACKEND=OTHER), cwd=ROOT, capture_output=True, text=True)
     assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE), done.stdout
 
 
@@ -143,19 +151,28 @@ def test_further_numbers_of_environments_share_one_trace_on_tensorflow():
     agent = agents.Agent("DRQN", (3,), A, history=1, units=8)
     for num_envs in (2, 3, 5, 7, 2, 11):
         agent.act(**act_arguments(agent, num_envs), epsilon=0, rng=np.random.default_rng(0))
-    assert agent.traces == ["act"] * {"tensorflow": 1, "jax": 5}[keras.backend.backend()]  # JAX compiles for every shape.
+    num_traces = {"tensorflow": 1, "jax": 5}[keras.backend.backend()]  # JAX compiles for every shape.
+    assert agent.traces == ["act"] * num_traces
 
 
-@pytest.mark.parametrize("given, threads", [({}, 2), ({"SLURM_CPUS_PER_TASK": "1"}, 1), ({"SLURM_CPUS_PER_TASK": "64"}, 2),
-                                            ({"SLURM_CPUS_PER_TASK": "1", "OMP_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}, 2)])
+WITHOUT_A_BACKEND = """
+import os, sys, types
+os.sched_setaffinity(0, map(int, sys.argv[1:]))
+sys.modules['keras'] = types.SimpleNamespace(backend=types.SimpleNamespace(backend=lambda: 'none'))
+import backends
+names = 'OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS', 'XLA_PYTHON_CLIENT_PREALLOCATE'
+print(*(os.environ[name] for name in names))
+"""  # Threads are settled before a backend starts.
+
+
+@pytest.mark.parametrize("given, threads", [
+    ({}, 2), ({"SLURM_CPUS_PER_TASK": "1"}, 1), ({"SLURM_CPUS_PER_TASK": "64"}, 2),
+    ({"SLURM_CPUS_PER_TASK": "1", "OMP_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}, 2)])
 def test_threads_are_those_of_the_affinity_or_fewer_by_slurm(given, threads):
     bound = sorted(os.sched_getaffinity(0))[:2]
-    script = ("import os, sys, types; os.sched_setaffinity(0, map(int, sys.argv[1:])); "
-              "backend = types.SimpleNamespace(backend=lambda: 'none'); sys.modules['keras'] = types.SimpleNamespace(backend=backend); "
-              "import backends; "  # Without loading a backend: all this is settled before one starts.
-              "print(os.environ['OMP_NUM_THREADS'], os.environ['TF_NUM_INTRAOP_THREADS'], os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])")
-    environment = {key: value for key, value in os.environ.items() if "THREADS" not in key and not key.startswith("SLURM")} | given
-    done = subprocess.run([sys.executable, "-c", script, *map(str, bound)], env=environment, cwd=TESTS.parent,
+    environment = {name: value for name, value in os.environ.items()
+                   if "THREADS" not in name and not name.startswith("SLURM")} | given
+    done = subprocess.run([sys.executable, "-c", WITHOUT_A_BACKEND, *map(str, bound)], env=environment, cwd=ROOT,
                           capture_output=True, text=True)
     assert done.stdout.split() == [str(min(threads, len(bound)))] * 2 + ["false"], done.stderr
 
@@ -184,5 +201,5 @@ if __name__ == "__main__":
     for name in CASES:
         start = dict(np.load(folder / f"{name}.start.npz"))
         np.savez(folder / f"{name}.npz", **update_and_act(name, start))
-    files = str(TESTS / "test_agent.py"), str(TESTS / "test_backends.py")
+    files = str(HERE / "test_agent.py"), str(HERE / "test_backends.py")
     pytest.main(["-q", "-n", "0", "-W", "ignore", "-p", "no:cacheprovider", "-k", CARRIED, *files])

@@ -1,22 +1,23 @@
-"""The faster forms of the mathematics equal the plain ones, on every backend."""
+"""The faster forms of the mathematics equal the plain ones on every backend."""
 
 import functools
 
 import backends  # noqa: F401 - first: it imports the backend quietly
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import kernels
-from helpers.gradients import assert_close, gradients
+from helpers.gradients import assert_close, gradients_of
 
 UNITS = 8
 
 
 @pytest.mark.parametrize("part", ["outputs", "h", "c", "all"])
-def test_the_gradient_of_the_lstm_is_that_of_kerass_cell(part):
-    """To the inputs, the recurrent kernel and the state before, from every part of what comes out."""
+def test_the_written_gradient_of_the_lstm_equals_the_gradient_of_a_plain_loop(part):
+    """Compare the gradients to inputs, recurrent kernel and first state, for each output and for all outputs."""
     rng = np.random.default_rng(0)
     shapes = [(3, 5, 4 * UNITS), (UNITS, 4 * UNITS), (3, UNITS), (3, UNITS)]
     inputs = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
@@ -24,7 +25,7 @@ def test_the_gradient_of_the_lstm_is_that_of_kerass_cell(part):
     weights = [weight if part in (name, "all") else 0 * weight for name, weight in zip(("outputs", "h", "c"), weights)]
     weighted = lambda parts: sum(ops.sum(weight * value) for weight, value in zip(weights, parts))
 
-    def theirs(projected, kernel, h, c):
+    def plain(projected, kernel, h, c):
         outputs = []
         for t in range(5):
             i, f, g, o = ops.split(projected[:, t] + ops.matmul(h, kernel), 4, axis=-1)
@@ -33,24 +34,36 @@ def test_the_gradient_of_the_lstm_is_that_of_kerass_cell(part):
             outputs.append(h)
         return weighted([ops.stack(outputs, axis=1), h, c])
 
-    ours = lambda *inputs: weighted(kernels.lstm(ops.matmul)(*inputs))
-    expected = gradients(theirs, inputs)
+    fast = lambda *inputs: weighted(kernels.lstm(ops.matmul)(*inputs))
+    expected = gradients_of(plain, inputs)
     assert all(np.abs(ops.convert_to_numpy(gradient)).max() > 0.01 for gradient in expected)
-    assert_close(gradients(ours, inputs), expected)
+    assert_close(gradients_of(fast, inputs), expected)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_products_and_their_gradients(precision):
+def test_products_and_their_gradients_equal_numpys(precision):
     rng = np.random.default_rng(0)
     a, b, weight = (rng.normal(size=shape).astype(np.float32) for shape in [(3, 4), (4, 5), (3, 5)])
     dtype = keras.mixed_precision.Policy(precision).compute_dtype
     product = functools.partial(kernels.product, dtype)
     assert keras.backend.standardize_dtype(product(a, b).dtype) == "float32"
-    da, db = gradients(lambda a, b: ops.sum(weight * product(a, b)), [a, b])
-    for got, expected in zip((product(a, b), da, db), (a @ b, weight @ b.T, a.T @ weight)):
-        rounded = dict(float32=1e-6, bfloat16=0.1)[dtype]
-        np.testing.assert_allclose(ops.convert_to_numpy(got), expected, atol=rounded)
-        assert (dtype == "float32") == np.allclose(ops.convert_to_numpy(got), expected, atol=1e-5)
+    da, db = gradients_of(lambda a, b: ops.sum(weight * product(a, b)), [a, b])
+    for computed, expected in zip((product(a, b), da, db), (a @ b, weight @ b.T, a.T @ weight)):
+        tolerance = dict(float32=1e-6, bfloat16=0.1)[dtype]
+        np.testing.assert_allclose(ops.convert_to_numpy(computed), expected, atol=tolerance)
+        assert (dtype == "float32") == np.allclose(ops.convert_to_numpy(computed), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_pixels_are_scaled_and_the_history_becomes_channels(dtype):
+    frames = np.zeros((2, 3, 84, 84), np.uint8)
+    frames[1, 2, 7, 9] = 255
+    pixels = kernels.Pixels(dtype)(frames)
+    assert keras.backend.standardize_dtype(pixels.dtype) == dtype.removeprefix("mixed_")
+    pixels = ops.convert_to_numpy(ops.cast(pixels, "float32"))
+    assert pixels.shape == (2, 84, 84, 3)
+    assert (pixels[1, 7, 9, 2], pixels.sum()) == (1, 1)
+
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (2, 3, 4, 5)], ids=["vectors", "maps"])
@@ -69,7 +82,7 @@ def test_a_norm_and_its_gradients_are_those_of_kerass_layer(shape):
         normal = centred / ops.sqrt(ops.mean(centred**2, axis=-1, keepdims=True) + kernels.NormReLU.EPSILON)
         return ops.sum(weight * ops.relu(normal * scale + offset))
 
-    expected = gradients(plain, [x, scale, offset])
-    got = gradients(lambda *inputs: ops.sum(weight * ours.norm_relu(*inputs)), [x, scale, offset])
+    expected = gradients_of(plain, [x, scale, offset])
+    got = gradients_of(lambda *inputs: ops.sum(weight * ours.norm_relu(*inputs)), [x, scale, offset])
     assert all(np.abs(ops.convert_to_numpy(gradient)).max() > 0.01 for gradient in expected)
     assert_close(got, expected, 1e-4)

@@ -1,4 +1,4 @@
-"""The proof of everything else: agents trained by the commands of README learn."""
+"""Agents that the commands of README train learn CartPole, which proves all other parts together."""
 
 import csv
 import pathlib
@@ -15,9 +15,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.mark.parametrize("network", ["DQN", "DRQN"])
 def test_cartpole_is_solved_by_the_preset(network, tmp_path):
     directory = tmp_path / "run"
-    call = lambda *command: subprocess.run([sys.executable, *command, f"--run_dir={directory}"], cwd=ROOT, check=True)
-    call("train.py", "--flagfile=presets/cartpole.flags", f"--network={network}")
-    call("evaluate.py", "--episodes=100", "--epsilon=0")
+    run_script = lambda *command: subprocess.run(
+        [sys.executable, *command, f"--run_dir={directory}"], cwd=ROOT, check=True)
+    run_script("train.py", "--flagfile=presets/cartpole.flags", f"--network={network}")
+    run_script("evaluate.py", "--episodes=100", "--epsilon=0")
     with open(directory / "episodes-best.csv", newline="") as file:
         returns = [float(row["episode_return"]) for row in csv.DictReader(file)]
     assert len(returns) == 100

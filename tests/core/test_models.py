@@ -1,8 +1,9 @@
-"""Q-networks: sizes, time, history, state, precision."""
+"""Q-networks: sizes, time, history, state and precision, on every backend."""
 
 import functools
 
 import backends  # noqa: F401 - first: it imports the backend quietly
+
 import keras
 import numpy as np
 import pytest
@@ -12,32 +13,39 @@ import models
 from helpers.gradients import assert_close
 
 CORES = pytest.mark.parametrize("name", list(models.NETWORKS))
-FRAMES = pytest.mark.parametrize("frame_shape", [(3,), (36, 36)], ids=["vectors", "images"])  # 36: the smallest that the torso takes
+# The torso takes no images smaller than 36 x 36.
+FRAMES = pytest.mark.parametrize("frame_shape", [(3,), (36, 36)], ids=["vectors", "images"])
 A, UNITS = 4, 8
 
 
 @functools.cache
-def build(name, frame_shape, history, precision):
+def build_network(name, frame_shape, history, precision):
+    """Return a small network and its first weights; the same ones for the same arguments."""
     keras.utils.set_random_seed(0)
     network = models.QNetwork(name, frame_shape, A, history, UNITS, precision)
     return network, network.get_weights()
 
 
 def make_network(name="DRQN", frame_shape=(3,), history=1, precision="float32"):
-    """Return a network as new: there is one for all tests of the same arguments, put back to its start."""
-    network, start = build(name, frame_shape, history, precision)
+    """Return a network with its first weights. Tests with the same arguments share one network."""
+    network, start = build_network(name, frame_shape, history, precision)
     network.set_weights(start)
     return network
 
 
 def make_frames(frame_shape, batch_size, num_frames, seed=0):
+    """Return random images or vectors."""
     rng, shape = np.random.default_rng(seed), (batch_size, num_frames, *frame_shape)
-    return rng.integers(256, size=shape, dtype=np.uint8) if len(frame_shape) == 2 else rng.normal(size=shape).astype(np.float32)
+    if len(frame_shape) == 2:
+        return rng.integers(256, size=shape, dtype=np.uint8)
+    return rng.normal(size=shape).astype(np.float32)
 
 
 def make_state(network, batch_size, seed=0):
+    """Return a random recurrent state."""
     rng = np.random.default_rng(seed)
-    return [ops.convert_to_tensor(rng.uniform(-1, 1, s.shape).astype(np.float32)) for s in network.initial_state(batch_size)]
+    return [ops.convert_to_tensor(rng.uniform(-1, 1, s.shape).astype(np.float32))
+            for s in network.initial_state(batch_size)]
 
 
 def first_layer(network):
@@ -46,43 +54,35 @@ def first_layer(network):
 
 
 def spy_on_input(network, monkeypatch):
-    """Return a list that receives what the torso's first layer with weights is called with."""
+    """Return a list to which each input of the torso's first layer with weights is appended."""
     layer, seen = first_layer(network), []
     call = layer.call
     monkeypatch.setattr(layer, "call", lambda inputs: seen.append(inputs) or call(inputs))
     return seen
 
 
-@pytest.mark.parametrize("name, history, num_parameters", [("DRQN", 1, 7_554_226), ("DQN", 4, 1_693_362), ("DQN", 10, 1_705_650),
-                                                           ("DRQN_ReLU", 1, 7_554_226), ("DRQN_after_dense", 1, 3_786_418),
-                                                           ("DRQN_after_dense_ReLU", 1, 3_786_418)])
-def test_number_of_trainable_parameters_at_18_actions(name, history, num_parameters):
-    network = models.QNetwork(name, (84, 84), 18, history, units=512)
+@pytest.mark.parametrize("name, num_actions, history, units, num_parameters", [
+    ("DRQN", 18, 1, 512, 7_554_226), ("DQN", 18, 4, 512, 1_693_362), ("DQN", 18, 10, 512, 1_705_650),
+    ("DRQN_ReLU", 18, 1, 512, 7_554_226), ("DRQN_after_dense", 18, 1, 512, 3_786_418),
+    ("DRQN_after_dense_ReLU", 18, 1, 512, 3_786_418),
+    # Filters or units times inputs and a bias: 16 (8 8 4 + 1), 32 (4 4 16 + 1), 256 (2592 + 1), 4 (256 + 1).
+    ("DQN2013", 4, 4, 256, 4_112 + 8_224 + 663_808 + 1_028),
+    # The convolutions for one frame; 512 (3136 + 512 + 1) and 512 (512 + 512 + 1); 2 (512 + 1).
+    ("DRQN_RNN2", 2, 1, 512, 71_840 + 1_868_288 + 524_800 + 1_026)])
+def test_number_of_trainable_parameters(name, num_actions, history, units, num_parameters):
+    network = models.QNetwork(name, (84, 84), num_actions, history, units)
     assert sum(int(np.prod(w.shape)) for w in network.trainable_variables) == num_parameters
     assert len(network.trainable_variables) == len(network.variables)
 
 
-def test_number_of_trainable_parameters_of_mnih_et_al_2013():
-    """Filters or units, times inputs and a bias: 16 (8 8 4 + 1) + 32 (4 4 16 + 1) + 256 (2592 + 1) + 4 (256 + 1)."""
-    network = models.QNetwork("DQN2013", (84, 84), 4, history=4, units=256)
-    assert sum(int(np.prod(w.shape)) for w in network.trainable_variables) == 4_112 + 8_224 + 663_808 + 1_028
-    assert (models.NETWORKS["DQN2013"].history, models.NETWORKS["DQN2013"].unroll) == (4, 1)
+@pytest.mark.parametrize("names, history, unroll, sample", [
+    (("DQN", "DQN2013"), 4, 1, "timestep"), (("DRQN",), 1, 10, "episode")])
+def test_the_table_holds_the_published_histories_and_unrolls(names, history, unroll, sample):
+    for network in (models.NETWORKS[name] for name in names):
+        assert (network.history, network.unroll, network.sample) == (history, unroll, sample)
 
 
-def test_number_of_trainable_parameters_of_the_two_layer_rnn():
-    """Convolutions for one frame, 71,840; 512 (3136 + 512 + 1) and 512 (512 + 512 + 1); 2 (512 + 1)."""
-    network = models.QNetwork("DRQN_RNN2", (84, 84), 2, history=1, units=512)
-    assert sum(int(np.prod(w.shape)) for w in network.trainable_variables) == 71_840 + 1_868_288 + 524_800 + 1_026
-    assert len(network.trainable_variables) == len(network.variables)
-
-
-def test_the_table_holds_the_published_histories_and_unrolls():
-    dqn, drqn = models.NETWORKS["DQN"], models.NETWORKS["DRQN"]
-    assert (dqn.history, dqn.unroll, dqn.sample) == (4, 1, "timestep")
-    assert (drqn.history, drqn.unroll, drqn.sample) == (1, 10, "episode")
-
-
-def test_the_lstm_core_equals_that_of_keras():
+def test_the_lstm_core_equals_kerass_lstm():
     rng = np.random.default_rng(0)
     features, h, c = (rng.normal(size=shape).astype(np.float32) for shape in [(2, 5, 6), (2, UNITS), (2, UNITS)])
     theirs, ours = keras.layers.LSTM(UNITS, return_sequences=True, return_state=True), models.LSTMCore(UNITS, "float32")
@@ -96,7 +96,7 @@ def test_the_lstm_core_equals_that_of_keras():
     assert_close([ops.reshape(outputs, (2, 5, UNITS)), *state], expected)
 
 
-def test_the_two_layers_of_the_rnn_core_equal_those_of_keras():
+def test_the_rnn_core_equals_two_simple_rnns_of_keras():
     rng = np.random.default_rng(0)
     features, h0, h1 = (rng.normal(size=shape).astype(np.float32) for shape in [(2, 5, 6), (2, UNITS), (2, UNITS)])
     theirs = [keras.layers.SimpleRNN(UNITS, return_sequences=True, return_state=True) for _ in range(2)]
@@ -116,7 +116,7 @@ def test_the_two_layers_of_the_rnn_core_equal_those_of_keras():
         assert_close([ops.reshape(outputs, (2, 5, UNITS)), *state], [expected, end0, end1])
 
 
-def test_the_rnn_core_is_initialised_as_those_of_keras():
+def test_the_rnn_core_is_initialised_as_kerass_simple_rnn():
     core = models.RNNCore(UNITS, "float32")
     core.build((None, 200))
     for (kernel, recurrent_kernel, bias), inputs in zip((core.get_weights()[:3], core.get_weights()[3:]), (200, UNITS)):
@@ -127,29 +127,37 @@ def test_the_rnn_core_is_initialised_as_those_of_keras():
 
 
 def test_the_placements_of_the_lstm_in_the_appendix():
-    """With the same weights: a ReLU takes the negative outputs and leaves the state; a dense layer with ReLU precedes the same LSTM."""
+    """Compare cores with the same weights.
+
+    A ReLU after the LSTM sets negative outputs to 0 and leaves the state. A dense layer with ReLU precedes the same
+    LSTM.
+    """
     rng = np.random.default_rng(0)
-    features, state = rng.normal(size=(6, 5)).astype(np.float32), [rng.normal(size=(2, UNITS)).astype(np.float32) for _ in range(2)]
-    cores = {name: models.CORES[models.NETWORKS[name].core](UNITS, "float32") for name in models.NETWORKS if models.NETWORKS[name].history == 1}
+    features, *state = (rng.normal(size=shape).astype(np.float32) for shape in [(6, 5), (2, UNITS), (2, UNITS)])
+    cores = {name: models.CORES[network.core](UNITS, "float32") for name, network in models.NETWORKS.items()
+             if network.history == 1}
     for core in cores.values():
         core.build((6, 5))
     dense, lstm = cores["DRQN_after_dense"].get_weights()[3:], cores["DRQN_after_dense"].get_weights()[:3]
-    assert [w.shape for w in dense] == [(5, UNITS), (UNITS,)] and [w.shape for w in lstm] == [(UNITS, 32), (UNITS, 32), (32,)]
+    assert [w.shape for w in dense] == [(5, UNITS), (UNITS,)]
+    assert [w.shape for w in lstm] == [(UNITS, 32), (UNITS, 32), (32,)]
     cores["DRQN_ReLU"].set_weights(cores["DRQN"].get_weights())
     cores["DRQN_after_dense_ReLU"].set_weights([*lstm, *dense])
     alone = models.LSTMCore(UNITS, "float32")
     alone.build((6, UNITS))
     alone.set_weights(lstm)
-    replaced, after = cores["DRQN"](features, state, num_steps=3), alone(np.maximum(features @ dense[0] + dense[1], 0), state, num_steps=3)
-    for name, (outputs, end), relu in [("DRQN", replaced, False), ("DRQN_ReLU", replaced, True), ("DRQN_after_dense", after, False),
-                                       ("DRQN_after_dense_ReLU", after, True)]:
+    instead_of_dense = cores["DRQN"](features, state, num_steps=3)
+    after_dense = alone(np.maximum(features @ dense[0] + dense[1], 0), state, num_steps=3)
+    for name, (outputs, end), relu in [
+            ("DRQN", instead_of_dense, False), ("DRQN_ReLU", instead_of_dense, True),
+            ("DRQN_after_dense", after_dense, False), ("DRQN_after_dense_ReLU", after_dense, True)]:
         outputs = ops.convert_to_numpy(outputs)
         assert (outputs < 0).any()
-        own_outputs, own_end = cores[name](features, state, num_steps=3)
-        assert_close([own_outputs, *own_end], [np.maximum(outputs, 0) if relu else outputs, *end])
+        core_outputs, core_end = cores[name](features, state, num_steps=3)
+        assert_close([core_outputs, *core_end], [np.maximum(outputs, 0) if relu else outputs, *end])
 
 
-def test_the_lstm_core_is_initialised_as_that_of_keras():
+def test_the_lstm_core_is_initialised_as_kerass_lstm():
     theirs, ours = keras.layers.LSTM(UNITS), models.LSTMCore(UNITS, "float32")
     theirs.build((None, 1, 200))
     ours.build((None, 200))
@@ -190,7 +198,7 @@ def test_two_carried_windows_equal_one_long_unroll(history):
 
 @CORES
 @pytest.mark.parametrize("history", [1, 3])
-def test_steps_to_burn_in_are_those_before_the_others(name, history):
+def test_burnt_in_steps_come_first_and_give_no_q_values(name, history):
     network = make_network(name, history=history)
     frames, state = make_frames((3,), 2, 5 + history - 1), make_state(network, 2)
     whole, last_state = network(frames, state)
@@ -227,7 +235,7 @@ def test_the_recurrent_state_matters():
 @CORES
 @FRAMES
 def test_a_history_is_stacked_per_timestep(name, frame_shape):
-    """T + 2 frames through history 3 equal T stacks of 3 that the caller cut, each alone."""
+    """With a history of 3, T + 2 frames give the same Q-values as T separate stacks of 3 frames."""
     network = make_network(name, frame_shape, history=3)
     frames, state = make_frames(frame_shape, 2, 6), make_state(network, 2)
     q_values, _ = network(frames, state)
@@ -240,10 +248,11 @@ def test_a_history_is_stacked_per_timestep(name, frame_shape):
 @FRAMES
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_the_newest_frame_of_a_history_is_last(frame_shape, place):
-    """Only the input weights of one place are left: Q-values depend on that frame alone."""
+    """Zero all input weights but one place's of the history; then Q-values depend on the frame at this place alone."""
     network = make_network("DQN", frame_shape, history=3)
-    kernel, bias = (w.copy() for w in first_layer(network).get_weights())  # vectors: [H*D, 128]; images: [8, 8, H, 32]
-    by_frame = kernel.reshape(3, 3, 128) if len(frame_shape) == 1 else kernel.transpose(2, 0, 1, 3)  # a view
+    # The kernel is [H*D, 128] for vectors, [8, 8, H, 32] for images; `by_frame` is a view of it.
+    kernel, bias = (w.copy() for w in first_layer(network).get_weights())
+    by_frame = kernel.reshape(3, 3, 128) if len(frame_shape) == 1 else kernel.transpose(2, 0, 1, 3)
     by_frame[[i for i in range(3) if i != place]] = 0
     first_layer(network).set_weights([kernel, bias])
     frames = make_frames(frame_shape, 1, 3)
@@ -276,13 +285,15 @@ def test_vectors_reach_the_torso_unscaled(monkeypatch):
 @CORES
 @FRAMES
 def test_mixed_precision_keeps_q_values_state_and_variables_float32(name, frame_shape):
-    exact, mixed = (make_network(name, frame_shape, history=3, precision=precision) for precision in ("float32", "mixed_bfloat16"))
+    exact, mixed = (make_network(name, frame_shape, history=3, precision=precision)
+                    for precision in ("float32", "mixed_bfloat16"))
     mixed.set_weights(exact.get_weights())
     frames, state = make_frames(frame_shape, 2, 6), make_state(exact, 2)
     expected, (q_values, new_state) = exact(frames, state), mixed(frames, state)
     kinds = {keras.backend.standardize_dtype(tensor.dtype) for tensor in [q_values, *new_state, *mixed.variables]}
     assert kinds == {"float32"}
-    assert (ops.convert_to_numpy(q_values) != ops.convert_to_numpy(expected[0])).any()  # it was computed in bfloat16
+    # They differ from float32's, so they were computed in bfloat16.
+    assert (ops.convert_to_numpy(q_values) != ops.convert_to_numpy(expected[0])).any()
     assert_close([q_values, *new_state], [expected[0], *expected[1]], tolerance=0.02)
 
 
@@ -296,7 +307,7 @@ def test_no_layer_is_time_distributed(name, frame_shape):
 
 @CORES
 def test_features_of_a_frozen_torso_go_straight_into_the_core(name):
-    """The stacked features, oldest first, reach the core as they are: no layer with weights comes before it."""
+    """Check that features reach the core unchanged, oldest first, through no layer with weights."""
     network = models.QNetwork(name, (3,), A, history=2, units=UNITS, features=True)
     assert network.torso.weights == [] and 2 * 3 in [weight.shape[0] for weight in network.core.weights]
     frames = make_frames((3,), 1, 2)

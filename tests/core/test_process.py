@@ -1,4 +1,4 @@
-"""A run on its machine: signals, full disks, hours and memory."""
+"""A training process stops at signals and after its hours, survives full disks, and knows its memory."""
 
 import json
 import os
@@ -28,7 +28,8 @@ def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, monkeypatch, capsys, n
     at_steps(monkeypatch, {40: lambda: signal.raise_signal(number)})
     assert train.main([*CARTPOLE, f"--run_dir={tmp_path}"]) == 128 + number
     said = capsys.readouterr()
-    step = int(re.search(r"^Stopped at agent step (\d+), saved in (.*)\. Go on with the same command:$", said.out, re.MULTILINE)[1])
+    stopped = r"^Stopped at agent step (\d+), saved in (.*)\. Go on with the same command:$"
+    step = int(re.search(stopped, said.out, re.MULTILINE)[1])
     assert 40 <= step < 40 + NUM_ENVS and said.err == ""
     assert said.out.endswith(f"\n  python train.py {' '.join(CARTPOLE)} --run_dir={tmp_path}\n")
     assert json.loads((checkpoint_of(tmp_path) / "state.json").read_text())["agent_step"] == step
@@ -63,7 +64,8 @@ def test_a_disk_that_is_full_for_a_while_changes_nothing(again, tmp_path, monkey
         said = capsys.readouterr().err.splitlines()
         said = [line for line in said if "agent steps, " not in line]
         assert len(said) == 2
-        assert all(re.search(rf"could not be saved at agent step \d+ \(({FULL})\); .* is in 90 agent steps", line) for line in said)
+        refusal = rf"could not be saved at agent step \d+ \(({FULL})\); .* is in 90 agent steps"
+        assert all(re.search(refusal, line) for line in said)
         assert_same_runs(again["directory"], disk.place / "run")
         assert not list(disk.place.rglob("*aside*"))
         another, best = build.make_agent(again["run"].settings, again["run"].envs), []
@@ -119,7 +121,8 @@ def test_max_hours_stops_with_a_code_of_its_own_and_the_run_goes_on(again, tmp_p
 
 
 def test_hours_count_from_the_start_of_the_process():
-    age = lambda: int(subprocess.run(["ps", "-o", "etimes=", "-p", str(os.getpid())], capture_output=True, text=True, check=True).stdout)
+    command = ["ps", "-o", "etimes=", "-p", str(os.getpid())]
+    age = lambda: int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     before, seconds, after = age(), process.process_seconds(), age()
     assert before <= seconds <= after + 1
 
@@ -128,10 +131,40 @@ def test_free_memory_is_no_more_than_the_machine_has():
     assert 0 < process.available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def test_the_largest_replay_leaves_a_tenth_of_the_free_memory():
+    assert process.largest_bufflen(bufflen=1000, needed=10_000, free=5_000) == 450  # 10 bytes each: 4,500 of 5,000
+
+
+# Clock and progress
+
+
+def test_a_clock_adds_the_seconds_between_calls_to_phases(monkeypatch):
+    times, phases = iter([10, 11, 13, 20, 26]), dict(act=0.5, learn=0)
+    monkeypatch.setattr(process.time, "perf_counter", lambda: next(times))
+    clock = process.Clock(phases)
+    for phase in ("act", "learn", None, "act"):
+        clock(phase)
+    assert phases == dict(act=0.5 + 1 + 6, learn=2)
+
+
+def test_a_log_gets_a_plain_line_a_minute_and_one_at_the_end(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
+    with process.Progress(100, 1000) as progress:
+        for seconds, agent_step in ((30, 200), (61, 405), (90, 500), (100, 1000)):
+            now[0] = seconds
+            progress.update(agent_step, lambda: dict(loss="0.5", epsilon="0.1"))
+    assert capsys.readouterr().out.splitlines() == [
+        "405/1,000 agent steps, 5 steps/s, 01:59 left, loss 0.5, epsilon 0.1",
+        "1,000/1,000 agent steps, 9 steps/s, 00:00 left, loss 0.5, epsilon 0.1"]
+
+
 @pytest.mark.slow
 def test_saving_and_loading_400_000_timesteps_of_atari_takes_at_most_300_mb(tmp_path):
-    done = subprocess.run([sys.executable, str(ROOT / "benchmarks/saving.py"), f"--out={tmp_path}"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.saving", f"--out={tmp_path}"], cwd=ROOT,
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout.splitlines()[-1])
     assert measured["timesteps"] == 400_000 and measured["replay_raw_mb"] > 2800
-    assert all(measured[name] <= 300 for name in ("first_save_extra_mb", "periodic_extra_mb", "load_extra_mb")), measured
+    limited = ("first_save_extra_mb", "periodic_extra_mb", "load_extra_mb")
+    assert all(measured[name] <= 300 for name in limited), measured

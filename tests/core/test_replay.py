@@ -1,10 +1,8 @@
-"""Windows drawn from the replay, against a naive list of episodes."""
-
-import collections
-import itertools
+"""Windows drawn from the replay, against a plain list of episodes; test_lanes.py has sequential windows."""
 
 import numpy as np
 import pytest
+
 from helpers.tapes import (
     HISTORY_UNROLL,
     NUM_ROWS,
@@ -13,12 +11,11 @@ from helpers.tapes import (
     Tape,
     append_frames,
     assert_windows_equal,
+    draw_probabilities,
     make_replay,
     naive_window,
     naive_windows,
-    probabilities,
 )
-
 from replay import Replay, Window
 
 NUM_DRAWS = 20_000
@@ -46,10 +43,11 @@ def test_draws_are_windows_of_the_list_and_uniform(history, unroll, num_rows, sa
     transitions = sum(tape.transitions(history), [])
     index = {episode[k].number: i for i, (_, episode, k) in enumerate(transitions)}
     numbers = window.frames[:, history - 1, 0].astype(int)
-    rows = np.array([index[number] for number in numbers])  # a KeyError: drew what is no transition, or lacks its history
+    # A KeyError here means that a window starts at no transition, or at one whose history is not stored.
+    rows = np.array([index[number] for number in numbers])
     assert_windows_equal(window, Window(*(values[rows] for values in naive_windows(transitions, history, unroll))))
 
-    expected = probabilities(tape, history, unroll, sample)
+    expected = draw_probabilities(tape, history, unroll, sample)
     counts = np.bincount(numbers, minlength=max(index) + 1)
     assert set(numbers) == set(expected)
     chi_square = sum((counts[number] - NUM_DRAWS * p) ** 2 / (NUM_DRAWS * p) for number, p in expected.items())
@@ -79,9 +77,9 @@ def test_a_short_episode_is_padded_at_its_end_and_has_zeros_before_its_first_row
 
 
 @pytest.mark.parametrize("num_rows, start, frames, mask", [
-    (4, 2, [1, 2, 3, 4, 0, 0, 0, 0], [1, 0, 0, 0, 0]),  # what follows was never written
-    (10, 0, [0, 0, 1, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1]),  # the rows before lie where the newest are
-    (10, 8, [7, 8, 9, 10, 0, 0, 0, 0], [1, 0, 0, 0, 0]),  # the rows after lie where the oldest are
+    (4, 2, [1, 2, 3, 4, 0, 0, 0, 0], [1, 0, 0, 0, 0]),  # The rows after the window were never written.
+    (10, 0, [0, 0, 1, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1]),  # The newest rows lie where the history would be.
+    (10, 8, [7, 8, 9, 10, 0, 0, 0, 0], [1, 0, 0, 0, 0]),  # The oldest rows lie where the next rows would be.
     (13, 11, [10, 11, 12, 13, 0, 0, 0, 0], [1, 0, 0, 0, 0])])
 def test_an_episode_that_fills_the_ring_does_not_meet_itself(num_rows, start, frames, mask):
     replay = make_replay(history=3, unroll=5, num_rows=10, num_envs=1)
@@ -111,97 +109,59 @@ def test_a_reset_row_is_no_transition(sample):
 @pytest.mark.parametrize("sample", ["timestep", "episode"])
 def test_an_episode_whose_head_was_overwritten_starts_at_its_history_th_stored_row(sample):
     replay = make_replay(history=3, sample=sample, num_rows=5, num_envs=1)
-    append_frames(replay, frames=[1, 2, 3, 4, 5, 6, 7, 8], firsts=[1, 0, 0, 0, 0, 0, 0, 0])  # 4 to 8 are still there
+    append_frames(replay, frames=[1, 2, 3, 4, 5, 6, 7, 8], firsts=[1, 0, 0, 0, 0, 0, 0, 0])  # The ring holds 4 to 8.
     assert {tuple(frames) for frames in replay.sample(200).frames[:, :, 0]} == {(4, 5, 6, 7), (5, 6, 7, 8)}
 
 
 def test_unfinished_episodes_are_drawn_as_often_as_finished_ones():
     replay = make_replay(sample="episode", num_envs=1)
-    append_frames(replay, frames=range(1, 13), firsts=[1] + [0] * 9 + [1, 0])  # 9 transitions, and one so far
+    append_frames(replay, frames=range(1, 13), firsts=[1] + [0] * 9 + [1, 0])  # 9 transitions, and 1 so far
     assert 0.45 < (replay.sample(2000).frames[:, 0, 0] == 11).mean() < 0.55
 
 
-# Lanes
+# Rewards that depend on the length of the episode
 
 
+@pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("history, unroll", HISTORY_UNROLL)
-def test_lanes_walk_episodes_as_they_would_a_list(history, unroll):
-    replay = make_replay(history, unroll, "sequential")
-    tape, rng = Tape(replay), np.random.default_rng(1)
-    after, ends = [None] * 8, collections.Counter()  # (episode, position) at which each lane's next window starts; why lanes ended
-    tape.write(3)
-    for _ in range(400):
-        window, expected = replay.sample(8), []
-        transitions = tape.transitions(history)
-        usable = {episode[k].number for some in transitions for _, episode, k in some}
-        starts = {episode[k].number: (episode, k) for (_, episode, k), *_ in transitions}
-        for lane, number in enumerate(window.frames[:, history - 1, 0].astype(int)):
-            goes_on = after[lane] is not None and after[lane][0][after[lane][1]].number in usable
-            ends["overwritten"] += after[lane] is not None and not goes_on
-            episode, k = after[lane] if goes_on else starts[number]  # A KeyError: began in the middle of an episode.
-            expected.append(naive_window(episode, k, history, unroll)._replace(first=not goes_on))
-            left, running = len(episode) - 1 - (k + unroll), episode in [episodes[-1] for episodes in tape.episodes]
-            after[lane] = (episode, k + unroll) if left > 0 else None
-            ends["full" if left == 0 else "padded" if left < 0 else "none", running] += 1
-        assert_windows_equal(window, Window(*map(np.array, zip(*expected))))
-        tape.write(rng.choice([0, 0, 1, 2, 30]))
-    reasons = {"overwritten", *itertools.product(["full", "none"] + ["padded"] * (unroll > 1), [False, True])}
-    assert ends.keys() == reasons and min(ends.values()) >= 10
+def test_with_a_length_reward_only_ended_episodes_are_drawn_and_rewards_include_their_length(history, unroll, sample):
+    replay = make_replay(history, unroll, sample, length_reward=0.5)
+    tape, num_drawn, num_waited = Tape(replay, seed=history), 0, 0
+    for _ in range(300):
+        tape.write(1)
+        ended = tape.ended_transitions(history)
+        assert replay.ready == bool(ended)
+        if not ended:
+            num_waited += 1
+            with pytest.raises(RuntimeError, match="an episode that has ended"):
+                replay.sample(2)
+            continue
+        num_drawn += 1
+        of_number = {episode[k].number: (episode, k) for transitions in ended for _, episode, k in transitions}
+        window = replay.sample(6)
+        for b, number in enumerate(window.frames[:, history - 1, 0]):
+            episode, k = of_number[number]
+            naive, length = naive_window(episode, k, history, unroll), len(episode) - 1
+            np.testing.assert_array_equal(window.frames[b], naive.frames)
+            expected = [mask * (reward + 0.5 * length) for reward, mask in zip(naive.reward, naive.mask)]
+            np.testing.assert_allclose(window.reward[b], expected, 1e-6)
+    assert num_drawn > 150 and num_waited > 2
 
 
-def draw_of_one_lane(replay):
-    window = replay.sample(1)
-    return window.frames[0, :, 0].tolist(), window.mask[0].tolist(), bool(window.first[0])
+def test_timesteps_of_ended_episodes_are_drawn_uniformly():
+    replay = make_replay(length_reward=1.0)
+    tape = Tape(replay, seed=4)
+    tape.write(90)
+    numbers = [episode[k].number for transitions in tape.ended_transitions(1) for _, episode, k in transitions]
+    drawn, counts = np.unique(replay.sample(NUM_DRAWS).frames[:, 0, 0], return_counts=True)
+    assert drawn.tolist() == sorted(numbers)
+    assert np.abs(counts * len(numbers) / NUM_DRAWS - 1).max() < 5 * np.sqrt(len(numbers) / NUM_DRAWS)
 
 
-def test_a_lane_ends_after_a_window_that_no_transition_follows():
-    replay = make_replay(unroll=3, sample="sequential", num_envs=1)
-    append_frames(replay, frames=range(1, 9), firsts=[1, 0, 0, 0, 0, 0, 0, 1])  # 6 transitions, and none yet
-    for _ in range(2):
-        assert draw_of_one_lane(replay) == ([1, 2, 3, 4], [1, 1, 1], True)
-        assert draw_of_one_lane(replay) == ([4, 5, 6, 7], [1, 1, 1], False)
+# Reading, restoring, sizes
 
 
-def test_a_lane_ends_after_a_padded_window():
-    replay = make_replay(unroll=3, sample="sequential", num_envs=1)
-    append_frames(replay, frames=range(1, 7), firsts=[1, 0, 0, 0, 0, 1])
-    for _ in range(2):
-        assert draw_of_one_lane(replay) == ([1, 2, 3, 4], [1, 1, 1], True)
-        assert draw_of_one_lane(replay) == ([4, 5, 0, 0], [1, 0, 0], False)
-
-
-@pytest.mark.parametrize("num_rows, frames, goes_on", [(3, [1, 2, 3, 0], False), (4, [1, 2, 3, 4], False), (5, [1, 2, 3, 4], True)])
-def test_a_lane_does_not_wait_for_an_episode_that_is_running(num_rows, frames, goes_on):
-    replay = make_replay(unroll=3, sample="sequential", num_envs=1)
-    append_frames(replay, frames=range(1, num_rows + 1), firsts=[1] + [0] * (num_rows - 1))
-    assert draw_of_one_lane(replay) == (frames, [1, 1, frames[-1] > 0], True)
-    append_frames(replay, frames=range(num_rows + 1, 12), firsts=[0] * (11 - num_rows))
-    assert draw_of_one_lane(replay) == ([4, 5, 6, 7] if goes_on else [1, 2, 3, 4], [1, 1, 1], not goes_on)
-
-
-@pytest.mark.parametrize("num_rows, firsts, frames, goes_on", [
-    (0, [], [1, 2, 3, 4, 5], True),  # The lane is at frame 3, which is seen with 1 and 2.
-    (1, [0], [2, 3, 4, 5, 6], False),  # Frame 1 is gone.
-    (12, [0] * 12, [13, 14, 15, 16, 17], False),  # Frame 13 lies in the place of 3, of the same episode,
-    (12, [1] + [0] * 11, [13, 14, 15, 16, 17], False),  # of another,
-    (12, [1, 1] + [0] * 10, [13, 14, 15, 16, 17], False),
-    (12, [0, 0, 1] + [0] * 9, [0, 0, 13, 14, 15], False)])  # or as the first of another.
-def test_a_lane_ends_where_its_next_row_or_that_row_s_history_was_overwritten(num_rows, firsts, frames, goes_on):
-    replay = make_replay(history=3, unroll=2, sample="sequential", num_rows=10, num_envs=1)
-    append_frames(replay, frames=range(1, 11), firsts=[1] + [0] * 9)
-    assert draw_of_one_lane(replay) == ([0, 0, 1, 2, 3], [1, 1], True)
-    append_frames(replay, frames=range(11, 11 + num_rows), firsts=firsts)
-    assert draw_of_one_lane(replay) == (frames, [1, 1], not goes_on)
-
-
-@pytest.mark.parametrize("batch_size", [3, 5])
-def test_another_number_of_lanes_begins_anew(batch_size):
-    replay = make_replay(sample="sequential")
-    Tape(replay).write(40)
-    assert [replay.sample(size).first.all() for size in (4, 4, batch_size)] == [True, False, True]
-
-
-class Reading:
+class ReadCounter:
     """An array that counts the elements read from it."""
 
     num_read = 0
@@ -211,7 +171,7 @@ class Reading:
 
     def __getitem__(self, key):
         found = self.array[key]
-        Reading.num_read += found.size
+        ReadCounter.num_read += found.size
         return found
 
 
@@ -222,12 +182,12 @@ def test_a_draw_reads_no_more_of_a_long_ring_than_of_a_short_one(sample, monkeyp
         replay = make_replay(history=3, unroll=5, sample=sample, num_rows=num_rows)
         for row in range(2 * num_rows):
             replay.append(np.zeros((N, 2)), *np.zeros((3, N)), np.full(N, row % 20 == 0))
-        replay.columns = {name: Reading(column) for name, column in replay.columns.items()}
-        replay._starts = Reading(replay._starts)
-        monkeypatch.setattr(Reading, "num_read", 0)
+        replay.columns = {name: ReadCounter(column) for name, column in replay.columns.items()}
+        replay._starts = ReadCounter(replay._starts)
+        monkeypatch.setattr(ReadCounter, "num_read", 0)
         for _ in range(50):
             replay.sample(32)
-        num_read.append(Reading.num_read)
+        num_read.append(ReadCounter.num_read)
     assert num_read[0] > 50 * 32 * (5 + 3) and num_read[1] < 1.2 * num_read[0]
 
 
@@ -237,14 +197,15 @@ def test_windows_have_the_types_and_shapes_of_their_docstring():
         replay.append(np.full((1, 84, 84), number + 1), np.ones(1), np.ones(1), np.ones(1), np.array([number == 0]))
     window = replay.windows(np.array([0, 6]), np.array([0, 0]))
     assert [(values.dtype.name, values.shape) for values in window] == [
-        ("uint8", (2, 6, 84, 84)), ("int32", (2, 2)), ("float32", (2, 2)), ("float32", (2, 2)), ("float32", (2, 2)), ("bool", (2,))]
+        ("uint8", (2, 6, 84, 84)), ("int32", (2, 2)), *[("float32", (2, 2))] * 3, ("bool", (2,))]
     np.testing.assert_array_equal(window.frames.min(axis=(2, 3)), [[0, 0, 0, 1, 2, 3], [4, 5, 6, 7, 8, 9]])
     np.testing.assert_array_equal(window.frames.max(axis=(2, 3)), [[0, 0, 0, 1, 2, 3], [4, 5, 6, 7, 8, 9]])
 
 
 @pytest.mark.parametrize("num_rows", [1, 25, 40, 157])
-@pytest.mark.parametrize("history, unroll, sample", [(4, 1, "timestep"), (3, 5, "timestep"), (1, 10, "episode"), (3, 5, "episode"),
-                                                     (4, 1, "sequential"), (3, 5, "sequential")])
+@pytest.mark.parametrize("history, unroll, sample", [
+    (4, 1, "timestep"), (3, 5, "timestep"), (1, 10, "episode"), (3, 5, "episode"),
+    (4, 1, "sequential"), (3, 5, "sequential")])
 def test_a_replay_restored_from_segments_goes_on_as_the_original(history, unroll, sample, num_rows):
     original, restored = make_replay(history, unroll, sample), make_replay(history, unroll, sample, seed=1)
     tape, segments = Tape(original), []
@@ -287,10 +248,9 @@ def test_a_timestep_of_atari_takes_at_most_7100_bytes():
     capacity = 8000
     replay = Replay(capacity, 8, (84, 84), np.uint8, 1, 10, "episode", 0)
     arrays = [*replay.columns.values(), *(value for value in vars(replay).values() if isinstance(value, np.ndarray))]
-    taken = sum(array.nbytes for array in arrays)
-    assert taken <= 7100 * capacity
-    announced = Replay.nbytes(capacity, 8, (84, 84), np.uint8)
-    assert announced <= taken < 1.0001 * announced
+    num_bytes, predicted = sum(array.nbytes for array in arrays), Replay.nbytes(capacity, 8, (84, 84), np.uint8)
+    assert num_bytes <= 7100 * capacity
+    assert predicted <= num_bytes < 1.0001 * predicted
 
 
 @pytest.mark.parametrize("sample", SAMPLES)

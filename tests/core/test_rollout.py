@@ -1,13 +1,12 @@
-"""Stepping: which action led to which frame, where episodes begin and end, what a lost life does, and starting anew."""
+"""Rollouts: rows of the replay, ends of episodes, lost lives, reseeds and restored checkpoints."""
 
 import numpy as np
 import pytest
-from helpers import counting
-from helpers.steppers import GAMMA, Recorder, column, make_atari_rollout, make_rollout, step_row, step_rows
 
 import rollout
-import wrappers
 from environments import catalogue
+from helpers import counting
+from helpers.steppers import GAMMA, Recorder, column, make_atari_rollout, make_rollout, step_row, step_rows
 
 # Rows
 
@@ -25,7 +24,7 @@ def test_a_row_holds_the_action_that_led_to_its_frame(end, shape):
                 assert reward[k] == 10 * t[k] + action[k]
 
 
-def test_an_episode_of_n_steps_is_a_first_row_and_n_more_its_final_observation_among_them():
+def test_an_episode_of_n_steps_has_n_plus_1_rows_with_its_final_observation_last():
     rows, episodes = step_rows(make_rollout(length=3), 9)
     assert column(rows, "frame") == [1, 2, 3, 4, 1, 2, 3, 4, 1]
     assert column(rows, "first") == [True, False, False, False] * 2 + [True]
@@ -39,16 +38,16 @@ def test_termination_gives_discount_zero_and_truncation_keeps_gamma(end, last):
 
 
 def test_a_time_limit_keeps_gamma_and_the_final_observation():
-    stepper = rollout.Rollout(catalogue.make_envs(counting.register(length=50), 2, frame_skip=1, max_episode_frames=3),
-                              Recorder(), 1, GAMMA, "none", 1)
-    rows, _ = step_rows(stepper, 5)
+    envs = catalogue.make_envs(counting.register(length=50), 2, frame_skip=1, max_episode_frames=3)
+    rows, _ = step_rows(rollout.Rollout(envs, Recorder(), 1, GAMMA, "none", 1), 5)
     assert column(rows, "frame") == [1, 2, 3, 4, 1]
     assert column(rows, "discount")[1:4] == [GAMMA] * 3
 
 
-@pytest.mark.parametrize("build", [make_rollout, lambda: make_atari_rollout("Breakout"), lambda: make_atari_rollout("AssaultCrafted-v0")])
-def test_sending_and_receiving_is_stepping(build):
-    stepper, envs, rng = build(), build().envs, np.random.default_rng(3)
+@pytest.mark.parametrize("make_stepper", [
+    make_rollout, lambda: make_atari_rollout("Breakout"), lambda: make_atari_rollout("AssaultCrafted-v0")])
+def test_send_and_receive_do_the_same_as_step(make_stepper):
+    stepper, envs, rng = make_stepper(), make_stepper().envs, np.random.default_rng(3)
     row, _ = stepper.reseed()
     frame, _ = envs.reset(seed=rollout.derive_seeds(1, rollout.TRAINING, 1, size=envs.num_envs))
     np.testing.assert_array_equal(row["frame"], frame)
@@ -78,19 +77,11 @@ def test_episodes_report_raw_returns_lengths_and_their_environment():
 # What the agent sees
 
 
-def test_the_tape_of_push_frame():
-    frames = np.array([[1, 2, 3, 4], [1, 2, 3, 4]])[..., None]
-    frames = wrappers.push_frame(frames, np.array([[5], [5]]), np.array([False, False]))
-    assert frames[..., 0].tolist() == [[2, 3, 4, 5], [2, 3, 4, 5]]
-    frames = wrappers.push_frame(frames, np.array([[6], [6]]), np.array([True, False]))
-    assert frames[..., 0].tolist() == [[0, 0, 0, 6], [3, 4, 5, 6]]
-
-
 @pytest.mark.parametrize("history", [1, 3])
 def test_the_agent_sees_the_newest_frames_of_the_running_episode_only(history):
     stepper = make_rollout(history=history, length=(1, 4))
     rows, _ = step_rows(stepper, 30)
-    for k, seen in enumerate(stepper.agent.seen):  # before row k+1
+    for k, seen in enumerate(stepper.agent.seen):  # The agent saw this before row k + 1.
         for env in range(3):
             t = column(rows, "frame", env)[k]
             assert seen["frames"][env, :, 0].tolist() == [max(0, n) for n in np.arange(t - history + 1, t + 1)]
@@ -122,14 +113,15 @@ def test_a_lost_life_is_no_end(life_loss, discounts, penalised):
         expected = [-1, raw[k + 1], -1, raw[k + 3], -1] if penalised else raw[k:k + 5]
         assert column(rows, "reward")[k:k + 5] == expected
         assert episode["environment"] == 0 and episode["length"] == 5
-        assert episode["episode_return"] == sum(raw[k:k + 5])  # Raw, and over all lives.
+        assert episode["episode_return"] == sum(raw[k:k + 5])  # over all lives
         assert episode["training_reward"] == sum(expected)
     states = [seen["state"][0, 0] for seen in stepper.agent.seen]
-    assert states == [1, 2, 3, 4, 5, 6] * 2 or states == ([1, 2, 3, 4, 5, 6] * 2)[:len(states)]  # Memory goes on too.
+    assert len(states) == 11 and states == ([1, 2, 3, 4, 5, 6] * 2)[:11]  # The recurrent state goes on too.
 
 
 def test_lives_that_come_back_with_a_new_episode_are_not_lost_ones():
-    stepper = make_rollout(life_loss="terminal", length=1, end="truncated", lives=1, life_length=2)  # 1 life, 0 at the end, 1 again.
+    # An episode begins with 1 life and ends with 0; the next one begins with 1 again.
+    stepper = make_rollout(life_loss="terminal", length=1, end="truncated", lives=1, life_length=2)
     rows, _ = step_rows(stepper, 8)
     assert column(rows, "discount")[1::2] == [0.0] * 4
     stepper = make_rollout(life_loss="terminal", length=3, end="truncated", lives=3, life_length=100)
@@ -137,7 +129,9 @@ def test_lives_that_come_back_with_a_new_episode_are_not_lost_ones():
     assert set(column(rows, "discount")[1:4] + column(rows, "discount")[5:8]) == {GAMMA}
 
 
-@pytest.mark.parametrize("game, signs", [("Skiing", {-1}), ("Carnival", {0, 1})])  # 7 lost per agent step; 20 and more won at times.
+@pytest.mark.parametrize("game, signs", [
+    ("Skiing", {-1}),  # loses 7 at every agent step
+    ("Carnival", {0, 1})])  # wins 20 and more at some
 def test_on_atari_training_rewards_are_signs_and_episode_returns_raw(game, signs):
     stepper = make_atari_rollout(game)
     rows, _ = step_rows(stepper, 24)
@@ -174,7 +168,10 @@ def test_lost_lives_of_a_real_game(life_loss):
 # Reseeding
 
 
-@pytest.mark.parametrize("length, running", [(5, 1), (4, 0), (3, 0)])  # In step 4; ended with it; a reset row after the end.
+@pytest.mark.parametrize("length, running", [
+    (5, 1),  # Episodes run on after step 4.
+    (4, 0),  # They end with step 4.
+    (3, 0)])  # Step 4 is a reset row.
 def test_reseeding_cuts_running_episodes_only_and_marks_them(monkeypatch, length, running):
     monkeypatch.setattr(rollout, "RESEED_PERIOD", 4)
     stepper = make_rollout(length=length)
@@ -192,7 +189,7 @@ def test_reseeding_cuts_running_episodes_only_and_marks_them(monkeypatch, length
 def test_after_a_reseed_episodes_sums_states_and_histories_start_anew(monkeypatch):
     monkeypatch.setattr(rollout, "RESEED_PERIOD", 4)
     stepper = make_rollout(length=100, history=3)
-    _, episodes = step_rows(stepper, 16)  # A reseed, 4 steps, and so on.
+    _, episodes = step_rows(stepper, 16)  # A reseed and 4 steps, three times, and a last reseed.
     assert [episode["length"] for episode in episodes] == [4] * 9
     assert len({round(episode["episode_return"] // 10) for episode in episodes}) == 1
     assert [seen["state"][0, 0] for seen in stepper.agent.seen] == [1, 2, 3, 4] * 3
@@ -205,8 +202,12 @@ def test_each_reseed_has_its_own_seeds_and_so_has_each_run(monkeypatch):
     for seed in (1, 2, 1):
         stepper = make_rollout(seed=seed)
         reset = stepper.envs.reset
-        monkeypatch.setattr(stepper.envs, "reset", lambda *, seed, reset=reset: seeds.append(seed.tolist()) or reset(seed=seed))
-        step_rows(stepper, 4)  # Two reseeds.
+
+        def recording_reset(*, seed, reset=reset):
+            seeds.append(seed.tolist())
+            return reset(seed=seed)
+        monkeypatch.setattr(stepper.envs, "reset", recording_reset)
+        step_rows(stepper, 4)  # two reseeds
     assert seeds[:2] == seeds[4:]
     different = sum(seeds[:4], [])
     assert len(set(different)) == len(different) == 12
@@ -219,19 +220,19 @@ def test_evaluations_and_training_never_share_seeds():
     assert len(np.unique(seeds)) == 1000
 
 
-# Going on
+# Restoring
 
 
-def compare_after_restoring(build, num_steps, monkeypatch):
-    """Step, restore into fresh parts (twice in a row), and compare what follows."""
+def assert_goes_on_after_restoring(make_stepper, num_steps, monkeypatch):
+    """Restore a rollout into a second one, and this into a third; assert that the third goes on as the first."""
     monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
-    one = build()
+    one = make_stepper()
     step_rows(one, num_steps)
     kept = {name: np.array(value) for name, value in one.get_state().items()}
-    again = build()
-    assert again.set_state(kept)
-    two = build()
-    assert two.set_state({name: np.array(value) for name, value in again.get_state().items()})
+    between = make_stepper()
+    assert between.set_state(kept)
+    two = make_stepper()
+    assert two.set_state({name: np.array(value) for name, value in between.get_state().items()})
     rows, episodes = step_rows(one, 40)
     same_rows, same_episodes = step_rows(two, 40)
     assert episodes == same_episodes and episodes
@@ -245,15 +246,16 @@ def compare_after_restoring(build, num_steps, monkeypatch):
 
 @pytest.mark.parametrize("num_steps", [1, 2, 14, 16, 17, 25])
 def test_a_restored_rollout_goes_on_as_if_nothing_had_happened(monkeypatch, num_steps):
-    compare_after_restoring(lambda: make_rollout(length=(1, 9), flicker=0.3, lives=3, life_loss="terminal", history=3), num_steps, monkeypatch)
+    settings = dict(length=(1, 9), flicker=0.3, lives=3, life_loss="terminal", history=3)
+    assert_goes_on_after_restoring(lambda: make_rollout(**settings), num_steps, monkeypatch)
 
 
-@pytest.mark.parametrize("settings", [dict(sticky=0.25, noops=30, flicker=0.5)])
-def test_a_restored_game_goes_on_as_if_nothing_had_happened(monkeypatch, settings):
-    compare_after_restoring(lambda: make_atari_rollout("Pong", max_episode_frames=60, **settings), 25, monkeypatch)
+def test_a_restored_game_goes_on_as_if_nothing_had_happened(monkeypatch):
+    settings = dict(max_episode_frames=60, sticky=0.25, noops=30, flicker=0.5)
+    assert_goes_on_after_restoring(lambda: make_atari_rollout("Pong", **settings), 25, monkeypatch)
 
 
-def test_an_environment_that_is_no_function_of_seed_and_actions_is_told():
+def test_restoring_reports_an_environment_that_is_no_function_of_seed_and_actions():
     one = make_rollout(length=5, lawless=True)
     step_rows(one, 8)
     kept = {name: np.array(value) for name, value in one.get_state().items()}
@@ -263,8 +265,3 @@ def test_an_environment_that_is_no_function_of_seed_and_actions_is_told():
     (row,), cut = step_rows(two, 1)
     assert row["first"].all()
     assert [(episode["cut"], episode["length"]) for episode in cut] == [(1, 1)] * 3
-
-
-# Evaluation
-
-

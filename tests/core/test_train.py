@@ -1,10 +1,14 @@
-"""The whole run: what a short one leaves behind, the same again, and learning that goes wrong."""
+"""The training loop: the files of a short run, runs that repeat, limits, and learning that goes wrong."""
 
 import json
 import re
 
 import numpy as np
 import pytest
+
+import agent
+import build
+import train
 from helpers.short_runs import (
     CARTPOLE,
     LEARNING_STARTS,
@@ -16,24 +20,19 @@ from helpers.short_runs import (
     arrays_of,
     assert_same_runs,
     checkpoint_of,
-    rows_of,
+    rows_without_seconds,
     train_run,
 )
-
-import agent
-import build
-import train
-from environments import catalogue
 
 pytestmark = pytest.mark.usefixtures("small_periods")
 
 
-# One short run of each network, looked at from all sides
+# One short run of each network
 
 
 def test_training_changes_the_weights(whole):
     run = whole["run"]
-    fresh = build.make_agent(run.settings, run.envs)  # With the weights that the run began with.
+    fresh = build.make_agent(run.settings, run.envs)  # The run began with the same weights.
     before, after = fresh.get_state(), run.agent.get_state()
     changed = [name for name in before if name.startswith("online/") and not np.array_equal(before[name], after[name])]
     assert len(changed) == sum(name.startswith("online/") for name in before)
@@ -49,16 +48,17 @@ def test_updates_are_owed_by_agent_steps_without_a_burst(whole):
     run, updates = whole["run"], whole["updates"]
     assert run.updates == len(updates) == (run.agent_step - LEARNING_STARTS) // UPDATE_PERIOD
     assert LEARNING_STARTS + UPDATE_PERIOD <= updates[0] < LEARNING_STARTS + UPDATE_PERIOD + NUM_ENVS
-    assert len(set(updates)) == len(updates)  # At 4 agent steps a vector step never two at once.
-    for row in rows_of(whole["directory"], "learn"):
+    assert len(set(updates)) == len(updates)  # A vector step has 4 agent steps, so it never makes two updates.
+    for row in rows_without_seconds(whole["directory"], "learn"):
         assert int(row["updates"]) == max(0, (int(row["agent_step"]) - LEARNING_STARTS) // UPDATE_PERIOD)
 
 
-def test_several_updates_a_vector_step_where_they_are_owed(tmp_path, monkeypatch):
+def test_a_vector_step_makes_several_updates_where_several_are_owed(tmp_path, monkeypatch):
     updates = []
-    learn = dict(loss=0.1, mean_q=0.0, gradient_norm=0.0)
-    monkeypatch.setattr(agent.Agent, "learn", lambda self, window: updates.append(0) or learn)
-    run = train_run([*CARTPOLE, "--update_period=1", "--learning_starts=0", "--maxsteps=40", "--eval_period=1000"], tmp_path)
+    scalars = dict(loss=0.1, mean_q=0.0, gradient_norm=0.0)
+    monkeypatch.setattr(agent.Agent, "learn", lambda self, window: updates.append(0) or scalars)
+    short = ["--update_period=1", "--learning_starts=0", "--maxsteps=40", "--eval_period=1000"]
+    run = train_run([*CARTPOLE, *short], tmp_path)
     assert run.updates == len(updates) == run.agent_step >= 40
 
 
@@ -66,50 +66,52 @@ def test_an_agent_step_is_a_row_that_is_no_reset(whole):
     run, first = whole["run"], whole["first"]
     assert run.agent_step == (~first).sum() and first.sum() > 20
     assert run.replay.end == len(first)
-    counted = sum(int(row["length"]) for row in rows_of(whole["directory"], "train"))
+    counted = sum(int(row["length"]) for row in rows_without_seconds(whole["directory"], "train"))
     assert run.agent_step == counted + run.rollout.length[~run.rollout.last].sum()
 
 
 def test_periods_fire_once_at_the_first_vector_step_at_or_past_them(whole):
-    steps = (~whole["first"]).sum(axis=1).cumsum()  # Agent steps after each vector step.
-    past = lambda period: [int(steps[steps >= k][0]) for k in range(period, steps[-1] + 1, period)]
-    assert [int(steps[rows - 1]) for rows in whole["syncs"]] == past(50)
-    evaluations = rows_of(whole["directory"], "eval")
-    assert [int(row["agent_step"]) for row in evaluations] == [step for step in past(100) for _ in range(2)]
-    assert [(int(row["evaluation"]), int(row["episode"])) for row in evaluations] == [(k, i) for k in (1, 2, 3) for i in (0, 1)]
-    logged = [int(row["agent_step"]) for row in rows_of(whole["directory"], "learn")]
-    assert logged == [*past(70), int(steps[-1])]  # The last row is short.
+    steps = (~whole["first"]).sum(axis=1).cumsum()  # agent steps after each vector step
+    due = lambda period: [int(steps[steps >= k][0]) for k in range(period, steps[-1] + 1, period)]
+    assert [int(steps[rows - 1]) for rows in whole["syncs"]] == due(50)
+    evaluations = rows_without_seconds(whole["directory"], "eval")
+    assert [int(row["agent_step"]) for row in evaluations] == [step for step in due(100) for _ in range(2)]
+    numbers = [(int(row["evaluation"]), int(row["episode"])) for row in evaluations]
+    assert numbers == [(k, i) for k in (1, 2, 3) for i in (0, 1)]
+    logged = [int(row["agent_step"]) for row in rows_without_seconds(whole["directory"], "learn")]
+    assert logged == [*due(70), int(steps[-1])]  # The last row covers less than a period.
 
 
 def test_the_header_of_each_csv(whole):
     header = lambda name: (whole["directory"] / f"{name}.csv").read_text().split("\n")[0].split(",")
     assert header("train") == "agent_step frames episode_return length training_reward environment cut seconds".split()
     assert header("learn")[:2] == header("eval")[:2] == ["agent_step", "frames"]
-    assert {"loss", "mean_q", "gradient_norm", "epsilon", "learning_rate", "updates", "environment_seconds", "act_seconds",
-            "sample_seconds", "learn_seconds"} <= set(header("learn"))
+    assert {"loss", "mean_q", "gradient_norm", "epsilon", "learning_rate", "updates", "environment_seconds",
+            "act_seconds", "sample_seconds", "learn_seconds"} <= set(header("learn"))
     assert {"evaluation", "episode", "episode_return", "length"} <= set(header("eval"))
 
 
-def test_rows_of_train_csv_tell_each_episode(whole):
-    rows = rows_of(whole["directory"], "train")
+def test_train_csv_has_a_row_per_episode(whole):
+    rows = rows_without_seconds(whole["directory"], "train")
     assert rows[-1]["cut"] in "01" and {int(row["environment"]) for row in rows} == set(range(NUM_ENVS))
     cut = sum(row["cut"] == "1" for row in rows)
     assert (cut > 0) == (whole["run"].settings["network"] == "DRQN") and cut < len(rows)
-    assert rows_of(whole["directory"], "learn")[-1]["cut_share"] == f"{cut / len(rows):.10g}"
+    assert rows_without_seconds(whole["directory"], "learn")[-1]["cut_share"] == f"{cut / len(rows):.10g}"
     for row in rows:
-        assert float(row["episode_return"]) == float(row["training_reward"]) == int(row["length"])  # CartPole pays 1 a step.
+        # CartPole pays 1 per step.
+        assert float(row["episode_return"]) == float(row["training_reward"]) == int(row["length"])
         assert row["frames"] == row["agent_step"]
     complete = [float(row["episode_return"]) for row in rows if row["cut"] == "0"]
-    assert list(whole["run"].returns) == complete[-100:]  # Cut ones are left out of means.
+    assert list(whole["run"].returns) == complete[-100:]  # Means leave cut episodes out.
 
 
-def test_learn_csv_tells_epsilon_and_learning_rate(whole):
-    for row in rows_of(whole["directory"], "learn"):
+def test_learn_csv_has_epsilon_and_learning_rate(whole):
+    for row in rows_without_seconds(whole["directory"], "learn"):
         assert float(row["epsilon"]) == pytest.approx(max(0.1, 1 - 0.9 * int(row["agent_step"]) / 200))
         assert float(row["learning_rate"]) == 0.01
 
 
-def test_config_json_holds_what_was_resolved(whole):
+def test_config_json_holds_the_resolved_settings(whole):
     config = json.loads((whole["directory"] / "config.json").read_text())
     assert config["settings"] == dict(whole["run"].settings)
     assert config["command"] == ["train.py", *whole["arguments"], f"--run_dir={whole['directory']}"]
@@ -120,7 +122,7 @@ def test_config_json_holds_what_was_resolved(whole):
 
 def test_best_weights_are_kept(whole):
     run, scores = whole["run"], {}
-    for row in rows_of(whole["directory"], "eval"):
+    for row in rows_without_seconds(whole["directory"], "eval"):
         scores.setdefault(row["evaluation"], []).append(float(row["episode_return"]))
     assert run.best == max(np.mean(returns) for returns in scores.values())
     another = build.make_agent(run.settings, run.envs)
@@ -129,10 +131,10 @@ def test_best_weights_are_kept(whole):
 
 
 def test_every_setting_is_used(whole):
-    assert set(whole["run"].settings) - whole["read"] == {"backend"}  # Keras has it from the environment.
+    assert set(whole["run"].settings) - whole["read"] == {"backend"}  # Keras reads it from KERAS_BACKEND.
 
 
-# The same again, and another
+# Runs that repeat, and limits
 
 
 def test_the_same_seed_gives_the_same_run(again, tmp_path):
@@ -142,7 +144,7 @@ def test_the_same_seed_gives_the_same_run(again, tmp_path):
 
 def test_evaluations_do_not_disturb_training(again, tmp_path):
     train_run([*again["arguments"], "--eval_period=100000"], tmp_path)
-    assert rows_of(tmp_path, "eval") == []
+    assert rows_without_seconds(tmp_path, "eval") == []
     assert_same_runs(again["directory"], tmp_path, ("train", "learn"))
 
 
@@ -157,15 +159,17 @@ def test_another_seed_gives_another_run(tmp_path):
 
 @ONE_NETWORK
 def test_a_run_ends_at_its_complete_episodes_and_raising_them_goes_on(again, tmp_path, capsys):
-    """Reseeds cut four episodes after every 20 vector steps: those do not count."""
+    """Check that the episodes which reseeds cut, four after every 20 vector steps, do not count."""
     arguments = [*again["arguments"], "--maxepisodes=7"]
     run = train_run(arguments, tmp_path)
-    rows = rows_of(tmp_path, "train")
+    rows = rows_without_seconds(tmp_path, "train")
     before = [row for row in rows if row["cut"] == "0" and int(row["agent_step"]) < run.agent_step]
     complete = [row for row in rows if row["cut"] == "0"]
-    assert len(before) < 7 <= len(complete) == run.complete_episodes < again["run"].complete_episodes  # The first step at or past it.
-    assert run.agent_step < MAXSTEPS and run.episodes > run.complete_episodes  # Some were cut before it was met.
-    finished = f"{tmp_path} is finished: {len(complete)} of 7 episodes. Raise --maxepisodes to go on; its score: python evaluate.py"
+    # The run ended at the first vector step with 7 episodes or more.
+    assert len(before) < 7 <= len(complete) == run.complete_episodes < again["run"].complete_episodes
+    assert run.agent_step < MAXSTEPS and run.episodes > run.complete_episodes  # Some episodes were cut.
+    finished = (f"{tmp_path} is finished: {len(complete)} of 7 episodes. Raise --maxepisodes to go on; "
+                "its score: python evaluate.py")
     assert finished in capsys.readouterr().out
     assert train_run(arguments, tmp_path).agent_step == run.agent_step
     assert finished in capsys.readouterr().out
@@ -177,45 +181,46 @@ def test_a_run_ends_at_its_complete_episodes_and_raising_them_goes_on(again, tmp
 # Learning that goes wrong
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient_norm"])
-def test_a_loss_that_is_not_finite_stops_the_run_between_named_agent_steps(tmp_path, capsys, monkeypatch, what):
+@pytest.mark.parametrize("scalar", ["loss", "gradient_norm"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_the_agent_steps_are_named(tmp_path, capsys, monkeypatch, scalar):
     updates = []
 
     def learn(self, window):
         updates.append(None)
-        return dict(loss=0.5, mean_q=0.0, gradient_norm=1.0) | ({what: np.float32("nan")} if len(updates) >= 20 else {})
+        broken = {scalar: np.float32("nan")} if len(updates) >= 20 else {}
+        return dict(loss=0.5, mean_q=0.0, gradient_norm=1.0) | broken
     monkeypatch.setattr(agent.Agent, "learn", learn)
     assert train.main([*CARTPOLE, f"--run_dir={tmp_path}"]) == 1
-    said = capsys.readouterr()
-    assert said.err.count("\n") == 1 and "no checkpoint was written after that" in said.err
-    low, high = map(int, re.search(r"between agent steps (\d+) and (\d+)", said.err).groups())
-    # Update 20 was made at agent step 220 or up to 3 later; losses are looked at every 70, 90 and 100 agent steps.
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no checkpoint was written after that" in error
+    low, high = map(int, re.search(r"between agent steps (\d+) and (\d+)", error).groups())
+    # Update 20 was made at agent step 220 or up to 3 later. Losses are checked every 70, 90 and 100 agent steps.
     assert 210 <= low < 210 + NUM_ENVS and 270 <= high < 270 + NUM_ENVS
     saved = json.loads((checkpoint_of(tmp_path) / "state.json").read_text())
     assert 180 <= saved["agent_step"] < 180 + NUM_ENVS
-    assert not any("nan" in row["loss"] for row in rows_of(tmp_path, "learn") if int(row["updates"]))
-    assert {int(row["evaluation"]) for row in rows_of(tmp_path, "eval")} == {1, 2}
-    assert catalogue.describe("CartPole-v1")  # And the process is as before.
+    assert not any("nan" in row["loss"] for row in rows_without_seconds(tmp_path, "learn") if int(row["updates"]))
+    assert {int(row["evaluation"]) for row in rows_without_seconds(tmp_path, "eval")} == {1, 2}
 
 
-def test_weights_that_went_wrong_never_become_the_best(tmp_path, monkeypatch):
-    monkeypatch.setattr(agent.Agent, "learn", lambda self, window: dict(loss=float("inf"), mean_q=0.0, gradient_norm=1.0))
+def test_weights_with_a_non_finite_loss_never_become_the_best(tmp_path, monkeypatch):
+    scalars = dict(loss=float("inf"), mean_q=0.0, gradient_norm=1.0)
+    monkeypatch.setattr(agent.Agent, "learn", lambda self, window: scalars)
     monkeypatch.setattr(train, "LEARN_PERIOD", 10**6)
     with pytest.raises(FloatingPointError):
         train_run([*CARTPOLE, "--checkpoint_period=100000"], tmp_path)
     assert not list(tmp_path.glob("*.weights.h5")) and not list(tmp_path.glob("checkpoints/*"))
 
 
-# Others' schedules
+# Schedules of other publications
 
 
 @pytest.mark.slow
 def test_three_short_games_by_untitledgrubs_preset(tmp_path):
     run = train_run([f"--flagfile={ROOT}/presets/untitledgrub_breakout.flags", "--maxepisodes=3", "--weights_period=2",
-              "--max_episode_frames=400", "--eval_period=1000000"], tmp_path)
+                     "--max_episode_frames=400", "--eval_period=1000000"], tmp_path)
     assert (run.complete_episodes, run.updates) == (3, run.agent_step - 32) and 200 < run.updates < 300
-    assert run.agent_step == sum(int(row["length"]) for row in rows_of(tmp_path, "train"))
-    *_, last = rows_of(tmp_path, "learn")
+    assert run.agent_step == sum(int(row["length"]) for row in rows_without_seconds(tmp_path, "train"))
+    *_, last = rows_without_seconds(tmp_path, "learn")
     assert float(last["epsilon"]) == pytest.approx(0.995 ** (3 / 50), rel=1e-5)
     assert (float(last["learning_rate"]), float(last["gradient_norm"]) > 0) == (3e-4, True)
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["000002.weights.h5"]
@@ -223,16 +228,17 @@ def test_three_short_games_by_untitledgrubs_preset(tmp_path):
 
 @pytest.mark.slow
 def test_the_schedules_of_bhowmik_and_kalbag_in_a_real_run_of_two_simple_layers(tmp_path):
-    arguments = [*CARTPOLE, "--network=DRQN_RNN2", "--epsilon_begin=0.9", "--epsilon_end=0.05", "--epsilon_decay=exp:200steps",
-                 "--update_period=1", "--lr_schedule=cosine_restarts:20u:0.002"]
-    run = train_run(arguments, tmp_path)
+    run = train_run([*CARTPOLE, "--network=DRQN_RNN2", "--epsilon_begin=0.9", "--epsilon_end=0.05",
+                     "--epsilon_decay=exp:200steps", "--update_period=1",
+                     "--lr_schedule=cosine_restarts:20u:0.002"], tmp_path)
     assert run.updates == run.agent_step - LEARNING_STARTS >= 240
-    rows = rows_of(tmp_path, "learn")
+    learning_rate = lambda updates: 0.002 + 0.004 * (1 + np.cos(np.pi * (updates % 20) / 20))
+    rows = rows_without_seconds(tmp_path, "learn")
     for row in rows:
         assert float(row["epsilon"]) == pytest.approx(0.05 + 0.85 * np.exp(-int(row["agent_step"]) / 200))
-        since_restart = int(row["updates"]) % 20
-        assert float(row["learning_rate"]) == pytest.approx(0.002 + 0.004 * (1 + np.cos(np.pi * since_restart / 20)), rel=1e-5)
+        assert float(row["learning_rate"]) == pytest.approx(learning_rate(int(row["updates"])), rel=1e-5)
     assert len({row["learning_rate"] for row in rows}) > 3
-    kept = arrays_of(tmp_path)  # The update before the last checkpoint was made at the rate of its own count.
-    rates = [value for name, value in kept.items() if name.startswith("agent/optimizer/") and value.shape == () and 0 < value < 0.011]
-    assert rates == [pytest.approx(0.002 + 0.004 * (1 + np.cos(np.pi * ((run.updates - 1) % 20) / 20)), rel=1e-5)]
+    # The optimizer in the checkpoint has the rate of the last update, which is one less than the count of updates.
+    rates = [value for name, value in arrays_of(tmp_path).items()
+             if name.startswith("agent/optimizer/") and value.shape == () and 0 < value < 0.011]
+    assert rates == [pytest.approx(learning_rate(run.updates - 1), rel=1e-5)]

@@ -1,23 +1,14 @@
-"""Environments: names, preprocessing, flicker, caps and skips, and what is refused."""
-
+"""Frames as the agent sees them: flicker, history, frame skip, images and vectors, and refused spaces."""
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from helpers import counting
-from helpers.playing import make_small_envs, play_actions, random_actions
 
 import wrappers
-
-
-
-# Names
-
-
-# Atari's screens
-
+from helpers import counting
+from helpers.playing import make_small_envs, play_actions, random_actions
 
 # Randomness
 
@@ -25,13 +16,13 @@ import wrappers
 @pytest.mark.parametrize("env, settings", [
     ("Pong", dict(noops=30)), ("Pong", dict(sticky=0.25, noops=30, flicker=0.5)),
     ("CartPole-v1", dict()), ("CartPole-v1", dict(flicker=0.5))])
-def test_what_follows_a_seeded_reset_is_a_function_of_seeds_and_actions(env, settings):
+def test_after_a_seeded_reset_everything_is_a_function_of_seeds_and_actions(env, settings):
     envs, fresh = make_small_envs(env, **settings), make_small_envs(env, **settings)
     actions = random_actions(envs, 40)
     first = play_actions(envs, [5, 6], actions)
-    play_actions(envs, [7, 8], random_actions(envs, 25, seed=1))  # Something else in between.
-    for again in (play_actions(envs, [5, 6], actions), play_actions(envs, [5, 6], actions), play_actions(fresh, [5, 6], actions)):
-        for a, b in zip(first, again):
+    play_actions(envs, [7, 8], random_actions(envs, 25, seed=1))  # Other episodes in between make no difference.
+    for played_envs in (envs, envs, fresh):
+        for a, b in zip(first, play_actions(played_envs, [5, 6], actions)):
             np.testing.assert_array_equal(a, b)
 
 
@@ -40,6 +31,17 @@ def test_other_seeds_make_other_episodes():
         envs = make_small_envs("Pong", **settings)
         actions = random_actions(envs, 40)
         assert (play_actions(envs, [5, 6], actions)[0] != play_actions(envs, [7, 8], actions)[0]).any(), settings
+
+
+# History
+
+
+def test_the_tape_of_push_frame():
+    frames = np.array([[1, 2, 3, 4], [1, 2, 3, 4]])[..., None]
+    frames = wrappers.push_frame(frames, np.array([[5], [5]]), np.array([False, False]))
+    assert frames[..., 0].tolist() == [[2, 3, 4, 5], [2, 3, 4, 5]]
+    frames = wrappers.push_frame(frames, np.array([[6], [6]]), np.array([True, False]))
+    assert frames[..., 0].tolist() == [[0, 0, 0, 6], [3, 4, 5, 6]]
 
 
 # Flicker
@@ -56,19 +58,19 @@ def test_flicker_zeroes_whole_frames_at_its_rate_and_unobscured_keeps_them(shape
         real = envs.unobscured.reshape(8, -1)
         assert (real == expected[:, None]).all()
         zeroed = (flat == 0).all(axis=1)
-        assert (flat[~zeroed] == real[~zeroed]).all()  # Wholly, or not at all.
+        assert (flat[~zeroed] == real[~zeroed]).all()  # A frame is zeroed whole or not at all.
         obscured.append(zeroed)
         frame, *_ = envs.step(a)
         expected = expected % 8 + 1
     obscured = np.array(obscured)
     deviation = np.sqrt(flicker * (1 - flicker) / obscured.size)
     assert abs(obscured.mean() - flicker) <= 4 * deviation
-    assert abs(obscured[::8].mean() - flicker) <= 4 * deviation * np.sqrt(8)  # Reset rows like the others.
-    if 0 < flicker < 1:
-        assert abs(np.corrcoef(obscured.T) - np.eye(8)).max() < 5 / np.sqrt(num_steps)  # Each environment has its own draw.
+    assert abs(obscured[::8].mean() - flicker) <= 4 * deviation * np.sqrt(8)  # Reset rows flicker at the same rate.
+    if 0 < flicker < 1:  # Environments flicker independently of each other.
+        assert abs(np.corrcoef(obscured.T) - np.eye(8)).max() < 5 / np.sqrt(num_steps)
 
 
-def test_each_environment_may_flicker_at_a_rate_of_its_own():
+def test_each_environment_may_flicker_at_another_rate():
     rates, num_steps = np.array([0, 0.3, 0.9, 1]), 600
     envs = make_small_envs(counting.register(length=7), 4, flicker=rates)
     frames, *_ = play_actions(envs, np.arange(4), random_actions(envs, num_steps))
@@ -78,10 +80,11 @@ def test_each_environment_may_flicker_at_a_rate_of_its_own():
 
 @pytest.mark.parametrize("flicker", [0.3, np.full(4, 0.3)])
 def test_one_number_per_environment_and_step_decides_whether_it_is_obscured(flicker):
-    """Runs resume to the bit, so these draws are never to change."""
+    """Pin the draws of flicker, because a run that goes on must be bit-exact."""
     envs = make_small_envs(counting.register(length=7), 4, flicker=flicker)
     frames, *_ = play_actions(envs, [5, 6, 7, 8], random_actions(envs, 20))
-    np.testing.assert_array_equal((frames == 0).all(axis=-1), np.random.default_rng([5, 6, 7, 8]).random((21, 4)) < 0.3)
+    expected = np.random.default_rng([5, 6, 7, 8]).random((21, 4)) < 0.3
+    np.testing.assert_array_equal((frames == 0).all(axis=-1), expected)
 
 
 def test_flicker_does_not_touch_the_game():
@@ -141,24 +144,25 @@ def test_images_of_any_size_and_colour_become_gray(shape):
     assert (frames == np.arange(1, 5).reshape(4, 1, 1, 1)).all()
 
 
-@pytest.mark.parametrize("colour, gray", [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((255, 255, 255), 255)])
-def test_colours_weigh_as_the_eye_sees_them(colour, gray):  # .299 R + .587 G + .114 B
-    image = np.full((40, 60, 3), colour, np.uint8)
+@pytest.mark.parametrize("colour, gray", [
+    ((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((255, 255, 255), 255)])
+def test_gray_is_the_luma_of_red_green_and_blue(colour, gray):
+    image = np.full((40, 60, 3), colour, np.uint8)  # .299 R + .587 G + .114 B
     assert (wrappers.as_screen(image, (84, 84)) == gray).all()
     assert (wrappers.as_screen(np.moveaxis(image, -1, 0), (84, 84)) == gray).all()
 
 
-@pytest.mark.parametrize("image", [
-    np.zeros((168, 84), np.uint8), np.zeros((168, 84, 1), np.uint8), np.zeros((168, 84, 3), np.uint8), np.zeros((3, 168, 84), np.uint8)])
-def test_rows_stay_rows_and_columns_stay_columns(image):
-    rows = image.reshape(168, 84, -1) if image.shape[0] == 168 else np.moveaxis(image, 0, -1)  # A view.
-    rows[:84, :21] = 200  # The upper half of the left quarter.
+@pytest.mark.parametrize("shape", [(168, 84), (168, 84, 1), (168, 84, 3), (3, 168, 84)])
+def test_rows_stay_rows_and_columns_stay_columns(shape):
+    image = np.zeros(shape, np.uint8)
+    view = image.reshape(168, 84, -1) if shape[0] == 168 else np.moveaxis(image, 0, -1)
+    view[:84, :21] = 200  # the upper half of the left quarter
     expected = np.zeros((84, 84), np.uint8)
     expected[:42, :21] = 200
     np.testing.assert_array_equal(wrappers.as_screen(image, (84, 84)), expected)
 
 
-def test_vectors_stay_what_they_are():
+def test_vectors_keep_their_numbers():
     envs = make_small_envs(counting.register(shape=(5,)))
     frames, *_ = play_actions(envs, [1, 2], random_actions(envs, 2))
     assert frames.dtype == np.float32 and envs.frame_shape == (5,)
@@ -168,13 +172,13 @@ def test_vectors_stay_what_they_are():
 @pytest.mark.parametrize("start", [1, -1, 5])
 def test_actions_that_do_not_start_at_zero(start):
     envs = make_small_envs(counting.register(start=start), 1)
-    _, rewards, *_ = play_actions(envs, [1], [[0], [1], [2]])  # The environment asserts that they are its own.
+    _, rewards, *_ = play_actions(envs, [1], [[0], [1], [2]])  # The environment asserts that its action space has them.
     assert rewards[:, 0].tolist() == [20, 31, 42]
     assert envs.action_names == ["0", "1", "2"]
 
 
-class Odd(gymnasium.Env):
-    """An environment with any spaces."""
+class AnySpaces(gymnasium.Env):
+    """An environment with any spaces, which cannot be played."""
 
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space
@@ -184,14 +188,18 @@ VECTOR, TWO = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
 
 
 @pytest.mark.parametrize("observation_space, action_space, kind", [
-    (spaces.Dict(a=VECTOR), TWO, "observation space Dict"), (spaces.Tuple([VECTOR, VECTOR]), TWO, "observation space Tuple"),
-    (spaces.Discrete(16), TWO, "observation space Discrete"), (spaces.MultiBinary(3), TWO, "observation space MultiBinary"),
-    (spaces.Box(0, 255, (4, 30, 40), np.uint8), TWO, r"images of shape \(4, 30, 40\)"),  # a stack of frames, not a colour
-    (VECTOR, VECTOR, "action space Box"), (VECTOR, spaces.MultiDiscrete([2, 3]), "action space MultiDiscrete"),
+    (spaces.Dict(a=VECTOR), TWO, "observation space Dict"),
+    (spaces.Tuple([VECTOR, VECTOR]), TWO, "observation space Tuple"),
+    (spaces.Discrete(16), TWO, "observation space Discrete"),
+    (spaces.MultiBinary(3), TWO, "observation space MultiBinary"),
+    (spaces.Box(0, 255, (4, 30, 40), np.uint8), TWO, r"images of shape \(4, 30, 40\)"),  # 4 frames, not 4 colours
+    (VECTOR, VECTOR, "action space Box"),
+    (VECTOR, spaces.MultiDiscrete([2, 3]), "action space MultiDiscrete"),
     (VECTOR, spaces.Box(-np.arange(1.0, 61), np.arange(1.0, 61), dtype=np.float64), "action space Box")])
 def test_other_spaces_are_refused_in_one_sentence(observation_space, action_space, kind):
-    name = f"Odd{len(gymnasium.registry)}-v0"
-    gymnasium.register(name, entry_point=Odd, kwargs=dict(observation_space=observation_space, action_space=action_space))
+    name = f"AnySpaces{len(gymnasium.registry)}-v0"
+    settings = dict(observation_space=observation_space, action_space=action_space)
+    gymnasium.register(name, entry_point=AnySpaces, kwargs=settings)
     with pytest.raises(ValueError, match=kind) as error:
         make_small_envs(name)
     assert str(error.value).startswith(f"--env={name} ") and "expect" in str(error.value)

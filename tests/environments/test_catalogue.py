@@ -1,4 +1,4 @@
-"""Names of environments, and the environments that the factory builds."""
+"""Names of environments, and the environments that `make_envs` builds."""
 
 import hashlib
 
@@ -20,23 +20,24 @@ PONG_SHA256 = "5c2e7969bc278738329084cf012eee85929e7b138cb5d6b072aa97d02c0790a9"
 def test_a_game_is_known_in_every_spelling(spelling, game):
     name, settings = catalogue.describe(spelling)
     assert name == game
-    assert settings == dict(frame_skip=4, sticky=0.0, full_actions=False, noops=30, max_episode_frames=108_000, life_loss="none")
+    assert settings == dict(frame_skip=4, sticky=0.0, full_actions=False, noops=30, max_episode_frames=108_000,
+                            life_loss="none")
 
 
-@pytest.mark.parametrize("name, own", [
+@pytest.mark.parametrize("name, expected", [
     ("ALE/Pong-v5", dict(frame_skip=4, sticky=0.25)),
     ("PongNoFrameskip-v4", dict(frame_skip=1, sticky=0.0)),
-    ("Pong-v4", dict(frame_skip=None, sticky=0.0)),  # random, 2 to 5: the user must choose
+    ("Pong-v4", dict(frame_skip=None, sticky=0.0)),  # Its frame skip is random, 2 to 5; the user must choose one.
     ("CartPole-v1", dict(frame_skip=1, max_episode_frames=500)),
     ("Acrobot-v1", dict(frame_skip=1, max_episode_frames=500)),
 ])
-def test_an_ids_own_settings_are_its_defaults(name, own):
+def test_the_settings_of_an_id_are_its_defaults(name, expected):
     described, settings = catalogue.describe(name)
     assert described == name
-    assert own.items() <= settings.items()
+    assert expected.items() <= settings.items()
 
 
-def test_flags_of_ale_are_no_settings_of_another_environment():
+def test_an_environment_outside_of_ale_has_no_settings_of_ale():
     assert catalogue.describe("CartPole-v1")[1].keys() == {"frame_skip", "max_episode_frames"}
 
 
@@ -60,23 +61,23 @@ def test_golden_hash_of_preprocessed_pong():
     assert hashlib.sha256(frames.tobytes()).hexdigest() == PONG_SHA256
 
 
-def test_screens_are_those_of_gymnasiums_atari_preprocessing():
-    ours = make_small_envs("Breakout", 1)
-    theirs = gymnasium.wrappers.AtariPreprocessing(
+def test_screens_equal_gymnasiums_atari_preprocessing():
+    envs = make_small_envs("Breakout", 1)
+    gymnasiums = gymnasium.wrappers.AtariPreprocessing(
         gymnasium.make("ALE/Breakout-v5", frameskip=1, repeat_action_probability=0.0), noop_max=0, frame_skip=4)
-    actions = random_actions(ours, 100)
-    frames, rewards, *_ = play_actions(ours, [3], actions)
-    expected, _ = theirs.reset(seed=3)
+    actions = random_actions(envs, 100)
+    frames, rewards, *_ = play_actions(envs, [3], actions)
+    expected, _ = gymnasiums.reset(seed=3)
     np.testing.assert_array_equal(frames[0, 0], expected)
     for t, action in enumerate(actions[:, 0]):
-        expected, reward, *_ = theirs.step(action)
+        expected, reward, *_ = gymnasiums.step(action)
         np.testing.assert_array_equal(frames[t + 1, 0], expected)
         assert rewards[t, 0] == reward
     assert len({frame.tobytes() for frame in frames}) > 50  # Something moved.
 
 
 @pytest.mark.parametrize("full_actions, names", [(False, "NOOP FIRE RIGHT LEFT".split()), (True, None)])
-def test_actions_are_the_games_own_unless_all_are_asked_for(full_actions, names):
+def test_a_game_has_its_minimal_actions_unless_all_are_asked_for(full_actions, names):
     envs = make_small_envs("Breakout", 1, full_actions=full_actions)
     assert len(envs.action_names) == 18 if names is None else envs.action_names == names
 
@@ -96,7 +97,8 @@ def test_all_ale_games_build_and_step():
 
 @pytest.mark.parametrize("frame_skip, agent_steps", [(1, 12), (3, 4), (5, 3)])
 def test_the_cap_counts_frames_off_atari(frame_skip, agent_steps):
-    envs = make_small_envs(counting.register(length=100, max_episode_steps=50), frame_skip=frame_skip, max_episode_frames=12)
+    env = counting.register(length=100, max_episode_steps=50)
+    envs = make_small_envs(env, frame_skip=frame_skip, max_episode_frames=12)
     frames, _, terminated, truncated = play_actions(envs, [1, 2], random_actions(envs, 14))
     assert truncated[:agent_steps, 0].tolist() == [False] * (agent_steps - 1) + [True]
     assert frames[agent_steps, 0, 0] == 13 and not terminated.any()
@@ -110,7 +112,7 @@ def test_the_cap_counts_frames_on_atari(frame_skip, agent_steps):
     assert not terminated.any()
 
 
-def test_a_cap_longer_than_the_ids_own_replaces_it():
+def test_a_cap_replaces_a_shorter_one_of_the_id():
     envs = make_small_envs(counting.register(length=100, max_episode_steps=5), max_episode_frames=8)
     *_, truncated = play_actions(envs, [1, 2], random_actions(envs, 8))
     assert truncated[:, 0].tolist() == [False] * 7 + [True]
@@ -123,10 +125,13 @@ def test_no_cap_off_atari():
 
 
 def test_no_cap_on_atari(monkeypatch):
-    given = {}
-    real = catalogue.AtariVectorEnv
-    monkeypatch.setattr(catalogue, "AtariVectorEnv", lambda *a, **k: given.update(k) or real(*a, **k))
+    settings, atari_vector_env = {}, catalogue.AtariVectorEnv
+
+    def recording(*args, **kwargs):
+        settings.update(kwargs)
+        return atari_vector_env(*args, **kwargs)
+    monkeypatch.setattr(catalogue, "AtariVectorEnv", recording)
     envs = make_small_envs("Pong", 1, max_episode_frames=0)
     *_, truncated = play_actions(envs, [1], np.zeros((50, 1), np.int64))
     assert not truncated.any()
-    assert given["max_num_frames_per_episode"] == 2**31 - 1  # A year of play: nobody waits for it here.
+    assert settings["max_num_frames_per_episode"] == 2**31 - 1  # That is a year of play, too long for a test.

@@ -1,4 +1,4 @@
-"""Frozen torsos and transfer: features against the torso called by hand, exact resume, and everything that is refused."""
+"""Frozen torsos and transfer: features against the torso called by hand, exact resume, and refusals."""
 
 import csv
 import json
@@ -11,7 +11,6 @@ import gymnasium
 import keras
 import numpy as np
 import pytest
-from helpers import counting
 
 import agent
 import build
@@ -19,10 +18,11 @@ import evaluate
 import train
 import wrappers
 from environments import catalogue, features
+from helpers import counting
 
 H = 2  # of the run whose torso this is
-SHORT = """--network=DRQN --maxsteps=150 --units=8 --num_envs=3 --bufflen=120 --batch_size=4 --unroll=2 --flicker=0.5 --learning_starts=40
-    --update_period=16 --eval_period=70 --eval_episodes=2 --checkpoint_period=60""".split()
+SHORT = """--network=DRQN --maxsteps=150 --units=8 --num_envs=3 --bufflen=120 --batch_size=4 --unroll=2 --flicker=0.5
+    --learning_starts=40 --update_period=16 --eval_period=70 --eval_episodes=2 --checkpoint_period=60""".split()
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def game():
 
 
 def make_source(directory, network="DQN", frame_shape=(84, 84), history=H):
-    """Write what is left of a run that can be handed on; return its agent."""
-    own = agent.Agent(network, frame_shape, 3, history, units=8, seed=7)
+    """Write the two files of a run that its torso is loaded from; return its agent."""
+    source_agent = agent.Agent(network, frame_shape, 3, history, units=8, seed=7)
     directory.mkdir()
     (directory / "config.json").write_text(json.dumps(dict(settings=dict(network=network, history=history))))
-    own.save_weights(directory / "best.weights.h5")
-    return own
+    source_agent.save_weights(directory / "best.weights.h5")
+    return source_agent
 
 
 @pytest.fixture(scope="module")
@@ -47,30 +47,30 @@ def source(tmp_path_factory):
     return directory, make_source(directory)
 
 
-def weights_of(network):
+def torso_weights(network):
     return [np.asarray(w) for w in network.torso.get_weights()]
 
 
-def assert_equal(one, two):
+def assert_arrays_equal(one, two):
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def go(arguments, game, directory):
+def train_short(arguments, game, directory):
     return train.train(train.configure([*SHORT, f"--env={game}", f"--run_dir={directory}", *arguments]))
 
 
 @pytest.fixture(scope="module")
-def whole(source, game, tmp_path_factory):
+def finished_run(source, game, tmp_path_factory):
     """A run on features that was never stopped: its directory and Trainer."""
     directory = tmp_path_factory.mktemp("whole") / "run"
-    return directory, go([f"--features={source[0]}"], game, directory)
+    return directory, train_short([f"--features={source[0]}"], game, directory)
 
 
 # The wrapper
 
 
-def play(envs, num_steps):
+def play_screens(envs, num_steps):
     """Return the frames of each vector step, with the screens that are obscured and those that begin an episode."""
     rng, first, ended = np.random.default_rng(0), np.ones(3, bool), np.zeros(3, bool)
     frame, _ = envs.reset(seed=np.array([1, 2, 3]))
@@ -81,18 +81,20 @@ def play(envs, num_steps):
         ended = terminated | truncated
 
 
-def make_envs(game, torso=None):
-    settings = dict(env=game, frame_skip=1, max_episode_frames=0, flicker=0.4, sticky=None, full_actions=None, noops=None)
+def make_flickering_envs(game, torso=None):
+    settings = dict(env=game, frame_skip=1, max_episode_frames=0, flicker=0.4, sticky=None, full_actions=None,
+                    noops=None)
     return build.make_envs(settings | dict(features=torso and "given"), 3, torso)
 
 
 def test_features_are_those_of_the_torso_over_the_frames_of_each_episode(source, game):
     torso = features.load(str(source[0]), "nowhere")
-    envs = make_envs(game, torso)
+    envs = make_flickering_envs(game, torso)
     assert envs.frame_shape == (torso.size,) == (3136,) and envs.frame_dtype == np.float32
     assert (envs.action_names, envs.is_atari, envs.flicker) == (["0", "1", "2"], False, 0.4)
     episodes, num_obscured, num_first = [[], [], []], 0, 0
-    for (seen, obscured, first), (screens, _, _) in zip(play(envs, 25), play(make_envs(game), 25), strict=True):
+    on_features, on_screens = play_screens(envs, 25), play_screens(make_flickering_envs(game), 25)
+    for (seen, obscured, first), (screens, _, _) in zip(on_features, on_screens, strict=True):
         for env in range(3):
             if first[env]:
                 episodes[env] = [np.zeros((84, 84), np.uint8)] * (H - 1)
@@ -107,7 +109,7 @@ def test_features_are_those_of_the_torso_over_the_frames_of_each_episode(source,
 
 def test_steps_without_looking_leave_the_same_frames_behind(source, game, monkeypatch):
     torso = features.load(str(source[0]), "nowhere")
-    envs, other = make_envs(game, torso), make_envs(game, torso)
+    envs, other = make_flickering_envs(game, torso), make_flickering_envs(game, torso)
     actions = np.random.default_rng(0).integers(3, size=(12, 3))
     for each in (envs, other):
         each.reset(seed=np.array([1, 2, 3]))
@@ -117,48 +119,52 @@ def test_steps_without_looking_leave_the_same_frames_behind(source, game, monkey
         patch.setattr(features.Torso, "__call__", None)
         for row in actions[:-1]:
             other.repeat(row)
-    assert_equal(envs.step(actions[-1])[:4], other.step(actions[-1])[:4])
+    assert_arrays_equal(envs.step(actions[-1])[:4], other.step(actions[-1])[:4])
 
 
 # Runs
 
 
-def test_the_torso_stays_as_it_is_and_is_traced_once_for_training_and_evaluations(source, whole):
-    run = whole[1]
+def test_the_torso_stays_as_it_is_and_is_traced_once_for_training_and_evaluations(source, finished_run):
+    run = finished_run[1]
     assert run.updates > 5 and run.evaluations == 2
-    assert_equal(weights_of(features.load(str(source[0]), whole[0])._network), weights_of(source[1].online_network))
-    assert_equal(weights_of(run.envs.torso._network), weights_of(source[1].online_network))
+    expected = torso_weights(source[1].online_network)
+    assert_arrays_equal(torso_weights(features.load(str(source[0]), finished_run[0])._network), expected)
+    assert_arrays_equal(torso_weights(run.envs.torso._network), expected)
     assert run.envs.torso is run.eval_envs.torso
-    assert len(run.envs.torso.traces) == {"tensorflow": 1, "jax": 2}[keras.backend.backend()]  # JAX: one per number of environments
-    assert [tuple(w.shape) for w in run.agent.online_network.weights] == [(3136, 32), (8, 32), (32,), (8, 3), (3,)]  # no torso
+    # JAX traces once per number of environments.
+    assert len(run.envs.torso.traces) == {"tensorflow": 1, "jax": 2}[keras.backend.backend()]
+    shapes = [tuple(w.shape) for w in run.agent.online_network.weights]
+    assert shapes == [(3136, 32), (8, 32), (32,), (8, 3), (3,)]  # no torso
     assert run.replay.columns["frame"].shape[2:] == (3136,)
 
 
-def rows_of(directory, name):
+def read_untimed_rows(directory, name):
     with open(directory / f"{name}.csv") as file:
-        return [{column: value for column, value in row.items() if "seconds" not in column} for row in csv.DictReader(file)]
+        return [{column: value for column, value in row.items() if "seconds" not in column}
+                for row in csv.DictReader(file)]
 
 
-def test_stopped_and_continued_without_the_other_run_equals_uninterrupted(source, whole, game, tmp_path):
+def test_stopped_and_continued_without_the_other_run_equals_uninterrupted(source, finished_run, game, tmp_path):
     copy = tmp_path / "source"
     shutil.copytree(source[0], copy)
-    go([f"--features={copy}", "--maxsteps=95"], game, tmp_path / "run")
+    train_short([f"--features={copy}", "--maxsteps=95"], game, tmp_path / "run")
     shutil.rmtree(copy)
-    run = go([f"--features={copy}"], game, tmp_path / "run")
+    run = train_short([f"--features={copy}"], game, tmp_path / "run")
     for name in "train", "eval":
-        assert rows_of(tmp_path / "run", name) == rows_of(whole[0], name)
+        assert read_untimed_rows(tmp_path / "run", name) == read_untimed_rows(finished_run[0], name)
     for part in "agent", "rollout":
-        ours, theirs = getattr(run, part).get_state(), getattr(whole[1], part).get_state()
+        ours, theirs = getattr(run, part).get_state(), getattr(finished_run[1], part).get_state()
         assert ours.keys() == theirs.keys()
-        assert_equal(ours.values(), theirs.values())
-    assert_equal(run.replay.columns.values(), whole[1].replay.columns.values())
+        assert_arrays_equal(ours.values(), theirs.values())
+    assert_arrays_equal(run.replay.columns.values(), finished_run[1].replay.columns.values())
 
 
-def test_a_run_on_features_is_evaluated_and_filmed_without_the_other_run(whole, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(features, "_source", None)
-    assert evaluate.main([f"--run_dir={whole[0]}", "--episodes=2", f"--csv={tmp_path / 'rows.csv'}"]) == 0
+def test_a_run_on_features_is_evaluated_without_the_other_run(finished_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(features, "_read_source", None)
+    assert evaluate.main([f"--run_dir={finished_run[0]}", "--episodes=2", f"--csv={tmp_path / 'rows.csv'}"]) == 0
     assert "2 episodes" in capsys.readouterr().out
-    assert evaluate.main([f"--run_dir={whole[0]}", "--episodes=2", "--observation_probabilities=0.5,1",
+    assert evaluate.main([f"--run_dir={finished_run[0]}", "--episodes=2", "--observation_probabilities=0.5,1",
                           f"--csv={tmp_path / 'sweep.csv'}"]) == 0
 
 
@@ -170,17 +176,17 @@ def test_training_begins_with_the_torso_of_the_other_run_and_moves_it(source, ga
     shutil.copytree(source[0], copy)
     arguments = ["--network=DQN", f"--history={H}", "--unroll=1", f"--init_from={copy}", "--maxsteps=60"]
     run = train.Trainer(train.configure([*SHORT, f"--env={game}", f"--run_dir={tmp_path / 'run'}", *arguments]))
-    began = weights_of(source[1].online_network)
+    began = torso_weights(source[1].online_network)
     for network in (run.agent.online_network, run.agent.target_network):
-        assert_equal(weights_of(network), began)
-    assert_equal(run.agent.online_network.get_weights(), run.agent.target_network.get_weights())
+        assert_arrays_equal(torso_weights(network), began)
+    assert_arrays_equal(run.agent.online_network.get_weights(), run.agent.target_network.get_weights())
     run.train()
     assert run.updates == 1
-    ended = weights_of(run.agent.online_network)
+    ended = torso_weights(run.agent.online_network)
     assert all((a != b).any() for a, b in zip(began, ended))
     shutil.rmtree(copy)  # Its weights are in the checkpoint.
     again = train.Trainer(train.configure([*SHORT, f"--env={game}", f"--run_dir={tmp_path / 'run'}", *arguments]))
-    assert_equal(weights_of(again.agent.online_network), ended)
+    assert_arrays_equal(torso_weights(again.agent.online_network), ended)
 
 
 # Torsos of ImageNet
@@ -202,11 +208,12 @@ def test_weights_of_a_resnet_from_a_file(tmp_path):
     torso = keras.applications.ResNet50(include_top=False, pooling="avg", weights=None)
     torso.save_weights(tmp_path / "resnet.weights.h5")
     given = f"resnet50:{tmp_path / 'resnet.weights.h5'}"
-    run = train.train(train.configure([
-        "--env=Pong", "--network=DRQN", f"--features={given}", f"--run_dir={tmp_path / 'run'}", "--num_envs=1", "--units=8", "--unroll=3",
-        "--maxsteps=24", "--batch_size=4", "--bufflen=100", "--learning_starts=8", "--max_episode_frames=32", "--eval_episodes=1",
-        "--eval_period=24", "--noops=0"]))
-    assert (run.updates, run.evaluations) == (4, 1) and len(run.envs.torso.traces) == 1 and run.replay.columns["frame"].shape[2:] == (2048,)
+    arguments = """--env=Pong --network=DRQN --num_envs=1 --units=8 --unroll=3 --maxsteps=24 --batch_size=4
+        --bufflen=100 --learning_starts=8 --max_episode_frames=32 --eval_episodes=1 --eval_period=24
+        --noops=0""".split()
+    run = train.train(train.configure([*arguments, f"--features={given}", f"--run_dir={tmp_path / 'run'}"]))
+    assert (run.updates, run.evaluations) == (4, 1) and len(run.envs.torso.traces) == 1
+    assert run.replay.columns["frame"].shape[2:] == (2048,)
     plain = catalogue.make_envs("Pong", 1, frame_skip=4, max_episode_frames=32, screen=(224, 224, 3))
     seed = dict(seed=np.array([5]))
     screens, seen = plain.reset(**seed)[0], run.envs.reset(**seed)[0]
@@ -255,20 +262,26 @@ def refused(source, vectors, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("arguments, sentence", [
-    ("--features=nowhere", "--features=nowhere is neither the directory of a run nor NAME:imagenet or NAME:PATH_OF_WEIGHTS with a NAME "),
+    ("--features=nowhere",
+     "--features=nowhere is neither the directory of a run nor NAME:imagenet or NAME:PATH_OF_WEIGHTS with a NAME "),
     ("--features=resnet18:imagenet", "--features=resnet18:imagenet is neither"),
     ("--features=resnet50:nowhere", "--features=resnet50:nowhere: there is no file nowhere"),
     ("--features=mobilenetv2:garbage", "garbage does not hold the weights of a MobileNetV2"),
     ("--features=mobilenetv2:images/best.weights.h5", "best.weights.h5 does not hold the weights of a MobileNetV2"),
-    ("--features=vectors", "--features=vectors has no torso for screens of 84x84 (vectors/best.weights.h5 holds a torso of 8x128; expected "
-                           "a torso of 8x8x2x32"),
-    ("--features=torn", "--features=torn has no torso for screens of 84x84 (Unable to synchronously open file (truncated file"),
-    ("--features=theirs", "--features=theirs is a run of --network=DRQN_theirs, which is not in the table of models.py"),
-    ("--features=untrained", "--features=untrained: untrained has no best weights yet; wait for its first evaluation (evaluate.py also"),
-    ("--features=images --env=CartPole-v1", "--features=images does not apply to --env=CartPole-v1, whose frames are vectors of 4 numbers"),
-    ("--features=images --init_from=images", "--features=images leaves the network without a torso that --init_from=images could"),
-    ("--init_from=images", "--init_from=images has no torso that fits this run (images/best.weights.h5 holds a torso of 8x8x2x32, "
-                           "4x4x32x64, 3x3x64x64; expected a torso of 8x8x1x32, 4x4x32x64, 3x3x64x64)"),
+    ("--features=vectors", "--features=vectors has no torso for screens of 84x84 (vectors/best.weights.h5 holds a "
+                           "torso of 8x128; expected a torso of 8x8x2x32"),
+    ("--features=torn",
+     "--features=torn has no torso for screens of 84x84 (Unable to synchronously open file (truncated file"),
+    ("--features=theirs",
+     "--features=theirs is a run of --network=DRQN_theirs, which is not in the table of models.py"),
+    ("--features=untrained",
+     "--features=untrained: untrained has no best weights yet; wait for its first evaluation (evaluate.py also"),
+    ("--features=images --env=CartPole-v1",
+     "--features=images does not apply to --env=CartPole-v1, whose frames are vectors of 4 numbers"),
+    ("--features=images --init_from=images",
+     "--features=images leaves the network without a torso that --init_from=images could"),
+    ("--init_from=images", "--init_from=images has no torso that fits this run (images/best.weights.h5 holds a torso "
+                           "of 8x8x2x32, 4x4x32x64, 3x3x64x64; expected a torso of 8x8x1x32, 4x4x32x64, 3x3x64x64)"),
     ("--init_from=images --history=2 --network=DQN2013", "expected a torso of 8x8x2x16, 4x4x16x32"),
     ("--init_from=vectors", "holds a torso of 8x128; expected a torso of 8x8x1x32"),
     ("--init_from=nowhere", "--init_from=nowhere: nowhere does not exist"),
@@ -289,4 +302,5 @@ def test_weights_of_imagenet_without_internet_are_refused_at_once(refused, monke
         said = refused("--env=Pong", "--features=resnet50:imagenet")
         assert time.monotonic() - begin < 5
         assert "download https://" in said and "give its path: --features=resnet50:PATH" in said
-        assert f"{pathlib.Path.cwd()}/cache/models/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 does not exist" in said
+        cached = pathlib.Path.cwd() / "cache/models/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        assert f"{cached} does not exist" in said

@@ -1,6 +1,6 @@
 """Slime volleyball: the package's game stepped beside ours, and what is said where it is not installed.
 
-Tests marked slow need requirements-slimevolley.txt; training, resuming and filming are in test_pomdps.py.
+Tests marked slimevolley need requirements-slimevolley.txt; training, resuming and filming are in test_pomdps.py.
 """
 
 import pathlib
@@ -63,16 +63,17 @@ def test_the_grid_is_siegel_and_orgads_sixteen_runs(monkeypatch):
     settings = [train.configure(command[2:])["settings"] for command in commands]
     varied = {tuple(each[name] for name in ("network", "epsilonStep", "bufflen")) for each in settings}
     assert len(settings) == 16 and varied == {
-        (network, step, bufflen) for network in ("DQN", "DRQN") for step in (9e-7, 1.2e-6, 1.8e-6, 3.6e-6) for bufflen in (10_000, 100_000)}
-    table = dict(env="SlimeVolleyNoFrameskip-v0", optimizer="rmsprop", batch_size=32, gamma=0.95, clip_norm=10, units=256, epsilon_begin=1,
-                 epsilon_end=0.1, maxsteps=3_000_000, eval_period=2500)
+        (network, step, bufflen) for network in ("DQN", "DRQN") for step in (9e-7, 1.2e-6, 1.8e-6, 3.6e-6)
+        for bufflen in (10_000, 100_000)}
+    table = dict(env="SlimeVolleyNoFrameskip-v0", optimizer="rmsprop", batch_size=32, gamma=0.95, clip_norm=10,
+                 units=256, epsilon_begin=1, epsilon_end=0.1, maxsteps=3_000_000, eval_period=2500)
     assert all({name: each[name] for name in table} == table for each in settings)
 
 
 # What needs the package
 
 
-def play(env, seed, policy):
+def play_slimevolley(env, seed, policy):
     """Play an episode with `policy(observation)`; return observations, rewards, lives, and how it ended."""
     observation, info = env.reset(seed=seed)
     observations, rewards, lives, ended = [observation], [], [info["lives"]], (False, False)
@@ -84,33 +85,36 @@ def play(env, seed, policy):
     return np.array(observations), rewards, lives, ended
 
 
-def at_random(seed):
+def random_policy(seed):
     rng = np.random.default_rng(seed)
     return lambda _: int(rng.integers(6))
 
 
 @pytest.mark.slow
+@pytest.mark.slimevolley
 @pytest.mark.parametrize("name", IDS)
 def test_gymnasium_accepts_it_without_a_warning(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(gymnasium.make(name, disable_env_checker=True).unwrapped)
-        play(gymnasium.make(name, max_episode_steps=100), 1, at_random(1))
+        play_slimevolley(gymnasium.make(name, max_episode_steps=100), 1, random_policy(1))
 
 
 @pytest.mark.slow
+@pytest.mark.slimevolley
 def test_importing_it_says_nothing_and_leaves_numpys_print_options():
-    code = ("import numpy, slimevolley, gymnasium; before = numpy.get_printoptions(); gymnasium.make('SlimeVolley-v0').reset(seed=1); "
-            "assert numpy.get_printoptions() == before")
+    code = ("import numpy, environments.slimevolley, gymnasium; before = numpy.get_printoptions(); "
+            "gymnasium.make('SlimeVolley-v0').reset(seed=1); assert numpy.get_printoptions() == before")
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.slow
+@pytest.mark.slimevolley
 @pytest.mark.parametrize("name, raw_name", [*zip(IDS, ["SlimeVolleyEnv", "SlimeVolleyPixelEnv"])])
 def test_it_is_the_packages_game(name, raw_name):
     """The raw one takes buttons; for 1,500 steps, through the end of an episode and into the next."""
-    ours, raw = gymnasium.make(name).unwrapped, getattr(slimevolley._package(), raw_name)()
+    ours, raw = gymnasium.make(name).unwrapped, getattr(slimevolley._import_package(), raw_name)()
     names, rng = ours.metadata["action_names"], np.random.default_rng(1)
     raw.seed(7)
     observation, same, ends, points = ours.reset(seed=7)[0], raw.reset(), 0, 0
@@ -128,62 +132,79 @@ def test_it_is_the_packages_game(name, raw_name):
 
 
 @pytest.mark.slow
+@pytest.mark.slimevolley
 def test_what_follows_a_seed_is_a_function_of_it_and_of_the_actions():
     env, fresh = gymnasium.make("SlimeVolley-v0"), gymnasium.make("SlimeVolley-v0")
-    first = play(env, 5, at_random(0))
-    other = play(env, 6, at_random(1))
-    for again in (play(env, 5, at_random(0)), play(fresh, 5, at_random(0))):  # The opponent's memory too begins anew.
+    first = play_slimevolley(env, 5, random_policy(0))
+    other = play_slimevolley(env, 6, random_policy(1))
+    for one in (env, fresh):  # The opponent's memory too begins anew.
+        again = play_slimevolley(one, 5, random_policy(0))
         np.testing.assert_array_equal(first[0], again[0])
         assert first[1:] == again[1:]
     assert not np.array_equal(first[0][0], other[0][0])
 
 
 @pytest.mark.slow
+@pytest.mark.slimevolley
 def test_a_point_is_1_or_minus_1_and_the_episode_terminates_when_five_lives_are_lost():
-    _, rewards, lives, ended = play(gymnasium.make("SlimeVolley-v0"), 1, at_random(2))
+    _, rewards, lives, ended = play_slimevolley(gymnasium.make("SlimeVolley-v0"), 1, random_policy(2))
     assert set(rewards) == {-1, 0, 1} or set(rewards) == {-1, 0}
     assert (-np.diff(lives) == (np.array(rewards) == -1)).all()
     assert lives[0] == 5 and lives[-1] == 0 and ended == [True, False]
 
 
 @pytest.mark.slow
+@pytest.mark.slimevolley
 def test_random_play_loses_by_4_87():
-    returns = [sum(play(gymnasium.make("SlimeVolley-v0"), seed, at_random(seed))[1]) for seed in range(40)]
-    assert abs(np.mean(returns) + 4.87) < 4 * 0.43 / np.sqrt(40), np.mean(returns)  # mean and deviation of thousands of episodes
+    returns = [sum(play_slimevolley(gymnasium.make("SlimeVolley-v0"), seed, random_policy(seed))[1])
+               for seed in range(40)]
+    # Thousands of episodes have a mean of -4.87 and a deviation of 0.43.
+    assert abs(np.mean(returns) + 4.87) < 4 * 0.43 / np.sqrt(40), np.mean(returns)
 
 
 @pytest.mark.slow
+@pytest.mark.slimevolley
 @pytest.mark.parametrize("limit", [3000, 3500])
 def test_who_holds_out_to_the_limit_is_truncated_there(limit):
-    """The package's own player on both sides: few points are lost."""
-    def own(observation):
+    """The package's player is on both sides, so that few points are lost."""
+    def package_policy(observation):
         forward, backward, jump = player.predict(observation)
         return actions.index([forward and not backward, backward and not forward, jump])
-    actions, player = list(BUTTONS.values()), slimevolley._package().slimevolley.BaselinePolicy()
+    actions, player = list(BUTTONS.values()), slimevolley._import_package().slimevolley.BaselinePolicy()
     env = gymnasium.make("SlimeVolley-v0", max_episode_steps=limit)
-    _, rewards, lives, ended = play(env, 1, own)
+    _, rewards, lives, ended = play_slimevolley(env, 1, package_policy)
     assert len(rewards) == limit and lives[-1] > 0 and ended == [False, True]
 
 
 @pytest.mark.slow
+@pytest.mark.slimevolley
 def test_pixels_become_gray_and_change_with_the_game():
-    envs = catalogue.make_envs("SlimeVolleyNoFrameskip-v0", 2, frame_skip=4, max_episode_frames=3000, render_mode="rgb_array")
+    envs = catalogue.make_envs("SlimeVolleyNoFrameskip-v0", 2, frame_skip=4, max_episode_frames=3000,
+                               render_mode="rgb_array")
     frames = [envs.reset(seed=[1, 2])[0], *(envs.step(np.array([action, 3]))[0] for action in [0, 1, 2, 3, 4, 5] * 5)]
     frames, screen = np.array(frames), envs.render()[0]
     assert frames.shape == (31, 2, 84, 84) and frames.dtype == np.uint8
     assert len({frame.tobytes() for frame in frames[:, 0]}) > 25
     night, ground = 15, 114  # Gray of its background (11, 16, 19) and of the ground (116, 114, 117)
     assert abs(np.median(frames[:, :, :70]) - night) <= 1 and abs(np.median(frames[:, :, 80:]) - ground) <= 2
-    assert screen.shape == (336, 672, 3) and screen.dtype == np.uint8 and len(np.unique(screen.reshape(-1, 3), axis=0)) > 4
+    assert screen.shape == (336, 672, 3) and screen.dtype == np.uint8
+    assert len(np.unique(screen.reshape(-1, 3), axis=0)) > 4
     assert envs.action_names == list(BUTTONS)
 
 
+class RandomAgent:
+    def initial_state(self, num_envs):
+        return []
+
+    def act(self, frames, state, first, epsilon, rng):
+        return rng.integers(6, size=len(frames)), []
+
+
 @pytest.mark.slow
+@pytest.mark.slimevolley
 def test_one_episode_of_each_environment_is_scored(tmp_path):
     settings = train.configure(["--env=SlimeVolley-v0", "--frame_skip=4"])["settings"]
     envs = build.make_envs(settings, 6)
-    policy = type("Random", (), dict(
-        initial_state=lambda self, n: [], act=lambda self, frames, state, first, epsilon, rng: (rng.integers(6, size=len(frames)), [])))()
-    episodes = evaluation.evaluate(policy, envs, 1, 1.0, 1, evaluation=0)
+    episodes = evaluation.evaluate(RandomAgent(), envs, 1, 1.0, 1, evaluation=0)
     assert len(episodes) == 6
     assert all(-5 <= episode["episode_return"] <= 5 and 50 < episode["length"] <= 750 for episode in episodes)

@@ -6,7 +6,7 @@ import pytest
 from films import sheet
 
 
-def strip_of(length, name="50", shape=(40, 60)):
+def make_strip(length, name="50", shape=(40, 60)):
     """Return the strip of an episode of `length` steps whose screen at step t has the colour t mod 256."""
     strip = sheet.Strip(name)
     for t in range(length + 1):
@@ -14,14 +14,15 @@ def strip_of(length, name="50", shape=(40, 60)):
     return strip
 
 
-@pytest.mark.parametrize("count, expected", [(1, [0]), (2, [0, 1]), (8, list(range(8))), (15, [0, 2, 4, 6, 8, 10, 12, 14])])
+@pytest.mark.parametrize("count, expected", [
+    (1, [0]), (2, [0, 1]), (8, list(range(8))), (15, [0, 2, 4, 6, 8, 10, 12, 14])])
 def test_few_are_all_taken_and_many_evenly(count, expected):
-    assert sheet.evenly(list(range(count)), 8) == expected
+    assert sheet.choose_evenly(list(range(count)), 8) == expected
 
 
 @pytest.mark.parametrize("length", [1, 7, 63, 64, 127, 128, 1000, 27000])
 def test_screens_of_a_strip_are_evenly_spaced_over_an_episode_of_any_length(length):
-    strip = strip_of(length, shape=(1, 1))
+    strip = make_strip(length, shape=(1, 1))
     steps = [step for step, _ in strip.screens()]
     assert steps[0] == 0 and steps[-1] == length and len(steps) == min(8, length + 1)
     np.testing.assert_allclose(steps, np.linspace(0, length, len(steps)), atol=max(1, length / 60))
@@ -30,7 +31,8 @@ def test_screens_of_a_strip_are_evenly_spaced_over_an_episode_of_any_length(leng
 
 
 def test_rows_of_a_sheet_are_the_strips_in_their_order():
-    image = np.asarray(sheet.draw([strip_of(7), strip_of(3, name="1,000")], "a run", "of the 50th and the 1,000th episode " * 9))
+    strips, subtitle = [make_strip(7), make_strip(3, name="1,000")], "of the 50th and the 1,000th episode " * 9
+    image = np.asarray(sheet.draw_sheet(strips, "a run", subtitle))
     height = round(sheet.WIDTH * 40 / 60)
     at = lambda row, column: image[sheet.TOP + row * (height + sheet.FOOT + sheet.GAP):,
                                    sheet.LABEL_WIDTH + column * (sheet.WIDTH + sheet.GAP):]
@@ -39,5 +41,6 @@ def test_rows_of_a_sheet_are_the_strips_in_their_order():
             assert (at(row, column)[:height, :sheet.WIDTH] == column).all()
     background = image[-1, -1]
     assert (at(1, 4)[:height] == background).all()  # A short episode has fewer screens.
-    assert (image[sheet.TOP:, sheet.LABEL_WIDTH - 4:sheet.LABEL_WIDTH] == background).all(), "words run into the screens"
+    left_of_screens = image[sheet.TOP:, sheet.LABEL_WIDTH - 4:sheet.LABEL_WIDTH]
+    assert (left_of_screens == background).all(), "words run into the screens"
     assert (image[:sheet.TOP, -20:] == background).all(), "words run out of the sheet"

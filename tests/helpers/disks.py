@@ -8,7 +8,7 @@ import subprocess
 
 
 class Disk:
-    """A tmpfs where mounting is permitted, a real full disk; elsewhere a folder, and `fill` limits each file."""
+    """A tmpfs, which can be full, if this process may mount one; otherwise a folder, where `fill` limits each file."""
 
     def __init__(self, place, megabytes):
         self.place = pathlib.Path(place)
@@ -28,16 +28,19 @@ class Disk:
         os.truncate(self.place / "ballast", (self.place / "ballast").stat().st_size - but)
 
     def free(self):
+        """Give the space back."""
         (self.place / "ballast").unlink(missing_ok=True)
         resource.setrlimit(resource.RLIMIT_FSIZE, self.limits)
 
 
 @contextlib.contextmanager
 def small_disk(place, megabytes=8):
+    """Yield a Disk, and remove it after the block."""
     disk = Disk(place, megabytes)
     try:
         yield disk
     finally:
         disk.free()
         if disk.mounted:
-            subprocess.run(["umount", "--lazy", str(disk.place)], check=True)  # A run in this process may still have files open.
+            # Lazy, since a run in this process may still have files open.
+            subprocess.run(["umount", "--lazy", str(disk.place)], check=True)

@@ -1,12 +1,12 @@
-"""Gradients on either backend, and comparisons of what it computes."""
+"""Gradients and comparisons of tensors, on either backend."""
 
 import keras
 import numpy as np
 from keras import ops
 
 
-def gradients(function, inputs):
-    """Return those of function(*inputs), a scalar, on either backend."""
+def gradients_of(function, inputs):
+    """Return the gradient of function(*inputs), a scalar, with respect to each input."""
     if keras.backend.backend() == "jax":
         import jax
         return jax.grad(function, argnums=tuple(range(len(inputs))))(*inputs)
@@ -19,5 +19,6 @@ def gradients(function, inputs):
 
 
 def assert_close(actual, expected, tolerance=1e-5):
+    """Assert that two lists of tensors are equal within a tolerance."""
     for a, e in zip(actual, expected, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(a), ops.convert_to_numpy(e), rtol=tolerance, atol=tolerance)

@@ -1,4 +1,4 @@
-"""Environments of the factory, and actions played in them."""
+"""Small environments of the catalogue, and actions played in them."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from environments import catalogue
 
 
 def make_small_envs(env, num_envs=2, **settings):
-    """Build environments with the id's own settings, save those given, and neither noops nor stickiness unless given."""
-    name, own = catalogue.describe(env)
+    """Build environments with the defaults of their id, no noops and no stickiness; `settings` replace all of these."""
+    name, defaults = catalogue.describe(env)
     names = "frame_skip max_episode_frames sticky full_actions".split()
-    return catalogue.make_envs(name, num_envs, **{key: own[key] for key in names if key in own} | settings)
+    return catalogue.make_envs(name, num_envs, **{key: defaults[key] for key in names if key in defaults} | settings)
 
 
 def play_actions(envs, seeds, actions):
@@ -24,4 +24,5 @@ def play_actions(envs, seeds, actions):
 
 
 def random_actions(envs, num_steps, seed=0):
+    """Return int64[num_steps, N]."""
     return np.random.default_rng(seed).integers(len(envs.action_names), size=(num_steps, envs.num_envs))

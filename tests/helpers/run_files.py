@@ -1,32 +1,80 @@
-"""Directories as training leaves them, without training."""
+"""Directories as training and evaluate.py leave them, without training."""
 
+import contextlib
 import json
+import subprocess
+import sys
 
 from storage import layout
 
-SETTINGS = dict(network="DRQN", env="CartPole-v1", maxsteps=300, seed=1, checkpoint_period=100, num_envs=8, history=1, frame_skip=1,
-                flicker=0.0, units=64, unroll=10, learning_rate=0.001, sticky=None, eval_period=100, eval_episodes=2, eval_epsilon=0.05,
-                backend="tensorflow")
+SETTINGS = dict(
+    network="DRQN", env="CartPole-v1", maxsteps=300, seed=1, checkpoint_period=100, num_envs=8, history=1, frame_skip=1,
+    flicker=0.0, units=64, unroll=10, learning_rate=0.001, sticky=None, eval_period=100, eval_episodes=2,
+    eval_epsilon=0.05, backend="tensorflow")
 
 
 def write_run(directory, evaluations=(), episodes=(), fresh=(), random=(), **settings):
-    """Write a run: evaluations [(agent_step, episode returns)], training episodes [(agent_step, episode_return, cut)], 2 steps a second.
+    """Write a run that made 2 agent steps a second.
 
     Args:
-        fresh: returns of the episodes that evaluate.py played with its best weights; none if empty.
-        random: those of random play beside them.
+        evaluations: [(agent_step, episode returns), ...].
+        episodes: [(agent_step, episode_return, cut), ...] of training.
+        fresh: returns of the episodes that evaluate.py played with the best weights; no file if empty.
+        random: returns of random play beside them; no file if empty.
+        settings: other than SETTINGS.
     """
     directory.mkdir(parents=True)
     settings = SETTINGS | settings
-    (directory / "config.json").write_text(json.dumps(dict(settings=settings)))
+    layout.config_path(directory).write_text(json.dumps(dict(settings=settings)))
     skip = settings["frame_skip"]
-    rows = {"eval": [(t, t * skip, k, i, r, 9, t / 2) for k, (t, returns) in enumerate(evaluations, 1) for i, r in enumerate(returns)],
-            "train": [(t, t * skip, r, 9, 1, 0, cut, t / 2) for t, r, cut in episodes]}
-    for name, own in rows.items():
-        (directory / f"{name}.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in [layout.COLUMNS[name], *own]))
-    for policy, weights, epsilon, returns in (("agent", "best", settings["eval_epsilon"], fresh), ("random", "random", 1.0, random)):
+    rows = {
+        "eval": [(step, step * skip, number, i, episode_return, 9, step / 2)
+                 for number, (step, returns) in enumerate(evaluations, 1) for i, episode_return in enumerate(returns)],
+        "train": [(step, step * skip, episode_return, 9, 1, 0, cut, step / 2)
+                  for step, episode_return, cut in episodes]}
+    for name in rows:
+        write_table(layout.csv_path(directory, name), layout.COLUMNS[name], rows[name])
+    for policy, weights, epsilon, returns in (("agent", layout.BEST, settings["eval_epsilon"], fresh),
+                                              ("random", layout.RANDOM, 1.0, random)):
         if returns:
-            header = "policy,weights,episode,episode_return,length,epsilon,flicker,eval_seed"
-            rows = [f"{policy},{weights},{i},{r},9,{epsilon},{settings['flicker']},0" for i, r in enumerate(returns)]
-            (directory / f"episodes-{weights}.csv").write_text("\r\n".join([header, *rows, ""]))
+            write_table(layout.episodes_path(directory, weights), layout.EPISODE_COLUMNS,
+                        [(policy, weights, i, episode_return, 9, epsilon, settings["flicker"], 0)
+                         for i, episode_return in enumerate(returns)], line_end="\r\n")
     return directory
+
+
+def write_table(path, columns, rows, line_end="\n"):
+    """Write a CSV; Python's csv module, which evaluate.py uses, ends lines with CR and LF."""
+    path.write_text("".join(",".join(map(str, row)) + line_end for row in [columns, *rows]), newline="")
+
+
+def write_state(directory, vector_steps, **state):
+    """Write the state and the weights of a checkpoint; both are no more than readers look at."""
+    place = layout.checkpoint_path(directory, vector_steps)
+    place.mkdir(parents=True)
+    (place / layout.STATE).write_text(json.dumps(state))
+    (place / layout.ONLINE).touch()
+
+
+LOCK = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+input()
+"""
+
+
+@contextlib.contextmanager
+def hold_lock(directory, host):
+    """Let another process hold the lock of a run during the block, as if it trained there, on `host`."""
+    path = directory / layout.LOCK
+    path.write_text(f"process 1 on {host}\n")
+    holder = subprocess.Popen([sys.executable, "-c", LOCK, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True)
+    try:
+        assert holder.stdout.readline() == "locked\n"
+        yield
+    finally:
+        holder.kill()
+        holder.communicate()

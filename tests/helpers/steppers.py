@@ -1,4 +1,4 @@
-"""Rollouts of counting environments and games, and the rows that they make."""
+"""Rollouts of counting environments and of games, and the rows that they make."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ GAMMA = 0.9
 
 
 class Recorder:
-    """An agent that acts at random, remembers what it saw, and whose state counts the frames since an episode's first."""
+    """An agent that acts at random and records its inputs; its state counts the frames since the episode began."""
 
     def __init__(self, num_actions=3):
         self.num_actions, self.seen = num_actions, []
@@ -25,11 +25,14 @@ class Recorder:
 
 
 def make_rollout(num_envs=3, history=2, life_loss="none", seed=1, flicker=0.0, **counting_settings):
-    envs = catalogue.make_envs(counting.register(**counting_settings), num_envs, frame_skip=1, max_episode_frames=0, flicker=flicker)
+    """Build a Rollout of counting environments with a Recorder."""
+    env = counting.register(**counting_settings)
+    envs = catalogue.make_envs(env, num_envs, frame_skip=1, max_episode_frames=0, flicker=flicker)
     return rollout.Rollout(envs, Recorder(), history, GAMMA, life_loss, seed)
 
 
 def make_atari_rollout(env, num_envs=2, life_loss="none", **settings):
+    """Build a Rollout of an ALE game with a Recorder."""
     settings = dict(frame_skip=4, max_episode_frames=0, noops=0) | settings
     envs = catalogue.make_envs(env, num_envs, **settings)
     return rollout.Rollout(envs, Recorder(len(envs.action_names)), 1, GAMMA, life_loss, 1)
@@ -55,5 +58,5 @@ def step_rows(stepper, num_steps, rng=None):
 
 
 def column(rows, name, env=0):
-    """Return a column of rows as a list; of the frames their first number, which is t."""
+    """Return a column of rows as a list. A frame is given by its first number, which is t."""
     return [row[name][env].flat[0].item() for row in rows]

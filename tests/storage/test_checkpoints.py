@@ -1,4 +1,4 @@
-"""Checkpoints of a run: restored, few, damaged ones fallen behind, and full disks survived."""
+"""Checkpoints of a run are restored, stay few, are skipped when damaged, and survive full disks."""
 
 import concurrent.futures
 import pathlib
@@ -6,17 +6,29 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import disks
-from helpers.run_parts import NUM_ENVS, check_restores, episode, fill, make_small_replay, open_run, save, small_segments, steps_in_csv, tree  # noqa: F401
+from helpers.run_parts import (
+    NUM_ENVS,
+    check_restores,
+    fill_replay,
+    make_small_replay,
+    open_run,
+    read_steps,
+    read_tree,
+    save_run,
+    write_episode,
+)
 
 from storage import checkpoints
+
+pytestmark = pytest.mark.usefixtures("small_segments")
+FULL = "No space left|File too large"  # the second where a disk is only simulated
 
 
 @pytest.mark.parametrize("ends", [(6, 11), (8, 16), (10, 30), (25, 70, 71), tuple(range(5, 95, 7))])
 def test_a_checkpoint_restores_arrays_and_replay(tmp_path, ends):
     run, ring = open_run(tmp_path), make_small_replay()
     for end in ends:
-        save(run, ring, end)
+        save_run(run, ring, end)
     run.close()
     check_restores(open_run(tmp_path), ends[-1])
 
@@ -24,7 +36,7 @@ def test_a_checkpoint_restores_arrays_and_replay(tmp_path, ends):
 def test_only_the_newest_two_checkpoints_and_their_segments_stay(tmp_path):
     run, ring = open_run(tmp_path), make_small_replay()
     for end in (10, 30, 50, 53):
-        save(run, ring, end)
+        save_run(run, ring, end)
     assert sorted(path.name for path in tmp_path.glob("checkpoints/*")) == ["000000050", "000000053"]
     # 20 rows are kept; the checkpoint of row 50 begins at row 30, which lies in the segment that was begun at row 30.
     assert sorted(path.name for path in tmp_path.glob("replay/*")) == [
@@ -34,13 +46,13 @@ def test_only_the_newest_two_checkpoints_and_their_segments_stay(tmp_path):
 
 def test_full_segments_are_never_written_again(tmp_path):
     run, ring = open_run(tmp_path), make_small_replay()
-    save(run, ring, 18)
+    save_run(run, ring, 18)
     before = {path.name: path.stat() for path in tmp_path.glob("replay/*")}
-    save(run, ring, 25)
+    save_run(run, ring, 25)
     run.close()
     run = open_run(tmp_path)  # Nor after the run has stopped and goes on.
     ring.restore(run.checkpoints.load_replay(), 25)
-    save(run, ring, 27)
+    save_run(run, ring, 27)
     for name in ("000000000-000000008.npz", "000000008-000000016.npz"):
         now = (tmp_path / "replay" / name).stat()
         assert (now.st_ino, now.st_mtime_ns) == (before[name].st_ino, before[name].st_mtime_ns)
@@ -49,41 +61,43 @@ def test_full_segments_are_never_written_again(tmp_path):
 @pytest.mark.parametrize("end", [25, 32])
 def test_a_replay_with_segments_of_another_size_goes_on(tmp_path, monkeypatch, end):
     run, ring = open_run(tmp_path), make_small_replay()
-    save(run, ring, end)
+    save_run(run, ring, end)
     run.close()
     monkeypatch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 6 * NUM_ENVS)
     run, ring = open_run(tmp_path), make_small_replay()
     ring.restore(run.checkpoints.load_replay(), end)
     for row in range(end + 1, 46):
-        fill(ring, row)
+        fill_replay(ring, row)
         run.checkpoints.write_ahead(ring)
-    save(run, ring, 45)
+    save_run(run, ring, 45)
     run.close()
     check_restores(open_run(tmp_path), 45)
 
 
 def flip(path):
+    """Change one bit in the middle of a file."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
 
 def truncate(path):
+    """Cut the last bytes of a file off."""
     path.write_bytes(path.read_bytes()[:-9])
 
 
 NEWEST = dict(arrays="checkpoints/000000027/arrays.npz", weights="checkpoints/000000027/online.weights.h5",
-              replay="replay/000000024-000000027.npz",
-              state="checkpoints/000000027/state.json")
+              replay="replay/000000024-000000027.npz", state="checkpoints/000000027/state.json")
 DAMAGE = [(flip, "arrays"), (truncate, "replay"), (truncate, "state")]
-MORE_DAMAGE = [(damage, part) for damage in (flip, truncate, pathlib.Path.unlink) for part in NEWEST if (damage, part) not in DAMAGE]
+MORE_DAMAGE = [(damage, part) for damage in (flip, truncate, pathlib.Path.unlink) for part in NEWEST
+               if (damage, part) not in DAMAGE]
 
 
 def damaged_run(directory, damage, part):
     """Write checkpoints at rows 10, 20 and 27, and damage the last; return the run that goes on."""
     run, ring = open_run(directory), make_small_replay()
     for end in (10, 20, 27):
-        save(run, ring, end)
+        save_run(run, ring, end)
     run.close()
     damage(directory / NEWEST[part])
     return open_run(directory)
@@ -93,7 +107,7 @@ def damaged_run(directory, damage, part):
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys, damage, part):
     run = damaged_run(tmp_path, damage, part)
     check_restores(run, 20)
-    assert steps_in_csv(tmp_path) == [10, 20]
+    assert read_steps(tmp_path) == [10, 20]
     said = capsys.readouterr().err
     assert "000000027 is damaged" in said and said.count("\n") == 1
 
@@ -102,7 +116,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys, 
 def test_after_a_fall_the_damaged_checkpoint_is_written_anew(tmp_path, damage, part):
     run, ring = damaged_run(tmp_path, damage, part), make_small_replay()
     ring.restore(run.checkpoints.load_replay(), 20)
-    save(run, ring, 27)
+    save_run(run, ring, 27)
     run.close()
     check_restores(open_run(tmp_path), 27)
 
@@ -111,7 +125,7 @@ def test_after_a_fall_the_damaged_checkpoint_is_written_anew(tmp_path, damage, p
 def test_after_a_fall_the_newest_two_whole_checkpoints_stay(tmp_path, damage, part):
     run, ring = damaged_run(tmp_path, damage, part), make_small_replay()
     ring.restore(run.checkpoints.load_replay(), 20)
-    save(run, ring, 31)
+    save_run(run, ring, 31)
     run.close()
     truncate(tmp_path / "checkpoints/000000031/arrays.npz")
     check_restores(open_run(tmp_path), 20)
@@ -125,59 +139,53 @@ def test_best_weights_are_replaced(tmp_path):
 
 
 def test_segments_written_ahead_are_those_of_a_checkpoint(tmp_path):
-    runs_of = [open_run(tmp_path / name) for name in ("ahead", "at_once")]
-    rings = [make_small_replay(), make_small_replay()]
+    both = [(open_run(tmp_path / name), make_small_replay()) for name in ("ahead", "at_once")]
     for end in (7, 8, 9, 15, 16, 24, 27, 32, 40, 41):
-        for run, ring in zip(runs_of, rings):
-            fill(ring, end)
-            if run is runs_of[0]:
+        for run, ring in both:
+            fill_replay(ring, end)
+            if run.directory.name == "ahead":
                 run.checkpoints.write_ahead(ring)
             if end in (9, 27, 41):
-                save(run, ring, end)
-    names = [{name for name in tree(run.directory) if name.startswith(("replay", "checkpoints"))} for run in runs_of]
-    assert names[0] == names[1]
+                save_run(run, ring, end)
+    ahead, at_once = ({name for name in read_tree(run.directory) if name.startswith(("replay", "checkpoints"))}
+                      for run, _ in both)
+    assert ahead == at_once
     check_restores(open_run(tmp_path / "ahead"), 41)
 
 
 # A full disk, and a directory that cannot be written
 
 
-@pytest.fixture
-def disk(tmp_path):
-    with disks.small_disk(tmp_path / "disk") as disk:
-        yield disk
-
-
 def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
     directory, ring = disk.place / "run", make_small_replay()
     run = open_run(directory)
     run.save_weights("best", lambda path: path.write(b"first" * 999))
-    save(run, ring, 10)
-    before = tree(directory)
+    save_run(run, ring, 10)
+    before = read_tree(directory)
     disk.fill()
     for end in (16, 21, 24, 27):
         for _ in range(200):  # More than the rest of a page takes.
-            episode(run, end)
+            write_episode(run, end)
             run.scalars(end, train__episode_return=1.0)
-        fill(ring, end)
+        fill_replay(ring, end)
         run.checkpoints.write_ahead(ring)
         run.save_weights("best", lambda path: path.write(b"later" * 999))
         run.save_weights(f"weights/{end:06d}", lambda path, end=end: path.write(bytes([end]) * 999))
-        with pytest.raises(OSError, match="No space left|File too large"):
-            save(run, ring, end)
-        if run.checkpoints._ahead:  # The thread may be at it still, and have its file open.
-            concurrent.futures.wait([run.checkpoints._ahead])
-        now = tree(directory)
+        with pytest.raises(OSError, match=FULL):
+            save_run(run, ring, end)
+        if run.checkpoints._written_ahead:  # The thread may still be writing, with its file open.
+            concurrent.futures.wait([run.checkpoints._written_ahead])
+        now = read_tree(directory)
         assert now.keys() == before.keys()
         for name in now:
             assert now[name].startswith(before[name])
             assert name != "train.csv" or now[name].endswith(b"\n")
     disk.free()
     copy = shutil.copytree(directory, disk.place / "copy")
-    check_restores(open_run(copy), 10)  # What SIGKILL would have left.
-    assert steps_in_csv(copy) == [10]
-    save(run, ring, 30)
-    assert steps_in_csv(directory) == [10, *(end for end in (16, 21, 24, 27) for _ in range(201)), 30]
+    check_restores(open_run(copy), 10)  # SIGKILL would have left this copy.
+    assert read_steps(copy) == [10]
+    save_run(run, ring, 30)
+    assert read_steps(directory) == [10, *(end for end in (16, 21, 24, 27) for _ in range(201)), 30]
     assert (directory / "best.weights.h5").read_bytes() == b"later" * 999
     for end in (16, 21, 24, 27):
         assert (directory / f"weights/{end:06d}.weights.h5").read_bytes() == bytes([end]) * 999
@@ -188,16 +196,17 @@ def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
 
 def test_wherever_in_a_checkpoint_the_disk_becomes_full(disk):
     run, ring = open_run(disk.place / "run"), make_small_replay()
-    save(run, ring, 10)
-    before, noise = tree(run.directory), np.random.default_rng(0).random(9000)  # 72 kB that do not shrink
-    fill(ring, 30)
+    save_run(run, ring, 10)
+    before, noise = read_tree(run.directory), np.random.default_rng(0).random(9000)  # 72 kB that do not shrink
+    fill_replay(ring, 30)
     for pages in range(60):
         disk.fill(but=4096 * pages)
         try:
             run.save(dict(agent_step=60), [("noise", noise)], ring, lambda path: path.write(noise.tobytes()))
             break
         except OSError:
-            assert tree(run.directory) == before | {name: data for name, data in tree(run.directory).items() if name.startswith("replay/")}
+            now = read_tree(run.directory)
+            assert now == before | {name: data for name, data in now.items() if name.startswith("replay/")}
         disk.free()
     assert pages > 30 or not disk.mounted
     run.close()
@@ -207,25 +216,25 @@ def test_wherever_in_a_checkpoint_the_disk_becomes_full(disk):
 @pytest.mark.parametrize("part", ["checkpoints", "replay"])
 def test_a_folder_that_cannot_be_written_leaves_the_last_checkpoint_whole(tmp_path, part):
     run, ring = open_run(tmp_path), make_small_replay()
-    save(run, ring, 10)
+    save_run(run, ring, 10)
     (tmp_path / part).rename(tmp_path / "moved")
     (tmp_path / part).touch()  # Root may write into any folder, but not into a file as if it were one.
-    fill(ring, 16)
+    fill_replay(ring, 16)
     run.checkpoints.write_ahead(ring)
     with pytest.raises(OSError, match="Not a directory|File exists"):
-        save(run, ring, 16)
+        save_run(run, ring, 16)
     (tmp_path / part).unlink()
     (tmp_path / "moved").rename(tmp_path / part)
-    save(run, ring, 18)
+    save_run(run, ring, 18)
     run.close()
     check_restores(open_run(tmp_path), 18)
-    assert steps_in_csv(tmp_path) == [10, 16, 18]
+    assert read_steps(tmp_path) == [10, 16, 18]
 
 
 def test_rows_that_could_not_be_written_in_the_end_are_an_error(disk):
     run = open_run(disk.place / "run")
     disk.fill()
     for _ in range(400):
-        episode(run, 7)
-    with pytest.raises(OSError, match="No space left|File too large"):
+        write_episode(run, 7)
+    with pytest.raises(OSError, match=FULL):
         run.close()

@@ -1,4 +1,4 @@
-"""A run on disk: rows cut where the checkpoint ends, one process at a time, and directories refused."""
+"""A run on disk cuts rows where the checkpoint ends, admits one process at a time, and refuses other directories."""
 
 import pathlib
 import re
@@ -8,15 +8,22 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.run_parts import NUM_ENVS, SETTINGS, check_restores, episode, make_small_replay, open_run, save, steps_in_csv, tree
+from helpers.run_parts import (
+    SETTINGS,
+    check_restores,
+    make_small_replay,
+    open_run,
+    read_steps,
+    read_tree,
+    save_run,
+    write_episode,
+)
 
-from storage from storage import checkpoints, layout, reading, run
+from storage import layout, reading
 from storage.run import Run
 
-
-@pytest.fixture(autouse=True)
-def small_segments(monkeypatch):
-    monkeypatch.setattr(checkpoints, "SEGMENT_TIMESTEPS", 8 * NUM_ENVS)
+ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("small_segments")
 
 
 # Rows
@@ -24,7 +31,7 @@ def small_segments(monkeypatch):
 
 def test_a_row_has_the_header_s_columns_and_a_missing_one_is_noticed(tmp_path):
     run = open_run(tmp_path)
-    episode(run, 7)
+    write_episode(run, 7)
     with pytest.raises(AssertionError, match="length"):
         run.row("train", **{name: 0 for name in layout.COLUMNS["train"] if name != "length"})
     run.close()
@@ -35,25 +42,25 @@ def test_a_row_has_the_header_s_columns_and_a_missing_one_is_noticed(tmp_path):
 
 def test_rows_after_the_checkpoint_are_cut_when_a_run_goes_on(tmp_path):
     run, ring = open_run(tmp_path), make_small_replay()
-    save(run, ring, 10)
-    episode(run, 11)
-    episode(run, 12)
+    save_run(run, ring, 10)
+    write_episode(run, 11)
+    write_episode(run, 12)
     run.close()
-    assert steps_in_csv(tmp_path) == [10, 11, 12]
+    assert read_steps(tmp_path) == [10, 11, 12]
     run = open_run(tmp_path)
-    assert steps_in_csv(tmp_path) == [10]
-    episode(run, 11)
+    assert read_steps(tmp_path) == [10]
+    write_episode(run, 11)
     run.close()
-    assert steps_in_csv(tmp_path) == [10, 11]
+    assert read_steps(tmp_path) == [10, 11]
     assert (tmp_path / "train.csv").read_text().count("agent_step") == 1
 
 
 def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path):
     run = open_run(tmp_path)
-    episode(run, 1)
+    write_episode(run, 1)
     run.close()
     assert open_run(tmp_path).checkpoints.state is None
-    assert steps_in_csv(tmp_path) == []
+    assert read_steps(tmp_path) == []
 
 
 def test_tensorboard_reads_the_scalars_and_unknown_values_are_left_out(tmp_path):
@@ -73,7 +80,8 @@ def test_tensorboard_reads_the_scalars_and_unknown_values_are_left_out(tmp_path)
 
 
 HOLDER = """
-import sys, runs
+import sys
+from storage.run import Run
 run = Run(sys.argv[1], eval(sys.argv[2]))
 print("open", flush=True)
 sys.stdin.read()
@@ -81,14 +89,15 @@ sys.stdin.read()
 
 
 def test_the_second_process_is_refused_and_told_which_is_the_first(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path), repr(SETTINGS)], cwd=pathlib.Path(run.__file__).parents[1],
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path), repr(SETTINGS)], cwd=ROOT,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "open\n"
-        before = tree(tmp_path)
-        with pytest.raises(ValueError, match=f"in use: process {holder.pid} on {re.escape(socket.gethostname())} trains there") as error:
+        before = read_tree(tmp_path)
+        sentence = f"in use: process {holder.pid} on {re.escape(socket.gethostname())} trains there"
+        with pytest.raises(ValueError, match=sentence) as error:
             open_run(tmp_path)
-        assert "\n" not in str(error.value) and tree(tmp_path) == before
+        assert "\n" not in str(error.value) and read_tree(tmp_path) == before
         assert reading.read_config(tmp_path)["settings"] == SETTINGS  # To read needs no lock.
     finally:
         holder.kill()
@@ -120,14 +129,14 @@ def test_config_keeps_settings_versions_commit_and_command(tmp_path):
     (dict(seed=2, gamma=0.9, maxsteps=7), ["--gamma was 0.99 and is now 0.9", "--seed was 1 and is now 2"])])
 def test_a_run_with_other_settings_is_refused_naming_each_flag(tmp_path, changed, named):
     run, ring = open_run(tmp_path), make_small_replay()
-    save(run, ring, 10)
+    save_run(run, ring, 10)
     run.close()
-    before = tree(tmp_path)
+    before = read_tree(tmp_path)
     with pytest.raises(ValueError, match="other settings") as error:
         open_run(tmp_path, **changed)
     assert all(sentence in str(error.value) for sentence in named)
     assert str(error.value).count(" was ") == len(named) and "\n" not in str(error.value)
-    assert tree(tmp_path) == before
+    assert read_tree(tmp_path) == before
 
 
 def test_a_setting_that_came_or_went_is_a_difference_too(tmp_path):
@@ -139,31 +148,32 @@ def test_a_setting_that_came_or_went_is_a_difference_too(tmp_path):
 @pytest.mark.parametrize("free", ["maxsteps", "maxepisodes", "eval_period", "checkpoint_period", "weights_period"])
 def test_limits_and_periods_may_change(tmp_path, free):
     run, ring = open_run(tmp_path), make_small_replay()
-    save(run, ring, 10)
+    save_run(run, ring, 10)
     run.close()
     check_restores(open_run(tmp_path, **{free: 12345}), 10)
     assert reading.read_config(tmp_path)["settings"][free] == 12345
 
 
-@pytest.mark.parametrize("name, content", [("thesis.tex", "years of work"), ("config.json", "{}"), ("config.json", "[1, 2]"),
-                                           ("config.json", '{"settings": {"lr": 1}}'), ("config.json", "no JSON")])
+@pytest.mark.parametrize("name, content", [
+    ("thesis.tex", "years of work"), ("config.json", "{}"), ("config.json", "[1, 2]"),
+    ("config.json", '{"settings": {"lr": 1}}'), ("config.json", "no JSON")])
 @pytest.mark.parametrize("resume", ["auto", "never"])
 def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path, name, content, resume):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match="no run of this suite|not the configuration of a run|not empty"):
         open_run(tmp_path, resume)
-    assert tree(tmp_path) == {name: content.encode()}
+    assert read_tree(tmp_path) == {name: content.encode()}
 
 
 def test_never_refuses_a_run_and_deletes_nothing(tmp_path):
     run, ring = open_run(tmp_path), make_small_replay()
-    save(run, ring, 10)
-    episode(run, 12)
+    save_run(run, ring, 10)
+    write_episode(run, 12)
     run.close()
-    before = tree(tmp_path)
+    before = read_tree(tmp_path)
     with pytest.raises(ValueError, match="not empty.*--resume=never"):
         open_run(tmp_path, "never")
-    assert tree(tmp_path) == before
+    assert read_tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("place", [".", "a/b"])
@@ -178,4 +188,4 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path, place):
     (tmp_path / "file").write_text("a file")
     with pytest.raises(ValueError, match="^--run_dir=.*file.* cannot be written"):
         open_run(tmp_path / place)
-    assert tree(tmp_path) == {"file": b"a file"}
+    assert read_tree(tmp_path) == {"file": b"a file"}

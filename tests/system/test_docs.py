@@ -1,4 +1,4 @@
-"""README.md and docs/: their size, links, commands, flags, tables and messages are checked, and their Python is executed."""
+"""README.md and docs/: size, links, commands, flags, tables and messages are checked, and their Python is executed."""
 
 import ast
 import importlib.util
@@ -24,8 +24,8 @@ from environments import mirror
 from storage import grids, layout
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md", "results/README.md", "benchmarks/README.md")]
-PAGES += sorted(ROOT.glob("docs/*.md"))
+NAMES = "README.md CONTRIBUTING.md slurm/README.md results/README.md benchmarks/README.md".split()
+PAGES = [*(ROOT / name for name in NAMES), *sorted(ROOT.glob("docs/*.md"))]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 SCRIPTS = "train evaluate plot report status doctor".split()
 FOLDERS = "analysis benchmarks docs environments films paper presets results slurm storage tests".split()
@@ -64,9 +64,14 @@ def read_rows(text):
     return [row for i, row in enumerate(rows) if i not in rules and i + 1 not in rules]
 
 
+def list_names(text):
+    """Return the inline code in the first column of the tables in a text."""
+    return [name for first, *_ in read_rows(text) for name in re.findall(r"`([^`]+)`", first)]
+
+
 def find_anchors(page):
     """Return the anchors that GitHub makes of the headings of a page."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M)
+    headings = re.findall(r"^#+ (.*)$", read_prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -161,7 +166,7 @@ def check_script(program, arguments):
         values = evaluate.define_flags()
         rest = values([program, *arguments])[1:]
         assert len(rest) == bool(values.compare and not values.run_dir)  # --compare RUN_A RUN_B
-        evaluate.check(values)
+        evaluate.check_flags(values)
     elif program == "plot.py":
         plot.define_flags()([program, *arguments])
     elif program == "report.py":
@@ -191,7 +196,7 @@ def at_root(monkeypatch, tmp_path):
     (tmp_path / "my_envs.py").write_text(PYTHON[0])
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(mirror, "prepare", lambda render_mode: None)
+    monkeypatch.setattr(mirror, "prepare_sdl", lambda render_mode: None)
 
 
 @EACH_PAGE
@@ -205,12 +210,13 @@ def test_every_command_is_one_that_its_program_takes(page, at_root):
 
 @pytest.mark.parametrize("command", [
     "python train.py --flickr=0.5", "python train.py --network=DRQM", "python train.py --flagfile=presets/no.flags",
-    "python train.py --env=Frostbit", "python train.py Pong", "python trane.py", "KERAS_BACKEND=jax python train.py --units=some",
-    "python evaluate.py --videos=film.mp4", "python evaluate.py --video=film.avi", "python evaluate.py --saliency",
-    "python evaluate.py --observation_probabilities=2", "python evaluate.py runs/a", "evaluate.py --checkpoint=first",
-    "python plot.py runs/* --table=none", "python report.py runs/* --output=a.html", "python status.py slurm/grids/no.csv",
-    "python doctor.py --all", "make dinner", "sbatch slurm/drqn.sh --bufflen=many", "sbatch --tim=3 slurm/drqn.sh",
-    "sbatch slurm/no.sh", "slurm/grid.sh slurm/grids/no.csv", "slurm/grid.sh slurm/grids/paper.csv -k 3", "python -m benchmarks.no",
+    "python train.py --env=Frostbit", "python train.py Pong", "python trane.py",
+    "KERAS_BACKEND=jax python train.py --units=some", "python evaluate.py --videos=film.mp4",
+    "python evaluate.py --video=film.avi", "python evaluate.py --saliency", "evaluate.py --checkpoint=first",
+    "python evaluate.py --observation_probabilities=2", "python evaluate.py runs/a", "python plot.py --table=none",
+    "python report.py runs/* --output=a.html", "python status.py slurm/grids/no.csv", "python doctor.py --all",
+    "make dinner", "sbatch slurm/drqn.sh --bufflen=many", "sbatch --tim=3 slurm/drqn.sh", "sbatch slurm/no.sh",
+    "slurm/grid.sh slurm/grids/no.csv", "slurm/grid.sh slurm/grids/paper.csv -k 3", "python -m benchmarks.no",
     "python -m benchmarks.kills --kill=3"])
 def test_a_command_that_rots_is_found(command, at_root):
     (words,) = split_commands(f"{command}    # with a comment")
@@ -237,7 +243,8 @@ def test_every_flag_that_stands_alone_exists(page, at_root):
     of_train = settings.define_flags()
     for span in spans:
         words = span.split()
-        if all(re.fullmatch(r"--\w+=(?!\.\.\.)\S+", word) and word[2:].partition("=")[0] in of_train for word in words):
+        names = [re.match(r"--(\w+)=(?!\.\.\.)\S", word) for word in words]
+        if all(name and name[1] in of_train for name in names):
             settings.configure(words)  # A value that it does not take is refused in a sentence.
 
 
@@ -248,15 +255,16 @@ FLAGS, PAPER = ROOT / "docs/flags.md", ROOT / "docs/paper.md"
 
 
 @pytest.mark.parametrize("group, heading", [
-    ("run", "## The run"), ("environment", "## The environment"), ("learning", "## Learning"), ("exploration", "## Exploration"),
-    ("evaluation", "## Evaluation during training")])
+    ("run", "## The run"), ("environment", "## The environment"), ("learning", "## Learning"),
+    ("exploration", "## Exploration"), ("evaluation", "## Evaluation during training")])
 def test_each_group_of_flags_has_its_table_of_defaults(group, heading):
     defined = {f"`--{flag.name}`": flag.default for flag in settings.define_flags().flags_by_module_dict()[group]}
     documented = {flag: default for flag, default, _ in read_rows(read_section(FLAGS, heading))}
     assert list(documented) == list(defined)
     for flag, default in defined.items():
         text = documented[flag].replace(",", "")
-        assert default is None or (float(text) == default if isinstance(default, int | float) else text == default), flag
+        if default is not None:
+            assert (float(text) if isinstance(default, int | float) else text) == default, flag
 
 
 def test_networks_and_optimizers_are_those_of_the_code():
@@ -268,26 +276,25 @@ def test_networks_and_optimizers_are_those_of_the_code():
 
 
 def test_every_environment_of_the_suite_can_be_chosen():
-    ids = [name for first, _ in read_rows(read_section(FLAGS, "## Environments")) for name in re.findall(r"`([^`]+)`", first)]
+    ids = list_names(read_section(FLAGS, "## Environments"))
     assert len(ids) == 9 and [settings.configure([f"--env={name}"])["settings"]["env"] for name in ids] == ids
 
 
 def test_every_preset_and_every_grid_is_in_a_table():
-    presets = [name for first, _ in read_rows(read_section(PAPER, "## Presets")) for name in re.findall(r"`([^`]+)`", first)]
+    presets = list_names(read_section(PAPER, "## Presets"))
     assert sorted(presets) == sorted(f"presets/{path.name}" for path in ROOT.glob("presets/*.flags"))
-    rows = read_rows(read_section(ROOT / "slurm/README.md", "## A grid of runs"))
-    assert sorted(name.strip("`") for name, _ in rows) == sorted(f"slurm/grids/{path.name}" for path in ROOT.glob("slurm/grids/*.csv"))
+    rows = list_names(read_section(ROOT / "slurm/README.md", "## A grid of runs"))
+    assert sorted(rows) == sorted(f"slurm/grids/{path.name}" for path in ROOT.glob("slurm/grids/*.csv"))
 
 
-def test_the_table_of_files_is_that_of_a_run(go):
-    go("--run_dir=runs/cartpole", "--episodes=2")
-    go("--run_dir=runs/cartpole", "--episodes=2", "--observation_probabilities=1")
+def test_the_table_of_files_is_that_of_a_run(run_evaluate):
+    run_evaluate("--run_dir=runs/cartpole", "--episodes=2")
+    run_evaluate("--run_dir=runs/cartpole", "--episodes=2", "--observation_probabilities=1")
     run = pathlib.Path("runs/cartpole")
     files = [str(path.relative_to(run)) for path in run.glob("**/*") if path.is_file()]
     directory = read_section(ROOT / "docs/runs.md", "## The directory").partition("The columns:")[0]
-    names = [name for first, _ in read_rows(directory) for name in re.findall(r"`([^`]+)`", first)]
-    spell = lambda name: re.sub(r"\\\*$|/$|<\w+>|\d{6}", lambda of: {"/": "/.+"}.get(of[0], r"\d{6}" if of[0].isdigit() else ".+"), name)
-    patterns = {name: re.compile(spell(re.escape(name))) for name in names}
+    pattern_of = lambda name: re.compile(re.sub(r"\\\*$|<\w+>|\d{6}|(?<=/)$", ".+", re.escape(name)))
+    patterns = {name: pattern_of(name) for name in list_names(directory)}
     assert [file for file in files if not any(pattern.fullmatch(file) for pattern in patterns.values())] == []
     unmatched = {name for name, pattern in patterns.items() if not any(map(pattern.fullmatch, files))}
     assert unmatched == {"torso.weights.h5", "torso.json"}  # of --features
@@ -304,9 +311,10 @@ def test_the_table_of_columns_is_that_of_the_code():
 
 def find_sentences():
     """Return the texts in the code, with `...` for what is filled in."""
-    files = [path for folder in (".", "analysis", "environments", "films", "storage") for path in ROOT.glob(f"{folder}/*.py")]
+    rooms = ".", "analysis", "environments", "films", "storage"
+    trees = [ast.parse(path.read_text()) for room in rooms for path in ROOT.glob(f"{room}/*.py")]
     sentences = set()
-    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.JoinedStr):
             sentences.add("".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -315,8 +323,7 @@ def find_sentences():
 
 
 def test_every_message_of_the_troubleshooting_is_one_of_the_code():
-    messages = [re.fullmatch(r"`([^`]+)`", first)[1] for first, _ in read_rows((ROOT / "docs/troubleshooting.md").read_text())
-                if first != "message"]
+    messages = list_names((ROOT / "docs/troubleshooting.md").read_text())
     sentences = find_sentences()
     assert len(messages) > 20
     assert [message for message in messages if not any(message in sentence for sentence in sentences)] == []
@@ -327,8 +334,8 @@ def test_every_message_of_the_troubleshooting_is_one_of_the_code():
 
 EXTENDING = ROOT / "docs/extending.md"
 PYTHON = [text for language, text in read_blocks(EXTENDING) if language == "python"]
-TINY = """--maxsteps=90 --units=8 --bufflen=400 --num_envs=2 --batch_size=4 --learning_starts=40 --eval_period=40 --eval_episodes=2
-    --checkpoint_period=40 --max_episode_frames=120""".split()
+TINY = """--maxsteps=90 --units=8 --bufflen=400 --num_envs=2 --batch_size=4 --learning_starts=40 --eval_period=40
+    --eval_episodes=2 --checkpoint_period=40 --max_episode_frames=120""".split()
 
 
 def test_its_blocks_are_short():
@@ -338,8 +345,8 @@ def test_its_blocks_are_short():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number, network, directory", [
-    (1, "DRQN_small", "runs/Pong-DRQN_small-*"), (2, "GRU", "runs/CartPolePosition-v0-GRU-*"), (3, "DRQN", "runs/*optimizer=lion*"),
-    (4, "DRQN", "runs/notebook")])
+    (1, "DRQN_small", "runs/Pong-DRQN_small-*"), (2, "GRU", "runs/CartPolePosition-v0-GRU-*"),
+    (3, "DRQN", "runs/*optimizer=lion*"), (4, "DRQN", "runs/notebook")])
 def test_a_block_trains_what_it_defines(number, network, directory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for module, table in (models, "NETWORKS"), (agent, "OPTIMIZERS"):
@@ -366,7 +373,8 @@ def env(tmp_path, monkeypatch):
 def test_an_environment_of_a_users_module_is_known_by_its_whole_name(env):
     assert train.configure([env])["settings"]["env"] == "my_envs:Recall-v0"
     for wrong in "no_such_module:Recall-v0", "my_envs:Recal-v0":
-        with pytest.raises(ValueError, match=f"--env={wrong} is neither an ALE game nor a registered Gymnasium id .*(No module|Recal)"):
+        sentence = f"--env={wrong} is neither an ALE game nor a registered Gymnasium id .*(No module|Recal)"
+        with pytest.raises(ValueError, match=sentence):
             train.configure([f"--env={wrong}"])
 
 
@@ -375,6 +383,7 @@ def test_an_environment_of_a_users_module_is_trained_gone_on_with_and_evaluated(
     assert train.main([env, *TINY]) == train.main([env, *TINY, "--maxsteps=150"]) == 0
     assert "Going on at agent step 90 of" in capsys.readouterr().out
     (run,) = (tmp_path / "runs").iterdir()
-    done = subprocess.run([sys.executable, ROOT / "evaluate.py", "--episodes=2"], capture_output=True, text=True)  # knows nothing yet
+    command = [sys.executable, ROOT / "evaluate.py", "--episodes=2"]  # a process that knows nothing yet
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "my_envs:Recall-v0" in done.stdout, done.stderr
     assert {line.split(",")[3] for line in (run / "episodes-best.csv").read_text().splitlines()[1:]} <= {"0.0", "1.0"}

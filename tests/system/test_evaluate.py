@@ -9,44 +9,49 @@ import statistics
 import sys
 
 import pytest
-from helpers.played import CARTPOLE, files_in, read_rows, returns_of, train_small
 
 import agent
 import build
 import evaluate
 import evaluation
+from helpers.evaluated_runs import CARTPOLE, list_files, read_csv_rows, read_episode_returns, train_small
 from storage import reading
 from storage.run import Run
+
+RUN = "--run_dir=runs/cartpole"
+
 
 # Numbers
 
 
-def test_the_printed_statistics_are_those_of_the_rows(go):
-    said = go("--run_dir=runs/cartpole", "--episodes=7")
-    returns = returns_of("runs/cartpole/episodes-best.csv")
+def test_the_printed_statistics_are_those_of_the_rows(run_evaluate):
+    said = run_evaluate(RUN, "--episodes=7")
+    returns = read_episode_returns("runs/cartpole/episodes-best.csv")
     assert len(returns) == 7 and len(set(returns)) > 1
-    printed = [float(number) for number in re.findall(r"-?\d+\.\d+", next(line for line in said.splitlines() if line.startswith("best")))]
-    expected = [statistics.mean(returns), statistics.stdev(returns), statistics.median(returns), min(returns), max(returns)]
+    line = next(line for line in said.splitlines() if line.startswith("best"))
+    printed = [float(number) for number in re.findall(r"-?\d+\.\d+", line)]
+    expected = [function(returns) for function in (statistics.mean, statistics.stdev, statistics.median, min, max)]
     assert printed == pytest.approx(expected, abs=0.051)
     assert any(line.startswith("random ") for line in said.splitlines())
 
 
-def test_the_evaluation_that_chose_the_checkpoint_is_told_beside_its_fresh_score(go):
-    said = go("--run_dir=runs/cartpole", "--episodes=2").splitlines()
-    rows = read_rows("runs/cartpole/eval.csv")  # of the one evaluation of this run
+def test_the_evaluation_that_chose_the_checkpoint_is_told_beside_its_fresh_score(run_evaluate):
+    said = run_evaluate(RUN, "--episodes=2").splitlines()
+    rows = read_csv_rows("runs/cartpole/eval.csv")  # of the one evaluation of this run
     mean = statistics.mean(float(row["episode_return"]) for row in rows)
     best = next(i for i, line in enumerate(said) if line.startswith("best "))
-    assert said[best + 1] == (f"chosen at agent step {rows[0]['agent_step']} by evaluations' mean {mean:.2f} (2 episodes); "
-                              "the fresh score above is the one to report")
+    assert said[best + 1] == (f"chosen at agent step {rows[0]['agent_step']} by evaluations' mean {mean:.2f} "
+                              "(2 episodes); the fresh score above is the one to report")
     for otherwise in ("--flicker=0", "--epsilon=0.9", "--checkpoint=last", "--policy=random"):
-        assert "the one to report" not in go("--run_dir=runs/cartpole", "--episodes=2", otherwise)
+        assert "the one to report" not in run_evaluate(RUN, "--episodes=2", otherwise)
 
 
-def test_rows_say_how_they_were_made_and_come_out_the_same_again(go):
-    go("--run_dir=runs/cartpole", "--episodes=4", "--epsilon=0.25", "--flicker=0.1", "--eval_seed=3", "--csv=one.csv")
-    go("--run_dir=runs/cartpole", "--episodes=4", "--epsilon=0.25", "--flicker=0.1", "--eval_seed=3", "--csv=two.csv", "--checkpoint=last")
-    go("--run_dir=runs/cartpole", "--episodes=4", "--epsilon=0.25", "--flicker=0.1", "--eval_seed=4", "--csv=three.csv")
-    one, two, three = (read_rows(f"{name}.csv") for name in ("one", "two", "three"))
+def test_rows_say_how_they_were_made_and_come_out_the_same_again(run_evaluate):
+    same = (RUN, "--episodes=4", "--epsilon=0.25", "--flicker=0.1")
+    run_evaluate(*same, "--eval_seed=3", "--csv=one.csv")
+    run_evaluate(*same, "--eval_seed=3", "--csv=two.csv", "--checkpoint=last")
+    run_evaluate(*same, "--eval_seed=4", "--csv=three.csv")
+    one, two, three = (read_csv_rows(f"{name}.csv") for name in ("one", "two", "three"))
     assert [row["episode"] for row in one] == ["0", "1", "2", "3"]
     assert all(float(row["episode_return"]) == int(row["length"]) > 0 for row in one)  # CartPole pays 1 a step.
     assert {(row["policy"], row["weights"], row["epsilon"], row["flicker"], row["eval_seed"]) for row in one} == {
@@ -57,26 +62,26 @@ def test_rows_say_how_they_were_made_and_come_out_the_same_again(go):
 
 
 @pytest.mark.parametrize("arguments, word", [((), "playing"), (("--video=film.gif", "--video_steps=3"), "filming")])
-def test_a_terminal_is_told_how_far_it_is(go, monkeypatch, arguments, word):
+def test_a_terminal_is_told_how_far_it_is(run_evaluate, monkeypatch, arguments, word):
     class Terminal(io.StringIO):
         isatty = lambda self: True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    assert word not in go("--run_dir=runs/cartpole", "--episodes=1", *arguments)
+    assert word not in run_evaluate(RUN, "--episodes=1", *arguments)
     assert re.search(rf"\r{word}: \d+ agent steps", sys.stderr.getvalue())
 
 
-def test_random_play_is_what_an_agent_is_printed_beside(go):
-    beside = go("--run_dir=runs/cartpole", "--episodes=4").splitlines()
-    rows = read_rows("runs/cartpole/episodes-random.csv")
-    alone = go("--run_dir=runs/cartpole", "--episodes=4", "--policy=random").splitlines()
+def test_random_play_is_what_an_agent_is_printed_beside(run_evaluate):
+    beside = run_evaluate(RUN, "--episodes=4").splitlines()
+    rows = read_csv_rows("runs/cartpole/episodes-random.csv")
+    alone = run_evaluate(RUN, "--episodes=4", "--policy=random").splitlines()
     line = next(line for line in alone if line.startswith("random"))
-    assert line in beside and rows == read_rows("runs/cartpole/episodes-random.csv")
+    assert line in beside and rows == read_csv_rows("runs/cartpole/episodes-random.csv")
     assert {(row["policy"], row["weights"], row["epsilon"]) for row in rows} == {("random", "random", "1.0")}
     assert f"{statistics.mean(float(row['episode_return']) for row in rows):.2f}" in line
 
 
-def test_weights_may_be_given_as_a_file_and_are_the_ones_that_act(go, tmp_path):
+def test_weights_may_be_given_as_a_file_and_are_the_ones_that_act(run_evaluate, tmp_path):
     settings = reading.read_config("runs/cartpole")["settings"]
     with contextlib.closing(build.make_envs(settings, 1)) as envs:
         always_left = build.make_agent(settings, envs)
@@ -84,32 +89,36 @@ def test_weights_may_be_given_as_a_file_and_are_the_ones_that_act(go, tmp_path):
     *_, bias = always_left.online_network.trainable_variables
     bias.assign([1e6, 0])
     always_left.save_weights(tmp_path / "left.weights.h5")
-    go("--run_dir=runs/cartpole", "--episodes=5", "--epsilon=0", "--weights=left.weights.h5", "--csv=left.csv")
-    assert max(returns_of("left.csv")) <= 11, "a cart that is always pushed to the left drops its pole within 11 steps"
+    run_evaluate(RUN, "--episodes=5", "--epsilon=0", "--weights=left.weights.h5", "--csv=left.csv")
+    # A cart that is always pushed to the left drops its pole within 11 steps.
+    assert max(read_episode_returns("left.csv")) <= 11
 
 
 # Sweeps over the probability that a screen is shown
 
 
-def test_a_sweep_plays_the_episodes_of_plain_evaluations(go):
-    run, played = "--run_dir=runs/cartpole", ("episode", "episode_return", "length", "epsilon", "eval_seed")
-    go(run, "--episodes=3", "--epsilon=0.3", "--eval_seed=5", "--observation_probabilities=0,1")
-    rows = read_rows("runs/cartpole/observability.csv")
+def test_a_sweep_plays_the_episodes_of_plain_evaluations(run_evaluate):
+    run, played = RUN, ("episode", "episode_return", "length", "epsilon", "eval_seed")
+    run_evaluate(run, "--episodes=3", "--epsilon=0.3", "--eval_seed=5", "--observation_probabilities=0,1")
+    rows = read_csv_rows("runs/cartpole/observability.csv")
     assert [(row["policy"], row["weights"], row["observation_probability"]) for row in rows[::3]] == [
-        ("agent", "best", "0.0"), ("agent", "best", "0.5"), ("agent", "best", "1.0"), ("random", "random", "1.0")]  # 0.5: as it was trained
+        ("agent", "best", "0.0"), ("agent", "best", "0.5"),  # 0.5 is the probability of training.
+        ("agent", "best", "1.0"), ("random", "random", "1.0")]
     for part, arguments in ((rows[:3], ["--epsilon=0.3", "--flicker=1"]), (rows[6:9], ["--epsilon=0.3", "--flicker=0"]),
                             (rows[9:], ["--policy=random"])):
-        go(run, "--episodes=3", "--eval_seed=5", "--csv=plain.csv", *arguments)
-        assert [[row[key] for key in played] for row in part] == [[row[key] for key in played] for row in read_rows("plain.csv")]
+        run_evaluate(run, "--episodes=3", "--eval_seed=5", "--csv=plain.csv", *arguments)
+        plain = read_csv_rows("plain.csv")
+        assert [[row[key] for key in played] for row in part] == [[row[key] for key in played] for row in plain]
     assert len({row["episode_return"] for row in rows}) > 3
 
 
 @pytest.mark.parametrize("negative", [False, True])
-def test_the_printed_fractions_are_those_of_the_rows(go, monkeypatch, negative):
-    returns = {6: [10, 14, 3, 5, 6, 6], 2: [1, -3] if negative else [1, 1]}  # of 3 probabilities x 2 episodes, and of random play
+def test_the_printed_fractions_are_those_of_the_rows(run_evaluate, monkeypatch, negative):
+    # Of 3 probabilities x 2 episodes, and of random play.
+    returns = {6: [10, 14, 3, 5, 6, 6], 2: [1, -3] if negative else [1, 1]}
     monkeypatch.setattr(evaluation, "evaluate", lambda agent, envs, *_, **__: [
         dict(episode_return=float(r), length=1) for r in returns[envs.num_envs]])
-    said = go("--run_dir=runs/cartpole", "--episodes=2", "--observation_probabilities=1,0.25")
+    said = run_evaluate(RUN, "--episodes=2", "--observation_probabilities=1,0.25")
     # The means are 12 at 0.25, the original 4 at 0.5, 6 at 1, and of random play 1, or -1, which is then zero.
     assert [line.split() for line in said.splitlines()[-5:-1]] == [
         ["0.25", "12.00", "2.83", "2.600" if negative else "3.000"], ["0.5", "4.00", "1.41", "1.000"],
@@ -121,7 +130,7 @@ def test_the_printed_fractions_are_those_of_the_rows(go, monkeypatch, negative):
 # Runs
 
 
-def test_the_newest_run_is_the_one_whose_training_wrote_last(go):
+def test_the_newest_run_is_the_one_whose_training_wrote_last(run_evaluate):
     for second, name in enumerate(["cartpole", "pacman"]):
         for path in pathlib.Path("runs", name).iterdir():
             os.utime(path, (1000 + second, 1000 + second))
@@ -131,23 +140,24 @@ def test_the_newest_run_is_the_one_whose_training_wrote_last(go):
     pathlib.Path("runs/cartpole/episodes-best.csv").write_text("evaluated just now")
     assert reading.newest_run() == pathlib.Path("runs/pacman")
     os.utime("runs/cartpole/learn.csv", (2000, 2000))
-    assert "runs/cartpole: DRQN on CartPole-v1" in go("--episodes=1")
+    assert "runs/cartpole: DRQN on CartPole-v1" in run_evaluate("--episodes=1")
 
 
-def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(go, monkeypatch):
+def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(run_evaluate, monkeypatch):
     save, said = Run.save, []
 
     def save_and_evaluate(run, *rest):
         save(run, *rest)
-        before = files_in(run.directory)
-        said.append(go("--episodes=1", f"--run_dir={run.directory}", "--checkpoint=last", "--csv=episodes.csv"))
-        assert files_in(run.directory) == before
+        before = list_files(run.directory)
+        of_run = f"--run_dir={run.directory}"
+        said.append(run_evaluate("--episodes=1", of_run, "--checkpoint=last", "--csv=episodes.csv"))
+        assert list_files(run.directory) == before
 
     monkeypatch.setattr(Run, "save", save_and_evaluate)
     train_small([*CARTPOLE, "--checkpoint_period=30"], "runs/watched")
     assert len(said) >= 3 and all("last " in words for words in said)
     for name in "train", "eval":
-        alone, watched = (read_rows(f"runs/{run}/{name}.csv") for run in ("cartpole", "watched"))
+        alone, watched = (read_csv_rows(f"runs/{run}/{name}.csv") for run in ("cartpole", "watched"))
         assert [row | dict(seconds="") for row in alone] == [row | dict(seconds="") for row in watched]
 
 
@@ -161,46 +171,48 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(go, monkeypatch)
     (["--run_dir=half"], "does not describe a run that can be rebuilt here"),
     (["--run_dir=unknown"], "Environment `CartPoole` doesn't exist"),
     (["--run_dir=young"], "young has no best weights yet"),
-    (["--run_dir=runs/cartpole", "--weights=runs/pacman/best.weights.h5"], "does not hold weights of DRQN with 8 units for CartPole-v1"),
-    (["--run_dir=runs/cartpole", "--weights=wider.weights.h5"], "does not hold weights of DRQN with 8 units for CartPole-v1"),
-    (["--run_dir=runs/cartpole", "--weights=cut.weights.h5"], "does not hold weights"),
-    (["--run_dir=runs/cartpole", "--weights=missing.weights.h5"], "does not hold weights"),
-    (["--run_dir=runs/cartpole", "--video=missing/film.mp4"], "missing/film.mp4 cannot be written (No such file or directory)"),
-    (["--run_dir=runs/cartpole", "--video=file/film.mp4"], "file/film.mp4 cannot be written (Not a directory)"),
-    (["--run_dir=runs/cartpole", "--video=folder.mp4"], "folder.mp4 cannot be written (it is a directory)"),
-    (["--run_dir=runs/cartpole", "--csv=missing/episodes.csv"], "missing/episodes.csv cannot be written"),
+    ([RUN, "--weights=runs/pacman/best.weights.h5"], "does not hold weights of DRQN with 8 units for CartPole-v1"),
+    ([RUN, "--weights=wider.weights.h5"], "does not hold weights of DRQN with 8 units for CartPole-v1"),
+    ([RUN, "--weights=cut.weights.h5"], "does not hold weights"),
+    ([RUN, "--weights=missing.weights.h5"], "does not hold weights"),
+    ([RUN, "--video=missing/film.mp4"], "missing/film.mp4 cannot be written (No such file or directory)"),
+    ([RUN, "--video=file/film.mp4"], "file/film.mp4 cannot be written (Not a directory)"),
+    ([RUN, "--video=folder.mp4"], "folder.mp4 cannot be written (it is a directory)"),
+    ([RUN, "--csv=missing/episodes.csv"], "missing/episodes.csv cannot be written"),
     (["--video=film.avi"], "the film film.avi ends in .avi; expected .mp4 or .gif"),
     (["--render"], "no display here"),
     (["--render", "--video=film.mp4"], "--render and --video"),
     (["--video_steps=3"], "--video_steps was given without --video"),
     (["--saliency"], "--saliency was given without --video"),
     (["--compare=runs/pacman"], "--compare was given without --video"),
-    (["--run_dir=runs/cartpole", "--video=film.mp4", "--saliency"], "--saliency is of images, in which it blurs patches; of CartPole-v1 "
-     "the agent sees vectors of 4 numbers"),
+    ([RUN, "--video=film.mp4", "--saliency"], "--saliency is of images, in which it blurs patches; of CartPole-v1 the "
+     "agent sees vectors of 4 numbers"),
     (["--compare=runs/pacman", "--video=film.mp4", "--policy=random"], "--compare and --policy=random"),
-    (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=runs/pacman"], "different environments: env is CartPole-v1 and MsPacman"),
-    (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=clear"], "environments: flicker is 0.5 and 0.0; --flicker sets both"),
-    (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=young"], "young has no best weights yet"),
-    (["--run_dir=runs/cartpole", "--video=film.mp4", "--compare=missing"], "missing does not exist"),
-    (["--run_dir=runs/pacman", "--contact_sheet=sheet.png"], "kept no weights of its milestones; train with --weights_period=50"),
-    (["--run_dir=runs/cartpole", "--contact_sheet=missing/sheet.png"], "missing/sheet.png cannot be written"),
+    ([RUN, "--video=film.mp4", "--compare=runs/pacman"], "different environments: env is CartPole-v1 and MsPacman"),
+    ([RUN, "--video=film.mp4", "--compare=clear"], "environments: flicker is 0.5 and 0.0; --flicker sets both"),
+    ([RUN, "--video=film.mp4", "--compare=young"], "young has no best weights yet"),
+    ([RUN, "--video=film.mp4", "--compare=missing"], "missing does not exist"),
+    (["--run_dir=runs/pacman", "--contact_sheet=sheet.png"],
+     "kept no weights of its milestones; train with --weights_period=50"),
+    ([RUN, "--contact_sheet=missing/sheet.png"], "missing/sheet.png cannot be written"),
     (["--run_dir=torn", "--contact_sheet=sheet.png"], "torn/weights/000002.weights.h5 does not hold weights of DRQN"),
     (["--contact_sheet=sheet.pdf"], "--contact_sheet=sheet.pdf was given; expected a path ending in .png"),
     (["--contact_sheet=sheet.png", "--video=film.mp4"], "--contact_sheet and --video"),
     (["--contact_sheet=sheet.png", "--weights=best.weights.h5"], "--contact_sheet and --weights"),
     (["--contact_sheet=sheet.png", "--episodes=3"], "--contact_sheet and --episodes"),
-    (["--observation_probabilities=0.1,...,1.0", "--flicker=0.5"], "--observation_probabilities and --flicker were given; expected one"),
+    (["--observation_probabilities=0.1,...,1.0", "--flicker=0.5"],
+     "--observation_probabilities and --flicker were given; expected one"),
     (["--observation_probabilities=1", "--render"], "--observation_probabilities and --render"),
     (["--observation_probabilities=1", "--video=film.mp4"], "--observation_probabilities and --video"),
     (["--observation_probabilities=1", "--policy=random"], "--observation_probabilities and --policy=random"),
     (["--observation_probabilities="], "--observation_probabilities= was given; expected probabilities from 0 to 1"),
-    (["--observation_probabilities=1", "--run_dir=runs/cartpole", "--csv=missing/sweep.csv"], "missing/sweep.csv cannot be written"),
+    (["--observation_probabilities=1", RUN, "--csv=missing/sweep.csv"], "missing/sweep.csv cannot be written"),
     (["--episodes=0"], "episodes"),
     (["--checkpoint=newest"], "checkpoint"),
     (["runs/cartpole"], "'runs/cartpole' is no flag"),
     (["--moviefile=film.mp4"], "moviefile"),
 ])
-def test_bad_input_is_one_sentence_before_anything_is_played(go, monkeypatch, arguments, words):
+def test_bad_input_is_one_sentence_before_anything_is_played(run_evaluate, monkeypatch, arguments, words):
     for name in "DISPLAY", "WAYLAND_DISPLAY":
         monkeypatch.delenv(name, raising=False)
     for name, config in dict(empty=None, foreign='{"model": "gpt"}', half='{"settings": {"network": "DQN"}}').items():
@@ -221,11 +233,12 @@ def test_bad_input_is_one_sentence_before_anything_is_played(go, monkeypatch, ar
     if "--weights=wider.weights.h5" in arguments:
         agent.Agent("DRQN", (4,), 2, 1, 9).save_weights("wider.weights.h5")
     monkeypatch.setattr(evaluation, "play", lambda *_, **__: pytest.fail("an episode was played"))
-    before = files_in()
-    said = go(*arguments, code=2)
+    before = list_files()
+    said = run_evaluate(*arguments, code=2)
     # absl prints a list of the flags' own errors on lines of their own.
-    assert words in said and said.startswith("evaluate.py: ") and len(said.splitlines()) <= 2 and "Traceback" not in said
-    assert files_in() == before
+    assert words in said and said.startswith("evaluate.py: ")
+    assert len(said.splitlines()) <= 2 and "Traceback" not in said
+    assert list_files() == before
 
 
 def test_without_runs_it_asks_for_one(tmp_path, monkeypatch, capsys):
@@ -235,7 +248,7 @@ def test_without_runs_it_asks_for_one(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("error, code", [(KeyboardInterrupt(), 130), (OSError("the disk is full"), 2)])
-def test_what_is_interrupted_leaves_nothing_half_written(go, monkeypatch, error, code):
+def test_what_is_interrupted_leaves_nothing_half_written(run_evaluate, monkeypatch, error, code):
     act = agent.Agent.act
     steps = []
 
@@ -247,29 +260,29 @@ def test_what_is_interrupted_leaves_nothing_half_written(go, monkeypatch, error,
 
     monkeypatch.setattr(agent.Agent, "act", interrupted)
     pathlib.Path("film.mp4").write_text("an older film")
-    before = files_in()
-    assert len(go("--run_dir=runs/pacman", "--episodes=1", "--video=film.mp4", code=code).splitlines()) == 1
-    assert files_in() == before and pathlib.Path("film.mp4").read_text() == "an older film"
+    before = list_files()
+    assert len(run_evaluate("--run_dir=runs/pacman", "--episodes=1", "--video=film.mp4", code=code).splitlines()) == 1
+    assert list_files() == before and pathlib.Path("film.mp4").read_text() == "an older film"
 
 
-def test_an_interrupted_sweep_leaves_nothing_half_written(go, monkeypatch):
-    play = evaluate.play
+def test_an_interrupted_sweep_leaves_nothing_half_written(run_evaluate, monkeypatch):
+    play_episodes = evaluate.play_episodes
 
     def play_until_random_play_would_begin(*arguments, repeats=1):
         if repeats == 1:
             raise KeyboardInterrupt
-        return play(*arguments, repeats=repeats)
+        return play_episodes(*arguments, repeats=repeats)
 
-    monkeypatch.setattr(evaluate, "play", play_until_random_play_would_begin)
-    before = files_in()
-    assert "nothing was written" in go("--run_dir=runs/cartpole", "--episodes=1", "--observation_probabilities=1", code=130)
-    assert files_in() == before
+    monkeypatch.setattr(evaluate, "play_episodes", play_until_random_play_would_begin)
+    before = list_files()
+    said = run_evaluate(RUN, "--episodes=1", "--observation_probabilities=1", code=130)
+    assert "nothing was written" in said
+    assert list_files() == before
 
 
 def test_help_names_every_flag(capsys):
     assert evaluate.main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(f"--{'[no]' * (name in ('render', 'saliency'))}{name}" in said for name in
-               "run_dir checkpoint weights episodes epsilon flicker eval_seed policy render video video_steps saliency compare "
-               "contact_sheet csv observation_probabilities"
-               .split())
+    names = """run_dir checkpoint weights episodes epsilon flicker eval_seed policy render video video_steps saliency
+        compare contact_sheet csv observation_probabilities""".split()
+    assert all(f"--{'[no]' * (name in ('render', 'saliency'))}{name}" in said for name in names)

@@ -1,37 +1,42 @@
-"""The page of a report in a real Chromium without a network: it draws, hides, zooms, turns dark, fits a phone and obeys the keyboard."""
+"""The page of report.py in a real Chromium without a network: plots, boxes, zoom, dark colours, phone, keyboard."""
 
 import contextlib
 import json
 
 import pytest
 
-with contextlib.suppress(ImportError):  # Fast tests are collected without requirements-test.txt; these here fail without it.
+# Fast tests are collected without requirements-test.txt. Without it these tests fail.
+with contextlib.suppress(ImportError):
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.wait import WebDriverWait
 
+from helpers.analysed_runs import write_sweep_rows
 from helpers.run_files import write_run
 
 import report
 
-pytestmark = pytest.mark.slow
-SWEEP = "policy,weights,observation_probability,episode,episode_return,length,epsilon,eval_seed"
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 EVIL = "DQN<img src=x onerror=window.broken=1>"
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """Write a report of two networks, one of them with an evil name, with three seeds each on two environments; return its address."""
+def page_address(tmp_path_factory):
+    """Write the page of two networks with three seeds each on two environments; return its address.
+
+    The name of one network tries to run a script.
+    """
     folder = tmp_path_factory.mktemp("report")
     for env in ("Pong", "Breakout"):
         for network in ("DRQN", EVIL):
             for seed in range(3):
-                run = write_run(folder / "runs" / f"{env}-{network[:4]}-{seed}", [(100, (1, seed)), (200, (seed, 4))], env=env,
-                               network=network, seed=seed, fresh=(seed, 4), random=(0, 1), episodes=[(99, 1, 0), (200, 2, 0)])
-                rows = [SWEEP, f"agent,best,0.5,0,{seed + 1},9,0.05,0", "agent,best,1.0,0,5,9,0.05,0", "random,random,1.0,0,2,9,1.0,0"]
-                (run / "observability.csv").write_text("\n".join(rows) + "\n")
+                run = write_run(
+                    folder / "runs" / f"{env}-{network[:4]}-{seed}", [(100, (1, seed)), (200, (seed, 4))], env=env,
+                    network=network, seed=seed, fresh=(seed, 4), random=(0, 1), episodes=[(99, 1, 0), (200, 2, 0)])
+                write_sweep_rows(run, f"agent,best,0.5,0,{seed + 1},9,0.05,0", "agent,best,1.0,0,5,9,0.05,0",
+                                 "random,random,1.0,0,2,9,1.0,0")
     assert report.main([str(folder / "runs"), "-o", str(folder / "report.html")]) == 0
     return (folder / "report.html").as_uri()
 
@@ -42,46 +47,54 @@ def chromium():
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu"):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))  # by its path, or Selenium would look for one to download
+    # Without the path Selenium would look for a driver to download.
+    driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
     driver.execute_cdp_cmd("Network.enable", {})
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", dict(offline=True, latency=0, downloadThroughput=0, uploadThroughput=0))
+    offline = dict(offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
     yield driver
     driver.quit()
 
 
 @pytest.fixture
-def browser(chromium, page):
-    """Return a driver that shows the page, every plot of it drawn, as on a light desktop."""
-    look(chromium)
-    chromium.get(page)
+def browser(chromium, page_address):
+    """Return a driver that shows the page as on a desktop with light colours, after every plot is drawn."""
+    set_look(chromium)
+    chromium.get(page_address)
     chromium.execute_script("plots.forEach(begin)")
     WebDriverWait(chromium, 10).until(lambda driver: driver.execute_script(
         "return plots.length === 7 && plots.every(div => div.querySelector('.scatterlayer .trace'))"))
     return chromium
 
 
-def look(driver, scheme="light", width=1280, height=900):
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [dict(name="prefers-color-scheme", value=scheme)]})
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=width, height=height, deviceScaleFactor=1, mobile=width < 500))
+def set_look(driver, scheme="light", width=1280, height=900):
+    """Give the browser a colour scheme, and a screen of this size in pixels."""
+    features = [dict(name="prefers-color-scheme", value=scheme)]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    screen = dict(width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
 
-def count(browser, plot=0):
-    """Return how many lines, bands among them, a plot shows."""
+def count_lines(browser, plot=0):
+    """Return how many lines and bands a plot shows."""
     return browser.execute_script(f"return plots[{plot}].querySelectorAll('.scatterlayer .trace').length")
 
 
 def test_every_curve_is_drawn_and_nothing_is_asked_of_the_network(browser):
-    # Of two networks in each plot a band, three seeds and a mean; and random play, or the paper's two curves.
-    assert [count(browser, i) for i in range(4)] == [2 * 5 + 1] * 4 and [count(browser, i) for i in (4, 5)] == [2 * 5 + 2] * 2
-    assert count(browser, 6) == 2 + 2  # the means over both environments
-    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = [one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"]
+    # Each of two networks has a band, three seeds and a mean. Beside them is random play, or the paper's two curves.
+    assert [count_lines(browser, i) for i in range(4)] == [2 * 5 + 1] * 4
+    assert [count_lines(browser, i) for i in (4, 5)] == [2 * 5 + 2] * 2
+    assert count_lines(browser, 6) == 2 + 2  # the means over both environments
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     assert urls and not [url for url in urls if not url.startswith(("file:", "data:", "blob:"))]
-    for plot, point, text in ((0, 1, "2.50 at 200"), (4, 0, "0.40 at 0.5")):  # the means of 2, 2.5, 3; of 1, 2, 3 of 5
-        browser.execute_script(f"""const isMean = one => one.meta.kind === "mean" && one.name.startsWith("DQN");
-            Plotly.Fx.hover(plots[{plot}], [{{curveNumber: plots[{plot}].data.findIndex(isMean), pointNumber: {point}}}])""")
-        told = browser.execute_script(f"return plots[{plot}].querySelector('.hoverlayer').textContent")
-        assert text in told, told
+    # The means of 2, 2.5 and 3; and of 1, 2 and 3 as fractions of 5.
+    for plot, point, text in ((0, 1, "2.50 at 200"), (4, 0, "0.40 at 0.5")):
+        browser.execute_script(f"""const isMean = trace => trace.meta.kind === "mean" && trace.name.startsWith("DQN");
+            const curveNumber = plots[{plot}].data.findIndex(isMean);
+            Plotly.Fx.hover(plots[{plot}], [{{curveNumber, pointNumber: {point}}}])""")
+        hover_text = browser.execute_script(f"return plots[{plot}].querySelector('.hoverlayer').textContent")
+        assert text in hover_text, hover_text
     assert browser.execute_script("return window.broken") is None
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
@@ -89,20 +102,21 @@ def test_every_curve_is_drawn_and_nothing_is_asked_of_the_network(browser):
 def test_boxes_and_buttons_hide_curves_in_every_plot(browser):
     box = browser.find_element(By.CSS_SELECTOR, "input[value^='DQN']")
     box.click()
-    assert [count(browser, i) for i in (0, 3)] == [6, 6]
+    assert [count_lines(browser, i) for i in (0, 3)] == [6, 6]
     browser.find_element(By.ID, "seeds").click()
-    assert count(browser) == 3
+    assert count_lines(browser) == 3
     browser.find_element(By.ID, "none").click()
-    assert count(browser) == 1 and not box.is_selected()  # random play stays
+    assert count_lines(browser) == 1 and not box.is_selected()  # Random play stays.
     browser.find_element(By.ID, "all").click()
-    assert count(browser) == 5 and box.is_selected()
+    assert count_lines(browser) == 5 and box.is_selected()
 
 
 def test_zoom_and_back(browser):
     limits = lambda: browser.execute_script("return [...plots[0]._fullLayout.xaxis.range]")
     before = limits()
     browser.execute_script("plots[0].scrollIntoView({block: 'center'})")
-    browser.find_element(By.CSS_SELECTOR, ".plot .modebar-btn[data-attr='zoom'][data-val='in'], .plot [aria-label='Zoom in']").click()
+    zoom_in = ".plot .modebar-btn[data-attr='zoom'][data-val='in'], .plot [aria-label='Zoom in']"
+    browser.find_element(By.CSS_SELECTOR, zoom_in).click()
     WebDriverWait(browser, 5).until(lambda _: limits()[1] < before[1])
     inside = limits()
     browser.find_element(By.ID, "seeds").click()
@@ -116,7 +130,7 @@ def test_dark_is_dark_and_plots_follow(browser):
         return [style('body', 'backgroundColor'), style('body', 'color'), style('.plot .js-line', 'stroke'),
                 style('.plot .xtick text', 'fill'), style('.swatch line', 'stroke')]"""
     light = browser.execute_script(colours)
-    look(browser, "dark")
+    set_look(browser, "dark")
     WebDriverWait(browser, 5).until(lambda _: browser.execute_script(colours)[3] != light[3])
     dark = browser.execute_script(colours)
     assert all(a != b for a, b in zip(light, dark)), (light, dark)
@@ -125,11 +139,13 @@ def test_dark_is_dark_and_plots_follow(browser):
 
 
 def test_a_phone_scrolls_down_only(browser):
-    look(browser, width=390, height=844)
-    WebDriverWait(browser, 5).until(lambda _: browser.execute_script("return plots.every(div => div._fullLayout.width <= 390)"))
+    set_look(browser, width=390, height=844)
+    are_narrow = "return plots.every(div => div._fullLayout.width <= 390)"
+    WebDriverWait(browser, 5).until(lambda _: browser.execute_script(are_narrow))
     browser.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390
-    boxes = browser.execute_script("return [...document.querySelectorAll('.scroll')].map(box => [box.clientWidth, box.scrollWidth])")
+    widths = "return [...document.querySelectorAll('.scroll')].map(box => [box.clientWidth, box.scrollWidth])"
+    boxes = browser.execute_script(widths)
     assert all(width < 390 for width, _ in boxes) and any(inside > width for width, inside in boxes)
 
 
@@ -142,7 +158,7 @@ def test_the_keyboard_reaches_everything(browser):
         reached.append(browser.execute_script(focus))
         if reached[-1][0].startswith("DRQN"):  # The space bar hides a curve.
             browser.switch_to.active_element.send_keys(Keys.SPACE)
-            assert count(browser) == 6
+            assert count_lines(browser) == 6
     names, outlines = zip(*reached)
     assert names[0] == "skip" and {"all", "none", "reset", "seeds", "scroll", "SUMMARY", "modebar-btn"} <= set(names)
     assert any(name.startswith("DQN") for name in names) and set(outlines) == {"solid"}

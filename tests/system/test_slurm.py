@@ -1,4 +1,4 @@
-"""The batch scripts of slurm/ on a real cluster of one node: runs to their end, stopped in every way and gone on, and grids."""
+"""The batch scripts of slurm/ train to the end, go on after every stop, and run grids, on a cluster of one node."""
 
 import csv
 import os
@@ -10,19 +10,20 @@ import subprocess
 import sys
 
 import pytest
-from helpers.cluster import cluster, until
+from helpers.cluster import cluster, wait_until
 from helpers.short_runs import assert_same_runs
 
 import status
-from storage import grids, reading
+from storage import grids, layout, reading
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 ROOT = pathlib.Path(status.__file__).parent
-ATARI = """--maxsteps=3000 --units=16 --num_envs=4 --bufflen=3000 --batch_size=4 --unroll=3 --flicker=0.5 --learning_starts=200
-    --update_period=16 --target_period=500 --eval_period=1500 --eval_episodes=2 --max_episode_frames=400 --checkpoint_period=600""".split()
-CARTPOLE = """--units=8 --bufflen=3000 --batch_size=4 --learning_starts=200 --update_period=8 --eval_period=1000 --eval_episodes=2
-    --checkpoint_period=1000 --max_episode_frames=100""".split()
+ATARI = """--maxsteps=3000 --units=16 --num_envs=4 --bufflen=3000 --batch_size=4 --unroll=3 --flicker=0.5
+    --learning_starts=200 --update_period=16 --target_period=500 --eval_period=1500 --eval_episodes=2
+    --max_episode_frames=400 --checkpoint_period=600""".split()
+CARTPOLE = """--units=8 --bufflen=3000 --batch_size=4 --learning_starts=200 --update_period=8 --eval_period=1000
+    --eval_episodes=2 --checkpoint_period=1000 --max_episode_frames=100""".split()
 GRID = """env,network,flagfile,flicker,maxsteps,seed
 CartPole-v1,DQN,tiny.flags,,2000,
 CartPole-v1,DQN,tiny.flags,2,2000,
@@ -38,7 +39,8 @@ class Slurm:
         self.environ, self.repository = environ, repository
 
     def __call__(self, *command):
-        done = subprocess.run(list(map(str, command)), cwd=self.repository, env=self.environ, capture_output=True, text=True)
+        done = subprocess.run(list(map(str, command)), cwd=self.repository, env=self.environ, capture_output=True,
+                              text=True)
         assert done.returncode == 0, done
         return done.stdout.strip()
 
@@ -54,18 +56,22 @@ class Slurm:
         return path.read_text() if path.exists() else ""
 
     def state_at_the_end(self, job):
+        """Wait until a job is over, and return its state."""
         over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
-        return until(lambda: {self.job(job)["JobState"]} & over, lambda: f"{self.job(job)} {self.log(job)}").pop()
+        return wait_until(lambda: {self.job(job)["JobState"]} & over, lambda: f"{self.job(job)} {self.log(job)}").pop()
 
-    def begun(self, run):
+    def wait_until_begun(self, run):
         """Wait until a run has learned for 1,000 agent steps."""
-        until(lambda: any(int(line.split(",")[0]) >= 1000 for line in reading.read_last_lines(run / "learn.csv")[1:]), lambda: run)
+        path = layout.csv_path(run, "learn")
+        steps = lambda: [int(line.split(",")[0]) for line in reading.read_last_lines(path)[1:]]
+        wait_until(lambda: max(steps(), default=0) >= 1000, lambda: run)
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     repository = tmp_path_factory.mktemp("repository")
-    for path in [*ROOT.glob("*.py"), ROOT / "presets", ROOT / "paper"]:
+    rooms = [path.parent for path in ROOT.glob("*/__init__.py")]
+    for path in [*ROOT.glob("*.py"), *rooms, ROOT / "presets", ROOT / "paper"]:
         (repository / path.name).symlink_to(path)
     shutil.copytree(ROOT / "slurm", repository / "slurm", symlinks=True)
     (repository / ".venv").symlink_to(sys.prefix)
@@ -74,15 +80,15 @@ def slurm(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(slurm):
+def whole_job(slurm):
     """An uninterrupted run: its job and its directory."""
     job = slurm.sbatch("--gres=none", "slurm/drqn.sh", "--env=Breakout", *ATARI, "--run_dir=whole")
     slurm.state_at_the_end(job)
     return job, slurm.repository / "whole"
 
 
-def test_a_job_trains_to_the_end_and_is_not_queued_again(slurm, whole):
-    job, run = whole
+def test_a_job_trains_to_the_end_and_is_not_queued_again(slurm, whole_job):
+    job, run = whole_job
     about = slurm.job(job)
     assert (about["JobState"], about["ExitCode"], about["Restarts"]) == ("COMPLETED", "0:0", "0"), slurm.log(job)
     assert "TresPerNode" not in about  # --gres=none: sbatch's own command line wins.
@@ -95,26 +101,27 @@ def test_the_doctor_finds_the_partition_and_its_gpus(slurm):
     assert "ok       Slurm      GPUs in main" in slurm("bash", "-c", ".venv/bin/python doctor.py || true")
 
 
-def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole):
+def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole_job):
     job = slurm.sbatch("slurm/drqn.sh", "--env=Breakout", *ATARI, "--run_dir=warned")
     assert slurm.job(job)["TresPerNode"] == "gres:gpu:1"
     run = slurm.repository / "warned"
-    slurm.begun(run)
+    slurm.wait_until_begun(run)
     assert status.read_status(run).state == "running"
     slurm("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:USR1@300 does
     assert slurm.state_at_the_end(job) == "COMPLETED", slurm.log(job)
     assert slurm.job(job)["Restarts"] == "1"
-    stopped, again = re.search(r"Stopped at agent step (\S+),.*Going on at agent step (\S+) of", slurm.log(job), re.S).groups()
+    pattern = r"Stopped at agent step (\S+),.*Going on at agent step (\S+) of"
+    stopped, again = re.search(pattern, slurm.log(job), re.S).groups()
     assert stopped == again and 1000 <= int(again.replace(",", "")) < 3000
-    assert_same_runs(whole[1], run)
+    assert_same_runs(whole_job[1], run)
 
 
-def test_a_requeued_and_then_a_killed_job_lose_nothing(slurm, whole):
+def test_a_requeued_and_then_a_killed_job_lose_nothing(slurm, whole_job):
     command = "slurm/drqn.sh", "--env=Breakout", *ATARI, "--run_dir=killed"
     job, run = slurm.sbatch(*command), slurm.repository / "killed"
-    slurm.begun(run)
+    slurm.wait_until_begun(run)
     slurm("scontrol", "requeue", job)
-    until(lambda: "Going on at agent step" in slurm.log(job), lambda: slurm.log(job))
+    wait_until(lambda: "Going on at agent step" in slurm.log(job), lambda: slurm.log(job))
     for pid in map(int, re.findall(r"^\d+", slurm("scontrol", "listpids", job), re.M)):
         if b"train.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             os.kill(pid, signal.SIGKILL)
@@ -122,7 +129,7 @@ def test_a_requeued_and_then_a_killed_job_lose_nothing(slurm, whole):
     assert status.read_status(run).state == "waiting"
     job = slurm.sbatch(*command)
     assert slurm.state_at_the_end(job) == "COMPLETED" and "Going on at agent step" in slurm.log(job), slurm.log(job)
-    assert_same_runs(whole[1], run)
+    assert_same_runs(whole_job[1], run)
 
 
 def test_dqn_is_the_same_script_by_another_name(slurm):
@@ -132,9 +139,10 @@ def test_dqn_is_the_same_script_by_another_name(slurm):
     assert (settings["env"], settings["network"], settings["maxsteps"]) == ("Frostbite", "DQN", 300)
 
 
-def table_in(text):
+def read_states(text):
     """Return the states of the rows in a table of status.py."""
-    return [line.split()[1] for line in text.splitlines() if line.startswith("runs/grid/") and " / " in line or "  failed  " in line]
+    return [line.split()[1] for line in text.splitlines()
+            if line.startswith("runs/grid/") and " / " in line or "  failed  " in line]
 
 
 def test_a_grid_goes_through_slurm_and_on_without_it(slurm):
@@ -142,17 +150,20 @@ def test_a_grid_goes_through_slurm_and_on_without_it(slurm):
     grid = slurm.repository / "grid.csv"
     grid.write_text(GRID)
     one, _, cancelled, last = [slurm.repository / directory for directory in grids.read_grid(grid)]
-    array, results = re.match(r"Jobs (\d+) .* and (\d+) ", slurm("slurm/grid.sh", "grid.csv", "-j", "3", "--gres=none")).groups()
+    said = slurm("slurm/grid.sh", "grid.csv", "-j", "3", "--gres=none")
+    array, results = re.match(r"Jobs (\d+) .* and (\d+) ", said).groups()
     assert slurm.job(array)["ArrayTaskThrottle"] == "3"
-    slurm.begun(cancelled)
+    slurm.wait_until_begun(cancelled)
     slurm("scancel", f"{array}_3")
-    slurm.begun(last)
+    slurm.wait_until_begun(last)
     slurm("scancel", "--batch", "--signal=USR1", f"{array}_4")
     assert slurm.state_at_the_end(results) == "COMPLETED", slurm.log(results)
-    ends = [(slurm.job(f"{array}_{task}")["JobState"], slurm.job(f"{array}_{task}")["Restarts"]) for task in (1, 2, 3, 4)]
-    assert ends == [("COMPLETED", "0"), ("FAILED", "0"), ("CANCELLED", "0"), ("COMPLETED", "1")]
+    tasks = [slurm.job(f"{array}_{task}") for task in (1, 2, 3, 4)]
+    assert [(task["JobState"], task["Restarts"]) for task in tasks] == [
+        ("COMPLETED", "0"), ("FAILED", "0"), ("CANCELLED", "0"), ("COMPLETED", "1")]
     log = slurm.log(results)
-    assert table_in(log) == ["done", "failed", "waiting", "done"], log  # It waited for the row that was queued again.
+    # The job of the results waited for the row that was queued again.
+    assert read_states(log) == ["done", "failed", "waiting", "done"], log
     assert "train.py: flag --flicker=2: " in log
     for run in one, cancelled, last:
         assert (run / "episodes-best.csv").read_text().count("\n") == 31
@@ -167,7 +178,7 @@ def test_a_grid_goes_through_slurm_and_on_without_it(slurm):
     scored = (one / "episodes-best.csv").stat().st_mtime_ns
     rows = (one / "train.csv").read_text()
     said = slurm("slurm/grid_local.sh", "grid.csv", "-j", "2")
-    assert table_in(said) == ["done", "failed", "done", "done"], said
+    assert read_states(said) == ["done", "failed", "done", "done"], said
     assert "Going on at agent step" in (cancelled.parent / f"{cancelled.name}.log").read_text()
     assert (one / "train.csv").read_text() == rows  # A row that is done is left alone, and so are its scores.
     assert curves.exists() and (one / "episodes-best.csv").stat().st_mtime_ns == scored
@@ -178,10 +189,11 @@ def test_an_interrupted_grid_saves_its_runs_and_begins_no_more(slurm):
     grid.write_text("env,maxsteps,seed,units\n" + "".join(f"CartPole-v1,100000000,{seed},8\n" for seed in (1, 2, 3)))
     one, two, three = [slurm.repository / directory for directory in grids.read_grid(grid)]
     process = subprocess.Popen(["slurm/grid_local.sh", grid, "-j", "2"], cwd=slurm.repository, start_new_session=True)
-    slurm.begun(one)
-    slurm.begun(two)
+    slurm.wait_until_begun(one)
+    slurm.wait_until_begun(two)
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     assert process.wait() != 0
     for run in one, two:
-        assert run.with_name(f"{run.name}.log").read_text().endswith("exit code 130\n") and reading.read_saved_counts(run)[0] >= 1000
+        assert layout.log_path(run).read_text().endswith("exit code 130\n")
+        assert reading.read_saved_counts(run)[0] >= 1000
     assert not three.exists() and not (grid.parent / "runs/interrupted/curves.png").exists()

@@ -1,36 +1,33 @@
-"""The table of runs and grids: each state from the files that make it so, and the one place where a row becomes a command."""
+"""status.py tells the state of runs from their files, prints tables of them, and prints the commands of a grid."""
 
 import contextlib
-import json
 import os
 import pathlib
 import pty
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
 
 import pytest
-from helpers.run_files import write_run
+from helpers.run_files import hold_lock, write_run, write_state, write_table
 
 import status
-import train
-from storage import grids, layout
+from storage import layout
 
 ROOT = pathlib.Path(status.__file__).parent
-GRIDS = sorted((ROOT / "slurm/grids").glob("*.csv"))
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def an_empty_folder(tmp_path, monkeypatch):
+    """Run every test in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def table(capsys):
-    """Return a function: the cells of the table's rows by run, and what is printed after them."""
+    """Return a function that returns the cells of the table's rows by run, and the lines printed after them."""
     def call(*arguments):
         assert status.main([str(argument) for argument in arguments]) == 0
         head, *lines = capsys.readouterr().out.splitlines()
@@ -40,7 +37,7 @@ def table(capsys):
     return call
 
 
-def fails(capsys, *arguments):
+def refuse_status(capsys, *arguments):
     """Return the sentence with which status.py refuses its arguments."""
     assert status.main([str(argument) for argument in arguments]) == 2
     error = capsys.readouterr().err
@@ -49,21 +46,22 @@ def fails(capsys, *arguments):
 
 
 def write_grid(name, *lines):
+    """Write lines into <name>.csv, and return its path."""
     path = pathlib.Path(f"{name}.csv")
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def write_checkpoint(run, agent_step, vector_step=10, episodes=0):
-    place = run / f"checkpoints/{vector_step:09d}"
-    place.mkdir(parents=True)
-    (place / "state.json").write_text(json.dumps(dict(agent_step=agent_step, episodes=episodes + 4, cut_episodes=4)))
+def write_checkpoint(run, agent_step, vector_steps=10, episodes=0):
+    """Write the state of a checkpoint, with 4 episodes that were cut."""
+    write_state(run, vector_steps, agent_step=agent_step, episodes=episodes + 4, cut_episodes=4)
 
 
 def write_learn(run, *agent_steps):
     """Write rows of 250 agent steps/s, and the beginning of one that is still being written."""
-    rows = [[step, *[0] * (len(layout.COLUMNS["learn"]) - 2), step / 250] for step in agent_steps]
-    (run / "learn.csv").write_text("\n".join([",".join(map(str, row)) for row in [layout.COLUMNS["learn"], *rows]] + ["13"]))
+    columns, path = layout.COLUMNS["learn"], layout.csv_path(run, "learn")
+    write_table(path, columns, [[step, *[0] * (len(columns) - 2), step / 250] for step in agent_steps])
+    path.write_text(path.read_text() + "13")
 
 
 @pytest.mark.parametrize("episodes, state", [(49, "waiting"), (50, "done")])
@@ -73,81 +71,35 @@ def test_a_run_is_done_that_has_met_its_episodes(table, episodes, state):
     assert table()[0]["runs/short"][0] == state
 
 
-def hold_lock(run, host):
-    """Return a process that holds the lock of a run, as training does."""
-    (run / "lock").write_text(f"process 1 on {host}\n")
-    code = "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.lockf(file, fcntl.LOCK_EX); print('locked', flush=True); input()"
-    process = subprocess.Popen([sys.executable, "-c", code, run / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "locked\n"
-    return process
-
-
-# Grids.
-
-
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_train_takes_every_row_of_the_shipped_grids(path, monkeypatch):
-    monkeypatch.chdir(ROOT)  # from where presets are named
-    for directory, (python, script, *arguments) in grids.read_grid(path).items():
-        assert (python, script) == ("python", "train.py")
-        assert train.configure(arguments)["run_dir"] == str(directory)
-
-
-def test_the_cells_of_a_row_win_over_its_preset(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    (tmp_path / "g.csv").write_text("env,units,flagfile\nPong,7,presets/cartpole.flags\n")
-    ((directory, (_, _, *arguments)),) = grids.read_grid(tmp_path / "g.csv").items()
-    settings = train.configure(arguments)["settings"]
-    assert (settings["env"], settings["units"], settings["maxsteps"]) == ("Pong", 7, 60_000)
-    assert str(directory) == "runs/g/Pong-cartpole-units=7-s1"
+# Grids
 
 
 def test_a_row_is_a_command(capsys):
-    write_grid("small", "# why", "env,network,flicker,seed,maxsteps,jid", "Pong,DQN,,2,1000,", "ALE/Pong-v5,DRQN,0.5,,,it's odd")
+    write_grid("small", "# why", "env,network,flicker,seed,maxsteps,jid", "Pong,DQN,,2,1000,",
+               "ALE/Pong-v5,DRQN,0.5,,,it's odd")
     assert status.main(["small.csv", "--commands"]) == 0
     one, two = map(shlex.split, capsys.readouterr().out.splitlines())
-    assert one == "python train.py --env=Pong --network=DQN --seed=2 --maxsteps=1000 --run_dir=runs/small/Pong-DQN-s2".split()
+    assert one == ("python train.py --env=Pong --network=DQN --seed=2 --maxsteps=1000 "
+                   "--run_dir=runs/small/Pong-DQN-s2").split()
     assert two == ["python", "train.py", "--env=ALE/Pong-v5", "--network=DRQN", "--flicker=0.5", "--jid=it's odd",
                    "--run_dir=runs/small/Pong-v5-DRQN-flicker=0.5-jid=it_s_odd-s1"]
 
 
-def test_a_row_keeps_its_directory_when_the_grid_grows():
-    before = grids.read_grid(write_grid("grid", "env,seed", "Pong,1"))
-    after = grids.read_grid(write_grid("grid", "seed,env,flicker,maxsteps", "3,Pong,0.5,", "1,Pong,,9000"))
-    assert list(before) == list(after)[1:] == [pathlib.Path("runs/grid/Pong-s1")]
-
-
-@pytest.mark.parametrize("lines, expected", [
-    (["env,seed", "Pong"], "row 1 of bad.csv has more or fewer cells than the 2 columns"),
-    (["env,seed", "Pong,1", "Pong,2,3"], "row 2 of bad.csv has more or fewer cells than the 2 columns"),
-    (["env,seed", "Pong,1", "Pong,"], "row 2 of bad.csv is runs/bad/Pong-s1, as row 1 is"),
-    (["env,run_dir", "Pong,here"], "bad.csv has a column run_dir"),
-    (["env,seed"], "bad.csv has no rows"),
-    (["env;seed", "Pong;1"], "bad.csv has the column 'env;seed'"),
-    (["env,env", "Pong,Breakout"], "bad.csv has the column 'env'"),
-])
-def test_a_file_that_is_no_grid_is_refused(lines, expected, capsys):
-    assert expected in fails(capsys, write_grid("bad", *lines))
-
-
-def test_a_grid_may_come_from_a_spreadsheet():
-    path = write_grid("grid", "\N{BYTE ORDER MARK}env,seed", "Pong,1")
-    assert list(grids.read_grid(path).values()) == [["python", "train.py", "--env=Pong", "--seed=1", "--run_dir=runs/grid/Pong-s1"]]
-
-
 def test_other_bad_input(capsys):
-    assert "nowhere" in fails(capsys, "nowhere")
-    assert "nowhere.csv" in fails(capsys, "nowhere.csv")
+    assert "nowhere" in refuse_status(capsys, "nowhere")
+    assert "nowhere.csv" in refuse_status(capsys, "nowhere.csv")
+    assert "bad.csv has no rows" in refuse_status(capsys, write_grid("bad", "env,seed"))
     write_run(pathlib.Path("runs/one"))
-    assert "expected grids" in fails(capsys, "runs/one", "--commands")
+    assert "expected grids" in refuse_status(capsys, "runs/one", "--commands")
 
 
-# States.
+# States
 
 
 def test_what_a_run_has_come_to(table):
-    done, stopped = (write_run(pathlib.Path("runs", name), [(100, (1, 2)), (200, (5, 8))]) for name in ("done", "stopped"))
-    write_checkpoint(done, 150, vector_step=5)
+    done, stopped = (write_run(pathlib.Path("runs", name), [(100, (1, 2)), (200, (5, 8))])
+                     for name in ("done", "stopped"))
+    write_checkpoint(done, 150, vector_steps=5)
     write_checkpoint(done, 303)
     write_checkpoint(stopped, 150)
     write_learn(stopped, 100, 1234)
@@ -163,12 +115,8 @@ def test_what_a_run_has_come_to(table):
 
 def test_only_a_live_process_is_running(table):
     run = write_run(pathlib.Path("runs/one"))
-    process = hold_lock(run, socket.gethostname())
-    try:
+    with hold_lock(run, socket.gethostname()):
         assert table()[0]["runs/one"][0] == "running"
-    finally:
-        process.kill()
-        process.wait()
     assert table()[0]["runs/one"][0] == "waiting"  # though the lock is there, and its rows are fresh
 
 
@@ -199,19 +147,22 @@ def test_a_row_that_goes_on_after_it_failed_is_no_longer_failed(table):
     log = pathlib.Path("runs/grid/Pong-s1.log")
     log.write_text("train.py: --units=0 was given\nexit code 2\n")
     rows, rest = table("grid.csv")
-    assert rows["runs/grid/Pong-s1"] == ["failed", "0", "-", "-"] and rows["runs/grid/Pong-s2"] == ["waiting", "0", "-", "-"]
+    assert rows["runs/grid/Pong-s1"] == ["failed", "0", "-", "-"]
+    assert rows["runs/grid/Pong-s2"] == ["waiting", "0", "-", "-"]
     assert rest == [f"failed: runs/grid/Pong-s1: train.py: --units=0 was given (exit code 2); all of it is in {log}",
                     "3 runs: 2 waiting, 1 failed"]
     log.write_text(log.read_text() + "runs/grid/Pong-s1: network=DRQN\n")
     assert table("grid.csv")[0]["runs/grid/Pong-s1"][0] == "waiting"
 
 
-# --watch.
+# --watch
 
 
 def make_status(number, state, **others):
-    return status.Status(**dict(run=f"runs/grid/Pong-DRQN-flicker=0.5-s{number}", state=state, step=1234, maxsteps=10_000_000,
-                              evaluation=-20.5, age=3, speed=100, returns=[1, 2, 3], reason=None) | others)
+    """Return the status of a run of a grid."""
+    values = dict(run=f"runs/grid/Pong-DRQN-flicker=0.5-s{number}", state=state, step=1234, maxsteps=10_000_000,
+                  evaluation=-20.5, age=3, speed=100, returns=[1, 2, 3], reason=None)
+    return status.Status(**values | others)
 
 
 def test_recent_returns_as_blocks():
@@ -224,11 +175,13 @@ def test_recent_returns_as_blocks():
 def test_only_the_ends_of_long_files_are_read(table):
     run = write_run(pathlib.Path("runs/long"), [(100, (1, 2))], [(t, t / 100, t % 2) for t in range(100, 110)])
     rows = (run / "train.csv").read_text().splitlines()[1:]
-    (run / "train.csv").write_bytes(b"no row\n" * 100_000 + "\n".join([*rows * 100, "9,9"]).encode())  # The last is not whole yet.
+    newest = "\n".join([*rows * 100, "9,9"]).encode()  # The last row is not whole yet.
+    (run / "train.csv").write_bytes(b"no row\n" * 100_000 + newest)
     write_learn(run, *range(1000, 41_000, 1000))
-    of = status.read_status(run)
-    assert of.returns[-10:] == [1, 1.02, 1.04, 1.06, 1.08] * 2 and 200 < len(of.returns) < 400  # Those that were cut are none.
-    assert (of.speed, of.step, of.maxsteps, of.evaluation) == (250, 40_000, 300, 1.5)
+    long = status.read_status(run)
+    assert long.returns[-10:] == [1, 1.02, 1.04, 1.06, 1.08] * 2  # Episodes that were cut do not count.
+    assert 200 < len(long.returns) < 400
+    assert (long.speed, long.step, long.maxsteps, long.evaluation) == (250, 40_000, 300, 1.5)
     (run / "train.csv").write_text("a\nb\nc\n")
     with pytest.raises(ValueError, match="runs/long/train.csv is damaged"):
         status.read_status(run)
@@ -236,13 +189,16 @@ def test_only_the_ends_of_long_files_are_read(table):
 
 def test_a_live_table_names_what_is_known():
     running = make_status(1, "running", speed=250.04, step=4_000_000)
-    assert status.format_cells(running) == (running.run, "running", "4.00M/10.0M", "2", "▁▅█", "250", "-20.5", "6:39:56")
-    assert status.format_cells(make_status(2, "waiting", step=0, maxsteps=None, evaluation=None, returns=[]))[2:] == ("0", "-", "", "-", "-", "-")
+    assert status.format_cells(running) == (
+        running.run, "running", "4.00M/10.0M", "2", "▁▅█", "250", "-20.5", "6:39:56")
+    new = make_status(2, "waiting", step=0, maxsteps=None, evaluation=None, returns=[])
+    assert status.format_cells(new)[2:] == ("0", "-", "", "-", "-", "-")
 
 
 @pytest.mark.parametrize("width, columns", [(160, 8), (90, 7), (60, 4), (30, 3)])
 def test_a_live_table_fits_its_terminal(width, columns):
-    statuses = [make_status(i, state) for i, state in enumerate(["done"] * 140 + ["failed"] * 2 + ["waiting"] * 2 + ["running"] * 6)]
+    states = ["done"] * 140 + ["failed"] * 2 + ["waiting"] * 2 + ["running"] * 6
+    statuses = [make_status(i, state) for i, state in enumerate(states)]
     head, *lines, last = status.fit_table(statuses, width, 11).plain.splitlines()
     assert head.split() == list(status.HEADER[:columns])
     assert [line.split()[1] for line in lines] == ["running"] * 6 + ["failed"] * 2
@@ -254,7 +210,7 @@ def test_a_live_table_fits_its_terminal(width, columns):
 
 def test_a_live_table_needs_a_terminal(capsys):
     write_run(pathlib.Path("runs/one"))
-    assert "no terminal" in fails(capsys, "--watch")
+    assert "no terminal" in refuse_status(capsys, "--watch")
 
 
 @pytest.mark.slow
@@ -262,7 +218,7 @@ def test_watching_in_a_terminal_ends_with_the_last_table_on_it():
     write_run(pathlib.Path("runs/one"))
     process, terminal = pty.fork()
     if process == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # A suite in the background of a shell ignores it, and hands that on.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # In the background of a shell it would be ignored.
         os.execv(sys.executable, [sys.executable, str(ROOT / "status.py"), "--watch"])
     said = b""
     while b"1 run:" not in said:

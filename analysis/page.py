@@ -1,0 +1,219 @@
+"""The page of runs: experiments, figures, tables, films and commands in one HTML file that needs no network."""
+
+import base64
+import collections
+import contextlib
+import pathlib
+import shlex
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+from tqdm import tqdm
+
+from analysis import curves, drawing, plotly_figures, scores, sweeps, tables
+from analysis.writers import NONE, UNFINISHED
+from storage import layout, reading
+
+FOLDER = pathlib.Path(__file__).parent
+MEDIA_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}
+LARGEST_FILM, ALL_FILMS = 3 * 2**20, 60 * 2**20  # bytes of one film, of all films of a page together
+SPEED_PHASES = ("learn", "act", "environment", "sample")  # in the order of the table of speed
+PUBLISHED = {"standard": "table 1", "flicker": "table 3", "placement": "appendix"}  # of Hausknecht & Stone 2015
+
+
+def make_page(runs, others, command):
+    """Return the page of runs as text, and how many experiments are on it.
+
+    Args:
+        runs: {directory: settings}.
+        others: sentences on directories that are left out, since they are no runs.
+        command: the command that makes this page again.
+
+    Raises:
+        ValueError: a file of a run is damaged.
+    """
+    evaluation, _ = curves.read_curves(runs, y="eval")  # notes_on_scores has these notes too.
+    training, notes_on_training = curves.read_curves(runs, y="train")
+    without = [directory for directory, settings in runs.items()
+               if not len(reading.read_evaluations(directory, settings)["agent_step"])]
+    all_runs = [*evaluation,
+                *(curves.Curve(directory, runs[directory], np.empty(0), np.empty(0)) for directory in without)]
+    run_scores, notes_on_scores = scores.find_scores(runs)
+    run_sweeps, notes_on_sweeps = sweeps.read_sweeps(runs)
+    random_play = reading.read_random_play(runs)
+    experiments = describe_experiments(all_runs, run_scores, random_play)
+    in_labels = drawing.settings_in_labels(all_runs, ["flicker"])
+    styles = drawing.style_lines(all_runs, in_labels)
+    draw_curves = lambda run_curves, y: plotly_figures.make_curve_figures(run_curves, in_labels, styles, y, random_play)
+    figures = dict(evaluation=lambda: draw_curves(evaluation, "eval"), training=lambda: draw_curves(training, "train"),
+                   generalization=lambda: plotly_figures.make_sweep_figures(run_sweeps, styles))
+    progress = tqdm(figures.items(), "report.py draws", leave=False, disable=None)  # None: only in a terminal
+    figures = {name: make_figures() for name, make_figures in progress}
+    run_tables, notes_on_tables = make_tables(run_scores)
+    notes = [*(f"left out: {other}" for other in others), *notes_on_scores, *notes_on_tables, *notes_on_training,
+             *(notes_on_sweeps if run_sweeps else ())]
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    page = environment.get_template("page.html.j2").render(
+        experiments=experiments, num_runs=len(runs), figures=figures, tables=run_tables, media=embed_films(all_runs),
+        command=command, styles={line: plotly_figures.plotly_style(style) for line, (_, style) in styles.items()},
+        legend={label: plotly_figures.plotly_style(style) for label, style in styles.values()},
+        speed=next((list(one["speed"]) for one in experiments if one["speed"]), []), notes=list(dict.fromkeys(notes)),
+        plotly=Markup(get_plotlyjs()), NONE=NONE, UNFINISHED=UNFINISHED)
+    return page, len(experiments)
+
+
+def make_tables(run_scores):
+    """Return the tables of scores.
+
+    Returns:
+        [(its place in the paper or None, writers.Table), ...] and sentences on runs left out.
+    """
+    run_tables, notes = [], []
+    for name, make_table in tables.TABLES.items() if run_scores else ():
+        with contextlib.suppress(ValueError):  # No run has a cell in this table of the paper.
+            table, more_notes = make_table(run_scores)
+            run_tables.append((PUBLISHED.get(name), table))
+            notes += more_notes
+    return run_tables, notes
+
+
+# Experiments
+
+
+def describe_experiments(all_runs, run_scores, random_play):
+    """Return a dict of texts for each experiment: the runs of one line.
+
+    Args:
+        all_runs: [curves.Curve, ...], also of runs without evaluations.
+        run_scores: [scores.Score, ...] of the runs that have one.
+        random_play: {directory: returns of random play}.
+    """
+    usual = {name: collections.Counter(str(run.settings.get(name)) for run in all_runs).most_common(1)[0][0]
+             for name in scores.differing_settings(all_runs)}
+    experiments = []
+    for number, ((env, flicker, label), seeds) in enumerate(tables.group_lines(all_runs), 1):
+        settings = seeds[0].settings
+        best = [reading.best_evaluation(run.directory, run.settings) for run in seeds]
+        steps = [last_step(run.directory) for run in seeds]
+        fresh = scores.summarise_scores([score for score in run_scores if score.line == seeds[0].line])
+        level = curves.mean_random_play(seeds, random_play)
+        marked = [mark_setting(settings, name, usual) for name in usual if name not in scores.CELL]
+        experiments.append(dict(
+            id=f"experiment-{number}", env=env, flicker=f"{flicker:g}", label=label, line=seeds[0].line,
+            settings=[mark_setting(settings, name, usual) for name in settings if name not in layout.SAME_LINE],
+            differing=[setting for setting in marked if setting["mark"]],
+            seeds=len({run.settings["seed"] for run in seeds}), speed=measure_speed(seeds),
+            commands=list_commands(seeds, run_scores), steps=tables.format_steps(int(min(steps)), int(max(steps))),
+            unfinished=any(reading.is_unfinished(run.directory, run.settings, run.x[-1] if len(run.x) else 0)
+                           for run in seeds),
+            best=format_seeds([mean for _, mean in filter(None, best)]),
+            last=format_seeds([run.y[-1] for run in seeds if len(run.y)]),
+            fresh=NONE if fresh["mean"] is None else tables.format_spread(fresh["mean"], fresh["std"]),
+            random=NONE if level is None else tables.format_return(level),
+            runs=[describe_run(*of_run, run_scores) for of_run in zip(seeds, steps, best)]))
+    return experiments
+
+
+def describe_run(run, step, best, run_scores):
+    """Return a dict of texts for one run.
+
+    Args:
+        run: curves.Curve.
+        step: the agent step of its newest row.
+        best: agent step and mean return of its best evaluation, or None.
+        run_scores: [scores.Score, ...], the run's score among them if it has one.
+    """
+    fresh = next((f"{tables.format_return(score.returns.mean())} ({len(score.returns)} episodes)"
+                  for score in run_scores if score.directory == run.directory), NONE)
+    return dict(directory=str(run.directory), seed=run.settings["seed"], steps=f"{step:,.0f}", fresh=fresh,
+                best=f"{tables.format_return(best[1])} at {best[0]:,.0f}" if best else NONE,
+                last=tables.format_return(run.y[-1]) if len(run.y) else NONE)
+
+
+def mark_setting(settings, name, usual):
+    """Return a setting as text, and whether the page marks it: most runs have another value.
+
+    Args:
+        usual: {name: the value that most runs have, as text}.
+    """
+    value = str(settings.get(name))
+    return dict(text=f"{name} {value}", mark=value != usual.get(name, value))
+
+
+def format_seeds(values):
+    """Return mean ± standard deviation over seeds as text."""
+    if not len(values):
+        return NONE
+    return tables.format_spread(np.mean(values), np.std(values, ddof=1) if len(values) > 1 else None)
+
+
+def last_step(directory):
+    """Return the agent step of a run's newest row, 0 before its first row."""
+    logs = [reading.read_rows(directory, name) for name in layout.COLUMNS]
+    return max((log["agent_step"][-1] for log in logs if len(log["agent_step"])), default=0)
+
+
+def measure_speed(seeds):
+    """Return the row of an experiment in the table of speed.
+
+    Returns:
+        {column: text} over all seeds together; empty before the first row of learn.csv.
+    """
+    logs = [reading.read_rows(run.directory, "learn") for run in seeds]
+    logs = [log for log in logs if len(log["seconds"])]
+    seconds = sum(log["seconds"][-1] for log in logs)
+    if not seconds:
+        return {}
+    shares = {phase: 100 * sum(log[f"{phase}_seconds"].sum() for log in logs) / seconds for phase in SPEED_PHASES}
+    shares["other"] = max(0, 100 - sum(shares.values()))
+    return {"agent steps/s": tables.format_return(sum(log["agent_step"][-1] for log in logs) / seconds),
+            "hours": f"{seconds / 3600:.2f}", **{f"{phase} %": f"{share:.0f}" for phase, share in shares.items()}}
+
+
+def list_commands(seeds, run_scores):
+    """Return the commands that make these runs, their scores, sweeps and figure again.
+
+    Comments above them name the commits and the versions of the code.
+    """
+    join = lambda *parts: shlex.join(["python", *map(str, parts)])
+    comments, train, evaluate = {}, [], []
+    for run in seeds:
+        config = reading.read_config(run.directory)
+        versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())
+        comments[f"# commit {config.get('git_commit', 'unknown')}; {versions or 'versions unknown'}"] = None
+        name = run.settings.get("backend", "tensorflow")
+        backend = "" if name == "tensorflow" else f"KERAS_BACKEND={name} "
+        unknown = f"# {layout.config_path(run.directory)} names no command"
+        train.append(backend + join(*config["command"]) if config.get("command") else unknown)
+        evaluate += [join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(score.returns)}")
+                     for score in run_scores if score.directory == run.directory]
+        if layout.sweep_path(run.directory).exists():
+            of_agent, of_random, _ = reading.read_sweep(run.directory, sweeps.trained_probability(run.settings))
+            evaluate.append(join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(of_random)}",
+                                 f"--observation_probabilities={','.join(f'{p:g}' for p in of_agent)}"))
+    return "\n".join([*comments, *train, *evaluate, join("plot.py", *(run.directory for run in seeds))])
+
+
+# Films
+
+
+def embed_films(all_runs):
+    """Return a dict for each film and picture in the directories of runs.
+
+    Its `data` is None where the file is too large for the page.
+    """
+    media, used = [], 0
+    encode = lambda path: f"data:{MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    for run in all_runs:
+        settings = run.settings
+        about = f"{settings['network']} on {settings['env']}, flicker {settings['flicker']:g}, seed {settings['seed']}"
+        for path in sorted(path for path in run.directory.iterdir() if path.suffix in MEDIA_TYPES):
+            size = path.stat().st_size
+            fits = size <= LARGEST_FILM and used + size <= ALL_FILMS
+            used += size * fits
+            media.append(dict(path=str(path), about=about, size=f"{size / 2**20:.1f} MB",
+                              data=encode(path) if fits else None, is_video=path.suffix == ".mp4"))
+    return media
