@@ -2,7 +2,7 @@
 
 import functools
 
-import backends  # noqa: F401 - first: it imports the backend quietly
+import backends  # first: it imports the backend quietly
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ from keras import ops
 
 import kernels
 from helpers.gradients import assert_close, gradients_of
+from helpers.windows import make_agent, make_window
 
 UNITS = 8
 
@@ -65,13 +66,13 @@ def test_pixels_are_scaled_and_the_history_becomes_channels(dtype):
     assert (pixels[1, 7, 9, 2], pixels.sum()) == (1, 1)
 
 
-
 @pytest.mark.parametrize("shape", [(6, 5), (2, 3, 4, 5)], ids=["vectors", "maps"])
 def test_a_norm_and_its_gradients_are_those_of_kerass_layer(shape):
     rng = np.random.default_rng(0)
     x, weight = rng.normal(2, 3, size=shape).astype(np.float32), rng.normal(size=shape).astype(np.float32)
     scale, offset = rng.normal(1, 0.5, size=(2, 5)).astype(np.float32)
-    ours, theirs = kernels.NormReLU("float32"), keras.layers.LayerNormalization(axis=-1, epsilon=kernels.NormReLU.EPSILON)
+    ours = kernels.NormReLU("float32")
+    theirs = keras.layers.LayerNormalization(axis=-1, epsilon=kernels.NormReLU.EPSILON)
     for layer in (ours, theirs):
         layer.build(shape)
         layer.set_weights([scale, offset])
@@ -86,3 +87,44 @@ def test_a_norm_and_its_gradients_are_those_of_kerass_layer(shape):
     got = gradients_of(lambda *inputs: ops.sum(weight * ours.norm_relu(*inputs)), [x, scale, offset])
     assert all(np.abs(ops.convert_to_numpy(gradient)).max() > 0.01 for gradient in expected)
     assert_close(got, expected, 1e-4)
+
+
+# Blank frames
+
+
+def blank_frames(num_frames, num_blank, seed=0):
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(1, 256, size=(num_frames, 1, 36, 36)).astype(np.uint8)
+    frames[rng.permutation(num_frames)[:num_blank]] = 0
+    return frames
+
+
+@pytest.mark.parametrize("num_blank", [0, 1, 20, 40])
+def test_a_torso_that_sees_one_blank_frame_gives_what_one_that_sees_all_gives(num_blank):
+    frames = blank_frames(40, num_blank)
+    seen = []
+
+    def torso(frames):
+        seen.append(int(frames.shape[0]))
+        return ops.cast(ops.sum(ops.cast(frames, "int32"), axis=(1, 2)), "float32") + 7
+
+    np.testing.assert_array_equal(ops.convert_to_numpy(backends.skip_blank(torso, frames, bucket=8)),
+                                  frames.astype(int).sum((1, 2)) + 7.0)
+    if keras.backend.backend() == "tensorflow":
+        assert seen == [(40 - num_blank) // 8 * 8 + 8]  # one blank frame at least, and few different shapes
+
+
+@pytest.mark.parametrize("network", ["DRQN", "PQN_dense_LSTM"])
+def test_an_update_on_flickering_screens_is_the_update_that_computes_every_screen(network):
+    frames = blank_frames(4 * 6, 13).reshape(4, 6, 36, 36)
+    after = []
+    for flicker in (False, True):
+        agent = make_agent(network, frame_shape=(36, 36), optimizer="adam", flicker=flicker)
+        window = make_window(4, 5)._replace(frames=frames)
+        scalars = [{name: float(value) for name, value in agent.learn(window).items()} for _ in range(3)]
+        after.append((scalars, [ops.convert_to_numpy(weight) for weight in agent.online_network.weights]))
+    (scalars, weights), (others, other_weights) = after
+    for one, other in zip(scalars, others):
+        assert one == pytest.approx(other, rel=1e-4)
+    for one, other in zip(weights, other_weights):
+        np.testing.assert_allclose(one, other, atol=2e-5)

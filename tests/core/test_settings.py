@@ -156,6 +156,11 @@ def test_every_count_names_its_unit_in_brackets():
     *[([f"--{name}={value}"], f"--{name}={value} does not apply to --env=CartPole-v1") for name, value in [
         ("sticky", 0.25), ("full_actions", True), ("noops", 0), ("life_loss", "none"), ("life_loss", "terminal")]],
     (["--epsilon_decay=linear:100steps", "--epsilonStep=1e-3"], "--epsilon_decay and --epsilonStep"),
+    (["--network=DQN", "--trace_decay=0.65"], "--trace_decay=0.65 needs windows of several.*--unroll=2"),
+    (["--trace_decay=1.5"], "--trace_decay=1.5"),
+    (["--double", "--target_period=0"], "--double needs a target network, and --target_period=0 has none"),
+    (["--sample=rollout"], "--bufflen=240 does not apply to --sample=rollout"),
+    (["--target_period=-1"], "--target_period=-1"),
     (["--epsilon_decay=exponential"], "--epsilon_decay=exponential.*linear:"),
     (["--epsilon_decay=linear:0steps"], "--epsilon_decay=linear:0steps"),
     (["--epsilon_decay=exp:200"],

@@ -56,7 +56,7 @@ def test_lambda_one_is_the_discounted_return_of_a_finished_episode():
 
 
 def plain_loop(reward, discount, mask, v, trace_decay):
-    """Peng's Q(lambda) of one window, forward: the mixture of its n-step returns, which end where the next is masked."""
+    """Peng's Q(lambda) of one window, forward: a mixture of n-step returns, which end where the next is masked."""
     T, y = len(reward), []
     for t in range(T):
         last = t
@@ -100,8 +100,9 @@ class Table:
 def window_of(numbers, **fields):
     T = len(numbers) - 1
     frames = np.array(numbers, np.float32)[None, :, None]
-    return make_window(1, T)._replace(frames=frames, action=np.zeros((1, T), np.int32), reward=np.ones((1, T), np.float32),
-                                      discount=np.full((1, T), 0.5, np.float32), mask=np.ones((1, T), np.float32), **fields)
+    ones = np.ones((1, T), np.float32)
+    return make_window(1, T)._replace(frames=frames, action=np.zeros((1, T), np.int32), reward=ones, discount=0.5 * ones,
+                                      mask=ones, **fields)
 
 
 ONLINE, TARGET = Table([[1, 5], [3, 2], [8, 9]]), Table([[0, 0], [10, 20], [40, 30]])
@@ -153,7 +154,8 @@ def test_double_equals_a_loop_over_observations(network):
     target, _ = agent.target_network(window.frames, state)
     chosen = numpy(online)[:, 1:].argmax(-1)
     v = np.take_along_axis(numpy(target)[:, 1:], chosen[..., None], -1)[..., 0]
-    expected = window.reward + window.discount * v - np.take_along_axis(numpy(online)[:, :-1], window.action[..., None], -1)[..., 0]
+    q_a_tm1 = np.take_along_axis(numpy(online)[:, :-1], window.action[..., None], -1)[..., 0]
+    expected = window.reward + window.discount * v - q_a_tm1
     _, aux = agents.td_loss(agent.online_network, agent.target_network, window, state, "huber", double=True)
     np.testing.assert_allclose(numpy(aux["td_error"]), expected, atol=1e-5)
     assert A == 4
