@@ -91,12 +91,14 @@ def check_optional_packages():
 def accelerators():
     """Return the backend's devices that are no CPUs, such as `gpu:0`."""
     import backends  # noqa: F401 - first: it imports the backend quietly
+
     import keras
     return [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
 
 
 def check_backend():
     import backends  # noqa: F401 - first: it imports the backend quietly
+
     import keras
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
@@ -147,9 +149,10 @@ def check_emulators():
     games = list(pathlib.Path(os.environ.get("ALE_ROMS_DIR") or roms.__path__[0]).glob("*.bin"))
     if not games:
         return Row(PROBLEM, "ale-py finds no ROM", "unset ALE_ROMS_DIR; pip install --force-reinstall ale-py")
+    import backends
+
     import numpy as np
 
-    import backends
     from environments import catalogue
     num_envs = default_flags().num_envs
     envs = catalogue.make_envs(
@@ -170,10 +173,11 @@ def measure_speed(step, seconds=0.5):
 
 
 def check_updates():
+    import backends
+
     import numpy as np
 
     import agent
-    import backends
     import models
     import replay
     flags, found = default_flags(), []

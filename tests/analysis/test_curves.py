@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers.analysed_runs import write_seeds, write_sweep_rows
-from helpers.run_files import write_run
 
 from analysis import curves, drawing
+from helpers.analysed_runs import write_seeds, write_sweep_rows
+from helpers.run_files import write_run
 from storage import reading
 
 

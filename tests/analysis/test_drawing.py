@@ -1,13 +1,13 @@
 """How figures look: labels, colours and dashes from the data, legends without overlaps, files."""
 
 import pytest
-from helpers.run_files import write_run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import models
 from analysis import curves, drawing
+from helpers.run_files import write_run
 from storage import reading
 
 

@@ -7,11 +7,11 @@ import re
 import shlex
 
 import pytest
+
+from analysis import page
 from helpers.analysed_runs import write_sweep_rows
 from helpers.pages import ParsedPage
 from helpers.run_files import write_run
-
-from analysis import page
 from storage import layout, reading
 
 ROOT = pathlib.Path(page.__file__).parents[1]

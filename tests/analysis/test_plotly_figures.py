@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from helpers.analysed_runs import write_swept_run
-from helpers.run_files import write_run
 
 from analysis import curves, drawing, plotly_figures, statistics, sweeps
+from helpers.analysed_runs import write_swept_run
+from helpers.run_files import write_run
 from storage import reading
 
 

@@ -5,10 +5,10 @@ import os
 import re
 
 import pytest
-from helpers.analysed_runs import DRQN, write_scores
-from helpers.run_files import write_run
 
 from analysis import scores
+from helpers.analysed_runs import DRQN, write_scores
+from helpers.run_files import write_run
 from storage import reading
 
 

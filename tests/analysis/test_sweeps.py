@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
-from helpers.analysed_runs import write_swept_run
 
 from analysis import sweeps
+from helpers.analysed_runs import write_swept_run
 from storage import reading
 
 

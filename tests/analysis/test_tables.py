@@ -4,9 +4,9 @@ import pathlib
 import re
 
 import pytest
-from helpers.analysed_runs import DQN, DQN_10, DRQN, write_scores
 
 from analysis import tables, writers
+from helpers.analysed_runs import DQN, DQN_10, DRQN, write_scores
 from storage import reading
 
 ROOT = pathlib.Path(tables.__file__).parents[1]

@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from helpers.analysed_runs import write_scores
 
 from analysis import tables, writers
+from helpers.analysed_runs import write_scores
 from storage import reading
 
 

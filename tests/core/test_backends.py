@@ -9,13 +9,14 @@ import re
 import subprocess
 import sys
 
+import backends
+
 import keras
 import numpy as np
 import pytest
-from helpers.windows import A, act_arguments, make_agent, make_window
 
 import agent as agents
-import backends
+from helpers.windows import A, act_arguments, make_agent, make_window
 
 OTHER = {"tensorflow": "jax", "jax": "tensorflow"}[keras.backend.backend()]
 HERE = pathlib.Path(__file__).parent

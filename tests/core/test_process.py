@@ -9,12 +9,12 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import disks
-from helpers.short_runs import CARTPOLE, NUM_ENVS, ONE_NETWORK, ROOT, assert_same_runs, at_steps, checkpoint_of
 
 import build
 import process
 import train
+from helpers import disks
+from helpers.short_runs import CARTPOLE, NUM_ENVS, ONE_NETWORK, ROOT, assert_same_runs, at_steps, checkpoint_of
 
 pytestmark = pytest.mark.usefixtures("small_periods")
 

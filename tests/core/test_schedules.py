@@ -3,6 +3,7 @@
 import math
 
 import backends  # noqa: F401 - first: it imports the backend quietly
+
 import pytest
 
 import schedules

@@ -1,9 +1,9 @@
 """Fixtures of the tests of storage."""
 
 import pytest
+
 from helpers.disks import small_disk
 from helpers.run_parts import NUM_ENVS
-
 from storage import checkpoints
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from helpers.run_parts import (
     NUM_ENVS,
     check_restores,
@@ -17,7 +18,6 @@ from helpers.run_parts import (
     save_run,
     write_episode,
 )
-
 from storage import checkpoints
 
 pytestmark = pytest.mark.usefixtures("small_segments")

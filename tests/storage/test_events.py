@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from helpers.run_parts import make_small_replay, open_run, save_run
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.run_parts import make_small_replay, open_run, save_run
 from storage import events
 
 MAX_Q, SEEN = "evaluation/max_q [discounted reward]", "evaluation/seen"

@@ -7,8 +7,8 @@ import socket
 
 import numpy as np
 import pytest
-from helpers.run_files import SETTINGS, hold_lock, write_run, write_state, write_table
 
+from helpers.run_files import SETTINGS, hold_lock, write_run, write_state, write_table
 from storage import layout, reading
 
 

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from helpers.run_parts import (
     SETTINGS,
     check_restores,
@@ -18,7 +19,6 @@ from helpers.run_parts import (
     save_run,
     write_episode,
 )
-
 from storage import layout, reading
 from storage.run import Run
 

@@ -8,13 +8,13 @@ import sys
 import time
 
 import pytest
-from helpers.disks import small_disk
 
 import agent
 import doctor
 import process
 import replay
 import settings
+from helpers.disks import small_disk
 
 NOTE, OK, PROBLEM = doctor.NOTE, doctor.OK, doctor.PROBLEM
 FINE = lambda: doctor.Row(OK, "fine")

@@ -7,6 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+import plot
+from analysis import tables
 from helpers.analysed_runs import (
     DQN,
     DQN_10,
@@ -18,11 +23,6 @@ from helpers.analysed_runs import (
     write_swept_run,
 )
 from helpers.run_files import write_run
-from matplotlib.colors import to_rgb
-from PIL import Image
-
-import plot
-from analysis import tables
 
 ROOT = pathlib.Path(plot.__file__).parent
 

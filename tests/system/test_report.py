@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from helpers.pages import ParsedPage
-from helpers.run_files import write_run
 
 import report
+from helpers.pages import ParsedPage
+from helpers.run_files import write_run
 
 ROOT = pathlib.Path(report.__file__).parent
 

@@ -13,10 +13,9 @@ with contextlib.suppress(ImportError):
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.wait import WebDriverWait
 
+import report
 from helpers.analysed_runs import write_sweep_rows
 from helpers.run_files import write_run
-
-import report
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 EVIL = "DQN<img src=x onerror=window.broken=1>"

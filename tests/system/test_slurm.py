@@ -10,10 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from helpers.cluster import cluster, wait_until
-from helpers.short_runs import assert_same_runs
 
 import status
+from helpers.cluster import cluster, wait_until
+from helpers.short_runs import assert_same_runs
 from storage import grids, layout, reading
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]

@@ -11,9 +11,9 @@ import sys
 import time
 
 import pytest
-from helpers.run_files import hold_lock, write_run, write_state, write_table
 
 import status
+from helpers.run_files import hold_lock, write_run, write_state, write_table
 from storage import layout
 
 ROOT = pathlib.Path(status.__file__).parent
