@@ -6,6 +6,7 @@ Reference: Hausknecht & Stone 2015, sections 2 and 4.
 import random
 
 import backends  # first: it imports the backend quietly
+
 import keras
 import numpy as np
 from keras import ops

@@ -81,8 +81,8 @@ def to_host(values):
 def skip_blank(function, frames, bucket=32):
     """Return `function(frames)` [M, F], computed once for all frames that are zero throughout.
 
-    The frames that show something are padded to a multiple of `bucket`, so that few shapes are compiled. The gradient of
-    the shared row is the sum over its frames. JAX, whose shapes are fixed, computes all frames.
+    The frames that show something are padded to a multiple of `bucket`, so that few shapes are compiled. The gradient
+    of the shared row is the sum over its frames. JAX, whose shapes are fixed, computes all frames.
 
     Args:
         function: of frames [K, ...] to float[K, F], each row of its own frame.

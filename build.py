@@ -1,7 +1,8 @@
 """From the settings of a run to its parts: environments, agent, replay, weights."""
 
-import agent as agents
 import backends
+
+import agent as agents
 import process
 import replay
 import rollout

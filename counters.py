@@ -4,6 +4,7 @@ import collections
 import time
 
 import backends  # first: it imports the backend quietly
+
 import numpy as np
 
 import process

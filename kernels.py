@@ -4,6 +4,7 @@ Each function equals a plain one to rounding, and a test says so.
 """
 
 import backends  # first: it imports the backend quietly
+
 import keras
 from keras import layers, ops
 

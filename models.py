@@ -11,6 +11,7 @@ import collections
 import functools
 
 import backends  # first: it imports the backend quietly
+
 import h5py
 import keras
 from keras import layers, ops

@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import backends  # noqa: F401 - first: it imports the backend quietly
+
 import keras
 from absl import flags
 

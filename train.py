@@ -11,6 +11,7 @@ import signal
 import sys
 
 import backends  # noqa: F401 - first: it imports the backend quietly
+
 import numpy as np
 from absl import flags
 

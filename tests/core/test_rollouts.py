@@ -1,4 +1,6 @@
-"""Windows of rollouts, which cross episodes and start from the acting state: in the replay, the networks and the loss."""
+"""Windows of rollouts, which cross episodes and start from the acting state: in replay, networks and loss."""
+
+import signal
 
 import keras
 import numpy as np
@@ -7,6 +9,7 @@ from keras import ops
 
 import agent as agents
 import models
+import train
 from helpers.short_runs import assert_same_runs, kill_at, stop_at, train_run
 from helpers.steppers import make_rollout, step_row
 from helpers.windows import A, make_agent, make_window
@@ -14,7 +17,8 @@ from replay import Replay
 
 numpy = ops.convert_to_numpy
 RECURRENT = pytest.mark.parametrize("network", ["DRQN", "DRQN_RNN2", "PQN_LSTM", "PQN_dense_LSTM"])
-STACKED = pytest.mark.parametrize("network, history", [("DQN", 3), ("PQN", 2), ("DRQN", 1), ("DRQN_RNN2", 2), ("PQN_LSTM", 3)])
+STACKED = pytest.mark.parametrize("network, history", [
+    ("DQN", 3), ("PQN", 2), ("DRQN", 1), ("DRQN_RNN2", 2), ("PQN_LSTM", 3)])
 
 
 # The replay
@@ -243,9 +247,6 @@ def test_a_run_of_rollouts_stopped_and_killed_anywhere_equals_one_that_was_not(n
 
 def test_updates_between_which_a_run_was_stopped_are_made_up_for(tmp_path, monkeypatch):
     """A signal amid a rollout's updates: they are finished, then the run saves."""
-    import signal
-
-    import train
     arguments, seen = [*ROLLOUT, "--network=PQN_LSTM"], []
     train_run(arguments, tmp_path / "whole")
     note = train.Trainer.note

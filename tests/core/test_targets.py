@@ -156,6 +156,7 @@ def test_double_equals_a_loop_over_observations(network):
     v = np.take_along_axis(numpy(target)[:, 1:], chosen[..., None], -1)[..., 0]
     q_a_tm1 = np.take_along_axis(numpy(online)[:, :-1], window.action[..., None], -1)[..., 0]
     expected = window.reward + window.discount * v - q_a_tm1
-    _, aux = agents.td_loss(agent.online_network, agent.target_network, window, state, "huber", double=True)
+    networks = agent.online_network, agent.target_network
+    _, aux = agents.td_loss(*networks, window, state, "huber", double=True)
     np.testing.assert_allclose(numpy(aux["td_error"]), expected, atol=1e-5)
     assert A == 4

@@ -138,7 +138,7 @@ def test_lines_are_short():
 
 def test_files_are_short():
     num_lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in ALL_FILES}
-    assert {path: lines for path, lines in num_lines.items() if lines > 320} == {}
+    assert {path: lines for path, lines in num_lines.items() if lines > 400} == {}
     assert len(num_lines) > 100  # No file was overlooked.
 
 
