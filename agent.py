@@ -61,17 +61,18 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     """
     # Paper: the target network starts at the second frame from a zero state. Here: it has seen the
     # first frame too, because the online and the target network must share their context.
-    T, frames = window.mask.shape[1], window.frames
+    frames = window.frames
     crossing = not isinstance(window.firsts, tuple)
-    firsts = lambda cut: window.firsts[:, cut] if crossing else None
-    q_tm1, next_state = online_network(frames[:, :-1], state, firsts(slice(-1)))  # [B, T, A]
+    firsts = lambda cut: dict(firsts=window.firsts[:, cut]) if crossing else {}
+    q_tm1, next_state = online_network(frames[:, :-1], state, **firsts(slice(-1)))  # [B, T, A]
     if double or target_network is None:
-        q_last, _ = online_network(frames[:, T:], next_state, firsts(slice(T, None)))  # [B, 1, A]
+        T = q_tm1.shape[1]
+        q_last, _ = online_network(frames[:, T:], next_state, **firsts(slice(T, None)))  # [B, 1, A]
         q_t_online = ops.stop_gradient(ops.concatenate([q_tm1[:, 1:], q_last], axis=1))  # [B, T, A]
     if target_network is None:
         q_t = q_t_online
     else:
-        q_t, _ = target_network(frames, state, firsts(slice(None)), burn_in=1)  # [B, T, A]
+        q_t, _ = target_network(frames, state, burn_in=1, **firsts(slice(None)))  # [B, T, A]
     chosen = ops.argmax(q_t_online, axis=-1) if double else None
     v_t = _value_of(q_t, chosen) if double else ops.max(q_t, axis=-1)  # [B, T]
     y = ops.stop_gradient(q_lambda(window.reward, window.discount, window.mask, v_t, trace_decay))
@@ -139,8 +140,9 @@ class Agent:
     """
 
     def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
-                 features=False, flicker=False, optimizer="rmsprop", learning_rate=None, clip_norm=10.0,
-                 loss="huber", trace_decay=0.0, double=False, target_network=True, seed=0):
+                 features=False, flicker=False, optimizer="rmsprop", learning_rate=None,
+                 clip_norm=10.0, loss="huber", trace_decay=0.0, double=False, target_network=True,
+                 seed=0):
         # Keras' initialisers draw their seeds from `random`. keras.utils.set_random_seed would
         # import TensorFlow even beside JAX.
         random.seed(seed)
@@ -148,7 +150,7 @@ class Agent:
         self.online_network = models.QNetwork(*shape)
         self.target_network = models.QNetwork(*shape) if target_network else None
         self.num_actions = num_actions
-        self._targets = dict(error_loss=loss, trace_decay=trace_decay, double=double)
+        self.error_loss, self.trace_decay, self.double = loss, trace_decay, double
         make_optimizer, settings = OPTIMIZERS[optimizer]
         if learning_rate is not None:
             settings = settings | dict(learning_rate=learning_rate)
@@ -171,7 +173,13 @@ class Agent:
     def _loss(self, window, state):
         """Return td_loss of a window whose state starts from zero where the window is a first."""
         state = _zero_where(window.first, state)
-        return td_loss(self.online_network, self.target_network, window, state, **self._targets)
+        return td_loss(self.online_network, self.target_network, window, state, self.error_loss,
+                       self.trace_decay, self.double)
+
+    @property
+    def state_sizes(self):
+        """The sizes of the arrays of a state, empty without memory."""
+        return self.online_network.core.state_sizes
 
     def initial_state(self, num_envs):
         return self.online_network.initial_state(num_envs)

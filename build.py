@@ -36,22 +36,21 @@ def make_envs(settings, num_envs, torso=None, **options):
 
 def make_agent(settings, envs):
     """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
-    names = "network history units precision optimizer learning_rate clip_norm loss seed".split()
+    names = "network history units precision optimizer learning_rate clip_norm loss trace_decay double seed".split()
     return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names),
                         features=bool(settings.get("features")), flicker=settings["flicker"] > 0,
-                        trace_decay=settings.get("trace_decay", 0.0),
-                        double=settings.get("double", False), target_network=settings.get("target_period", 1) > 0,
-                        **{name: settings[name] for name in names})
+                        target_network=settings["target_period"] > 0,
+                        **{name: settings[name] for name in names if name in settings})
 
 
-def make_replay(settings, envs, agent):
+def make_replay(settings, envs, state_sizes=()):
     """Build the replay of a run.
 
     Raises:
         ValueError: it does not fit into memory; the largest that does is named.
     """
     shape, s = (envs.frame_shape, envs.frame_dtype), settings
-    states = agent.online_network.core.state_sizes if s["sample"] == "rollout" else ()
+    states = state_sizes if s["sample"] == "rollout" else ()
     needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape, states), process.available_memory()
     if needed > free:
         raise ValueError(f"--bufflen={s['bufflen']} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "

@@ -36,6 +36,8 @@ def default_flags():
     import settings
     flags = settings.define_flags()
     flags.mark_as_parsed()
+    if flags.bufflen is None:  # since a rollout takes what it needs
+        flags.bufflen = settings.BUFFLEN
     return flags
 
 

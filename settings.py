@@ -16,6 +16,7 @@ import schedules
 from environments import catalogue
 from storage import layout
 
+BUFFLEN = 400_000  # timesteps; Hausknecht & Stone 2015
 GROUPS = ("run", "environment", "learning", "exploration", "evaluation")
 NO_SETTING = ("run_dir", "jid", "resume", "max_hours")  # not part of what a run computes
 UNNAMED = ("network", "env", "seed", *NO_SETTING, *layout.FREE)  # never part of a run's name as a flag of their own
@@ -159,7 +160,7 @@ def configure(arguments):
                              "rollout and nothing else; expected no --bufflen")
         settings["bufflen"] = (settings["unroll"] + settings["history"] + 1) * settings["num_envs"]
     elif given["bufflen"] is None:
-        settings["bufflen"] = 400_000
+        settings["bufflen"] = BUFFLEN
     _check(settings)
     settings["backend"] = keras.backend.backend()
     return dict(settings=settings, run_dir=given["run_dir"] or _name_run(arguments, given), resume=given["resume"],

@@ -43,7 +43,7 @@ class Trainer(Counters):
         self.envs = build.make_envs(s, s["num_envs"], torso)
         self.eval_envs = build.make_envs(s, s["eval_episodes"], torso)
         self.agent = build.make_agent(s, self.envs)
-        self.replay = build.make_replay(s, self.envs, self.agent)
+        self.replay = build.make_replay(s, self.envs, self.agent.state_sizes)
         if s["init_from"] and not reading.has_checkpoint(config["run_dir"]):
             features.transfer(s["init_from"], self.agent)
         self.rollout = rollout.Rollout(

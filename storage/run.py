@@ -179,9 +179,13 @@ def _lock(directory):
 
 
 def _refuse_other_settings(directory, before, now):
-    """Raise ValueError naming each setting in which a run differs from the settings asked for now."""
+    """Raise ValueError naming each setting in which a run differs from the settings asked for now.
+
+    A setting that did not exist when the run began counts as off: None, False or 0.
+    """
     names = sorted(name for name in before.keys() | now.keys()
-                   if before.get(name) != now.get(name) and name not in layout.FREE)
+                   if before.get(name) != now.get(name) and name not in layout.FREE
+                   and (name in before or now[name]))
     if names:
         flag = lambda name: "KERAS_BACKEND" if name == "backend" else f"--{name}"
         changes = ", ".join(f"{flag(name)} was {before.get(name)} and is now {now.get(name)}" for name in names)

@@ -101,7 +101,7 @@ def window_of(numbers, **fields):
     T = len(numbers) - 1
     frames = np.array(numbers, np.float32)[None, :, None]
     ones = np.ones((1, T), np.float32)
-    return make_window(1, T)._replace(frames=frames, action=np.zeros((1, T), np.int32), reward=ones, discount=0.5 * ones,
+    return make_window(1, T)._replace(frames=frames, action=np.zeros((1, T), np.int32), reward=ones, discount=ones / 2,
                                       mask=ones, **fields)
 
 

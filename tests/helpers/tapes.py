@@ -99,12 +99,14 @@ def naive_window(episode, k, history, unroll):
 
 def naive_windows(transitions, history, unroll):
     """Return the windows of some of `Tape.transitions` as one Window."""
-    return Window(*map(np.array, zip(*(naive_window(episode, k, history, unroll) for _, episode, k in transitions))))
+    windows = [naive_window(episode, k, history, unroll)[:6] for _, episode, k in transitions]
+    return Window(*map(np.array, zip(*windows)))
 
 
 def assert_windows_equal(window, expected):
     """Assert that two Windows are equal in every field."""
-    for name in Window._fields:
+    assert (window.firsts, window.state) == ((), ())  # They are of rollouts.
+    for name in "frames action reward discount mask first".split():
         np.testing.assert_array_equal(getattr(window, name), getattr(expected, name), err_msg=name)
 
 

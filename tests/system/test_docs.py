@@ -263,7 +263,9 @@ def test_each_group_of_flags_has_its_table_of_defaults(group, heading):
     assert list(documented) == list(defined)
     for flag, default in defined.items():
         text = documented[flag].replace(",", "")
-        if default is not None:
+        if isinstance(default, bool):
+            assert text == ("on" if default else "off"), flag
+        elif default is not None:
             assert (float(text) if isinstance(default, int | float) else text) == default, flag
 
 
