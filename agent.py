@@ -73,8 +73,10 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
         q_t = q_t_online
     else:
         q_t, _ = target_network(frames, state, burn_in=1, **firsts(slice(None)))  # [B, T, A]
-    chosen = ops.argmax(q_t_online, axis=-1) if double else None
-    v_t = _value_of(q_t, chosen) if double else ops.max(q_t, axis=-1)  # [B, T]
+    if double:
+        v_t = _value_of(q_t, ops.argmax(q_t_online, axis=-1))  # [B, T]
+    else:
+        v_t = ops.max(q_t, axis=-1)
     y = ops.stop_gradient(q_lambda(window.reward, window.discount, window.mask, v_t, trace_decay))
     q_a_tm1 = _value_of(q_tm1, window.action)  # [B, T]
     parts = (y, q_a_tm1, window.action, window.reward, window.discount, window.mask)
@@ -86,7 +88,7 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     half_square = 0.5 * td_error**2
     errors = {"mse": half_square, "huber": ops.where(size <= 1, half_square, size - 0.5),
               "euclidean": ops.cast(ops.shape(y)[0], "float32") * half_square}[error_loss]
-    transitions = ops.sum(window.mask)
+    transitions = ops.maximum(ops.sum(window.mask), 1)  # A short rollout may hold reset rows alone.
     loss = ops.sum(window.mask * errors) / transitions
     mean_q = ops.sum(window.mask * ops.max(q_tm1, axis=-1)) / transitions
     return loss, dict(mean_q=mean_q, td_error=td_error, next_state=next_state)

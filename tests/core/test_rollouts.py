@@ -178,6 +178,18 @@ def test_the_gradient_of_a_window_over_an_end_is_that_of_two_windows(network, hi
         np.testing.assert_allclose(whole, (2 * first + 3 * second) / 5, atol=2e-6)
 
 
+def test_a_window_of_reset_rows_alone_changes_nothing(monkeypatch):
+    monkeypatch.setitem(agents.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
+    agent = make_agent("PQN_LSTM", optimizer="sgd", target_network=False)
+    before = [numpy(weight) for weight in agent.online_network.weights]
+    window = make_window(2, 1)
+    state = [numpy(s) for s in agent.initial_state(2)]
+    scalars = agent.learn(window._replace(mask=0 * window.mask, firsts=np.ones((2, 2), bool), state=state))
+    assert float(scalars["loss"]) == float(scalars["gradient_norm"]) == 0
+    for weight, old in zip(agent.online_network.weights, before):
+        np.testing.assert_array_equal(numpy(weight), old)
+
+
 @RECURRENT
 def test_the_stored_state_is_where_a_window_starts(network):
     agent = make_agent(network, target_network=False)
