@@ -73,10 +73,8 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
         q_t = q_t_online
     else:
         q_t, _ = target_network(frames, state, burn_in=1, **firsts(slice(None)))  # [B, T, A]
-    if double:
-        v_t = _value_of(q_t, ops.argmax(q_t_online, axis=-1))  # [B, T]
-    else:
-        v_t = ops.max(q_t, axis=-1)
+    v_t = (_value_of(q_t, ops.argmax(q_t_online, axis=-1)) if double
+           else ops.max(q_t, axis=-1))  # [B, T]
     y = ops.stop_gradient(q_lambda(window.reward, window.discount, window.mask, v_t, trace_decay))
     q_a_tm1 = _value_of(q_tm1, window.action)  # [B, T]
     parts = (y, q_a_tm1, window.action, window.reward, window.discount, window.mask)
@@ -216,8 +214,8 @@ class Agent:
     def learn(self, window):
         """Make one update by `td_loss`; return loss, mean_q, gradient_norm, still on the device.
 
-        The state is the window's own, where one is stored. Else it goes on from the last window,
-        but for windows that are first: only those of a sequential sample are not.
+        A window of a rollout brings its state. Other windows take the state after the last window,
+        unless they are first, which all but a sequential sample's are.
         """
         if self._window_state is None and not window.state:
             self._window_state = self.initial_state(len(window.first))
@@ -251,7 +249,7 @@ class Agent:
         """Restore what `get_state` returned.
 
         Raises:
-            ValueError: names or shapes are not those of this agent.
+            ValueError: names or shapes differ from this agent's.
         """
         arrays = dict(arrays)
         window_state = [arrays.pop(name) for name in sorted(arrays)
@@ -266,7 +264,7 @@ class Agent:
                                  f"expected {tuple(variable.shape)}")
         for name, variable in variables.items():
             variable.assign(arrays[name])
-        self._learning_rate = None  # The checkpoint's is that of its last update.
+        self._learning_rate = None  # The checkpoint's optimizer has the rate of its last update.
         self._window_state = [ops.convert_to_tensor(s) for s in window_state] or None
         self._compiled.push()
 

@@ -45,7 +45,7 @@ class Counters:
 
     @property
     def counts(self):
-        """What schedules are functions of, by unit."""
+        """The arguments of schedules, by unit."""
         return dict(steps=self.agent_step, ep=self.complete_episodes, u=self.updates)
 
     @property

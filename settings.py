@@ -1,9 +1,7 @@
 """Flags of train.py, and what they resolve to: the config of a run."""
 
-import itertools
 import math
 import pathlib
-import re
 
 import backends  # noqa: F401 - first: it imports the backend quietly
 
@@ -157,7 +155,7 @@ def configure(arguments):
     if settings["sample"] == "rollout":
         if given["bufflen"] is not None:
             raise ValueError(f"--bufflen={given['bufflen']} does not apply to --sample=rollout, which keeps one "
-                             "rollout and nothing else; expected no --bufflen")
+                             "rollout and nothing else; expected no --bufflen, or another --sample")
         settings["bufflen"] = (settings["unroll"] + settings["history"] + 1) * settings["num_envs"]
     elif given["bufflen"] is None:
         settings["bufflen"] = BUFFLEN
@@ -212,8 +210,5 @@ def _name_run(arguments, given):
             files.append(value if equals else following)
     preset(["train.py", *(f"--flagfile={file}" for file in files)])
     beside = {name: value for name, value in given.items() if name not in UNNAMED and value != preset[name].value}
-    spell = lambda name, value: ("" if value else "no") + name if isinstance(value, bool) else f"{name}={value}"
-    parts = [given["env"], given["network"], *(pathlib.Path(file).stem for file in files),
-             *itertools.starmap(spell, sorted(beside.items())), *([given["jid"]] if given["jid"] else []),
-             f"s{given['seed']}"]
-    return str(pathlib.Path("runs") / re.sub(r"[^\w.=:+-]+", "_", "-".join(parts)))
+    first = [given["env"], given["network"], *(pathlib.Path(file).stem for file in files)]
+    return str(pathlib.Path("runs") / layout.name_run(first, beside, given["seed"], given["jid"]))

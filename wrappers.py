@@ -1,4 +1,4 @@
-"""What an agent sees: frames of one shape, flickering screens, a history of frames.
+"""The agent's view of an environment: frames of one shape, flickering screens, a history.
 
 Reference: Hausknecht & Stone 2015, section 5 (flicker); Mnih et al. 2015 (frames and history).
 """

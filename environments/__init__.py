@@ -1,1 +1,1 @@
-"""What an agent plays: names, games, small partially observed tasks, frozen torsos, rewards."""
+"""The environments: names, games, small partially observed tasks, frozen torsos, rewards."""

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 import wrappers
 from environments import mirror, pomdps, rewards, slimevolley
+from storage import layout
 
 gymnasium.register_envs(ale_py)
 gymnasium.register_envs(rewards)
@@ -52,7 +53,7 @@ def describe(env):
                          f"({wrappers.one_line(error)}); the nearest names are "
                          f"{', '.join(known[name] for name in near if name)}") from error
     if spec.id in rewards.VARIANTS:
-        return spec.id, describe(rewards.VARIANTS[spec.id][0])[1]
+        return spec.id, describe(layout.GAMES[spec.id])[1]
     if not _is_atari(spec):
         return env, dict(frame_skip=1, max_episode_frames=spec.max_episode_steps or 0)
     settings = spec.kwargs
@@ -90,8 +91,8 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
     """
-    base, variant = rewards.VARIANTS.get(env, (env, None))
-    game = atari_games().get(base.lower())
+    variant = rewards.VARIANTS.get(env)
+    game = atari_games().get(layout.GAMES.get(env, env).lower())
     spec = copy.deepcopy(find_spec(f"ALE/{game}-v5" if game else env))
     if not _is_atari(spec):
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps.

@@ -138,9 +138,6 @@ def _refuse(name, **settings):
                                 "expected catalogue.make_envs")
 
 
-VARIANTS = {  # id -> game, its wrapper
-    "AssaultCrafted-v0": ("Assault", CraftedReward),
-    "BowlingShaped-v0": ("Bowling", PinsDown),
-}
+VARIANTS = {"AssaultCrafted-v0": CraftedReward, "BowlingShaped-v0": PinsDown}  # of layout.GAMES
 for name in VARIANTS:
     gymnasium.register(name, entry_point=_refuse, kwargs=dict(name=name))

@@ -48,9 +48,8 @@ def read_grid(path):
 def name_row(flags):
     """Return the name of a row's run. It holds all cells, so that it stays when the grid gets more columns."""
     first = [pathlib.Path(flags[flag]).stem for flag in NAMED_FIRST if flag in flags]
-    others = [f"{flag}={value}" for flag, value in sorted(flags.items())
-              if flag not in (*NAMED_FIRST, "seed", *layout.FREE)]
-    return re.sub(r"[^\w.=:+-]+", "_", "-".join([*first, *others, f"s{flags.get('seed', 1)}"]))
+    others = {flag: value for flag, value in flags.items() if flag not in (*NAMED_FIRST, "seed", *layout.FREE)}
+    return layout.name_run(first, others, flags.get("seed", 1))
 
 
 def write_command(flags, directory):

@@ -17,6 +17,7 @@ observability.csv                 of evaluate.py: a sweep over the probability t
 """
 
 import pathlib
+import re
 
 CONFIG, LOCK = "config.json", "lock"
 BEST, RANDOM = "best", "random"  # names of weights; random play has none, and its CSV is named like them
@@ -42,7 +43,7 @@ LIMITS = dict(maxsteps="agent steps", maxepisodes="episodes")  # of training; wh
 # Settings that may change when a run goes on: its limits, and how often it is evaluated and saved.
 FREE = (*LIMITS, "eval_period", "checkpoint_period", "weights_period")
 SAME_LINE = ("seed", *FREE)  # settings in which the runs of one line may differ
-# Of environments.rewards.VARIANTS, here without Gymnasium, which is slow to import.
+# id of a variant with other training rewards -> its game, whose raw returns a run of either has
 GAMES = {"AssaultCrafted-v0": "Assault", "BowlingShaped-v0": "Bowling"}
 
 
@@ -106,3 +107,18 @@ def met_limit(settings, agent_step, episodes):
     """
     counts = dict(maxsteps=agent_step, maxepisodes=episodes)
     return next((name for name in LIMITS if settings.get(name) and counts[name] >= settings[name]), None)
+
+
+def name_run(first, flags, seed, jid=None):
+    """Return the name of a run's directory.
+
+    Args:
+        first: environment, network and presets.
+        flags: {name: value} of the flags that are set beside these; True and False become `name` and `noname`.
+        seed: of the run.
+        jid: a name of the user's own, or None.
+    """
+    spelled = [("" if value else "no") + name if isinstance(value, bool) else f"{name}={value}"
+               for name, value in sorted(flags.items())]
+    parts = [*first, *spelled, *([jid] if jid else []), f"s{seed}"]
+    return re.sub(r"[^\w.=:+-]+", "_", "-".join(parts))

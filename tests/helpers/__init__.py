@@ -1,1 +1,1 @@
-"""What several tests use."""
+"""Code that several tests use."""

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "analysis": "analysis storage",
     "analysis.statistics": "",
     "environments": "",
-    "environments.catalogue": "environments wrappers",
+    "environments.catalogue": "environments wrappers storage.layout",
     "environments.features": "models backends wrappers storage",
     "wrappers": "environments.rewards",
     "storage": "storage",
