@@ -37,7 +37,7 @@ def make_envs(settings, num_envs, torso=None, **options):
 def make_agent(settings, envs):
     """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
     names = "network history units precision optimizer learning_rate clip_norm loss trace_decay double seed".split()
-    # Blank screens are skipped in rollouts alone, since it rounds otherwise: runs of 2015 stay as they were, to the bit.
+    # Blank screens are skipped in rollouts alone, since that rounds: runs of 2015 stay as they were, to the bit.
     flicker = settings["flicker"] > 0 and settings["sample"] == "rollout"
     return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names),
                         features=bool(settings.get("features")), flicker=flicker,

@@ -133,6 +133,8 @@ class Pixels(gymnasium.Env):
 
 gymnasium.register("CartPolePosition-v0", entry_point=CartPolePosition, max_episode_steps=500)
 gymnasium.register("DelayedCue-v0", entry_point=DelayedCue)
+for length in (30, 100):
+    gymnasium.register(f"DelayedCue{length}-v0", entry_point=DelayedCue, kwargs=dict(length=length))
 for name in ("CartPole-v1", "MountainCar-v0", "Acrobot-v1"):
     gymnasium.register(f"{name.partition('-')[0]}Pixels-v0", entry_point=Pixels, kwargs=dict(env=name),
                        max_episode_steps=gymnasium.spec(name).max_episode_steps)

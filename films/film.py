@@ -11,7 +11,6 @@ import math
 import pathlib
 import subprocess
 
-import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -200,6 +199,7 @@ class Film:
         self._period = math.ceil(rate / MAX_GIF_RATE) if suffix == ".gif" else 1
         self.rate = rate / self._period
         raw_frames = f"-f rawvideo -pix_fmt rgb24 -video_size {FULL.width}x{HEIGHT} -framerate {self.rate} -i -".split()
+        import imageio_ffmpeg  # here, so that scores need no ffmpeg
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw_frames, *ENCODE[suffix], str(path)]
         # Ctrl-C does not reach ffmpeg in a session of its own; `__exit__` ends it.
         self._ffmpeg = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)

@@ -19,7 +19,7 @@ from environments import catalogue
 ROOT = pathlib.Path(__file__).parents[2]
 PIXELS = {"CartPolePixels-v0": "CartPole-v1", "MountainCarPixels-v0": "MountainCar-v0",
           "AcrobotPixels-v0": "Acrobot-v1"}
-IDS = ["CartPolePosition-v0", "DelayedCue-v0", *PIXELS]
+IDS = ["CartPolePosition-v0", "DelayedCue-v0", "DelayedCue30-v0", "DelayedCue100-v0", *PIXELS]
 LEFT, RIGHT, CORRIDOR, FORK = np.eye(4).tolist()
 
 
@@ -111,6 +111,13 @@ def test_the_whole_of_an_episode(choice):
         assert rewards == [0, 0, 0, 1 if cue.index(1) == choice else -1]
         assert terminated and not truncated
     assert seen == {0, 1}
+
+
+@pytest.mark.parametrize("env, length", [("DelayedCue-v0", 10), ("DelayedCue30-v0", 30), ("DelayedCue100-v0", 100)])
+def test_an_id_says_how_many_steps_the_cue_lies_behind_the_choice(env, length):
+    observations, rewards, *_ = play_with_policy(gymnasium.make(env), 0, scripted_policy([0] * (length + 1)))
+    assert observations[length - 1].tolist() == CORRIDOR and observations[length].tolist() == FORK
+    assert len(rewards) == length + 1 and rewards[-1] in (1, -1)
 
 
 def test_a_corridor_without_length_is_refused():

@@ -48,3 +48,16 @@ def test_a_profile_has_every_convolution_and_product():
     assert kinds.count("gradient_tape/dqn/torso/conv2d/convolution/Conv2DBackpropInput") == 2  # The pixels need none.
     assert kinds.count("dqn/core/MatMul") == 2
     assert all(seconds > 0 for _, seconds in events)
+
+
+@pytest.mark.slow
+def test_rollouts_are_timed_and_their_phases_add_up(tmp_path):
+    flags = "--units=8 --batch_size=2 --update_period=16 --unroll=8".split()
+    command = [sys.executable, "-m", "benchmarks.rollouts", "--networks=PQN_dense_LSTM", "--num_envs=4"]
+    command += ["--seconds=0.5", "--turns=2", f"--out={tmp_path / 'rollouts'}", *flags]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    header, row = (tmp_path / "rollouts.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), row.split(",")))
+    phases = sum(float(value) for name, value in row.items() if name.endswith("_ms_per_step"))
+    assert row["network"] == "PQN_dense_LSTM" and row["num_envs"] == "4"
+    assert 0.3 < phases * float(row["steps_per_second"]) / 1000 < 1.1  # of all the time
