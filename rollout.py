@@ -42,7 +42,7 @@ class Rollout:
         self.gamma, self.life_loss = gamma, life_loss
         N = envs.num_envs
         self.count = 0  # reseeds so far
-        self.actions = np.zeros((RESEED_PERIOD, N), np.int16)  # since the last reseed
+        self.actions = np.zeros((RESEED_PERIOD, N), np.int32)  # since the last reseed
         self.num_steps = 0  # vector steps since the last reseed
         self.frames, self.state = wrappers.blank_frames(envs, history), agent.initial_state(N)
         self.first, self.last = np.zeros(N, bool), np.ones(N, bool)

@@ -124,7 +124,7 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
     try:
         envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
                                   vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
-        names = envs.metadata.get("action_names") or [str(i) for i in range(envs.single_action_space.n)]
+        names = _name_actions(envs.metadata.get("action_names"), int(envs.single_action_space.n))
         if render_mode and not {render_mode, "rgb_array"} & set(envs.metadata.get("render_modes", ())):
             raise ValueError(f"--env={env} has no screen: it renders neither as {render_mode} nor as rgb_array")
         if render_mode:
@@ -132,6 +132,13 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"--env={env} needs a package that is not installed: {wrappers.one_line(error)}") from error
     return envs, names
+
+
+def _name_actions(names, num_actions):
+    """Return names of the actions: those of an environment's metadata where they fit its action space, else numbers."""
+    if isinstance(names, list | tuple) and len(names) == num_actions and all(isinstance(name, str) for name in names):
+        return list(names)
+    return [str(i) for i in range(num_actions)]
 
 
 def _is_atari(spec):

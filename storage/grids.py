@@ -12,7 +12,8 @@ NAMED_FIRST = ("env", "network", "flagfile")  # flags whose values begin the nam
 def read_grid(path):
     """Turn the rows of a grid into commands; nothing else does this.
 
-    An empty cell gives no flag. A line that begins with # is no row.
+    An empty cell gives no flag. A row without a filled cell is no row, nor is a comment, which begins with #, quoted or
+    not.
 
     Returns:
         {run directory: command}, in the order of the rows.
@@ -22,13 +23,14 @@ def read_grid(path):
     """
     path, commands = pathlib.Path(path), {}
     with open(path, newline="", encoding="utf-8-sig") as file:  # also as spreadsheets write it
-        table = csv.DictReader(line for line in file if not line.startswith("#"))
+        table = csv.DictReader(line for line in file if not line.lstrip(' "').startswith("#"))
         columns = [column.strip() for column in table.fieldnames or ()]
         strange = [column for column in columns if not re.fullmatch(r"\w+", column) or columns.count(column) > 1]
         if strange:
             raise ValueError(f"{path} has the column {strange[0]!r}; expected names of flags, each once, "
                              "with commas between them")
-        for number, row in enumerate(table, 1):
+        rows = [row for row in table if any(cell and str(cell).strip() for cell in row.values())]
+        for number, row in enumerate(rows, 1):
             if None in row or None in row.values():
                 raise ValueError(f"row {number} of {path} has more or fewer cells than the {len(columns)} columns")
             flags = {column.strip(): cell.strip() for column, cell in row.items() if cell.strip()}

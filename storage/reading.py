@@ -54,7 +54,7 @@ def find_runs(paths):
     for path in map(pathlib.Path, paths):
         if not path.exists():
             raise ValueError(f"{path} does not exist; expected directories of runs, such as runs/*")
-        for directory in sorted(config.parent for config in path.glob(f"**/{layout.CONFIG}")) or [path]:
+        for directory in _find_directories(path) or [path]:
             if directory.resolve() not in known:
                 try:
                     found[directory] = _read_settings(directory)
@@ -65,6 +65,12 @@ def find_runs(paths):
         raise ValueError(others[0] if len(others) == 1 else
                          f"none of the {len(others)} paths given is a run; the first: {others[0]}")
     return found, others
+
+
+def _find_directories(folder):
+    """Return the directories with a config.json in and below a folder, sorted; also those that it links to."""
+    below = {config.parent for config in folder.glob(f"**/{layout.CONFIG}")}
+    return sorted(below | {config.parent for config in folder.glob(f"*/{layout.CONFIG}")})  # ** follows no link.
 
 
 def _read_settings(directory):
@@ -86,8 +92,8 @@ def newest_run(folder="runs"):
     Raises:
         ValueError: there is no run.
     """
-    configs = pathlib.Path(folder).glob(f"**/{layout.CONFIG}")
-    runs = [config.parent for config in configs if layout.csv_path(config.parent, "train").exists()]
+    directories = _find_directories(pathlib.Path(folder))
+    runs = [directory for directory in directories if layout.csv_path(directory, "train").exists()]
     if not runs:
         raise ValueError(f"no run was found under {folder}/; train one, or give its --run_dir")
     return max(runs, key=read_last_write)

@@ -197,11 +197,16 @@ def _format_cell(value):
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _git_commit():
-    repository = str(pathlib.Path(__file__).resolve().parents[1])
-    git = subprocess.run(["git", "-C", repository, "describe", "--always", "--dirty", "--abbrev=40"],
-                         capture_output=True, text=True)
-    return git.stdout.strip() or "unknown"
+def _git_commit(root=None):
+    """Return the commit of the suite's repository; `unknown` without git, or inside of another repository."""
+    root = root or pathlib.Path(__file__).resolve().parents[1]
+    git = lambda *words: subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True).stdout.strip()
+    try:
+        top = git("rev-parse", "--show-toplevel")
+        is_ours = top and pathlib.Path(top).resolve() == root
+        return (is_ours and git("describe", "--always", "--dirty", "--abbrev=40")) or "unknown"
+    except OSError:  # There is no git.
+        return "unknown"
 
 
 def _versions():

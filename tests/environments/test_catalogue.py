@@ -135,3 +135,12 @@ def test_no_cap_on_atari(monkeypatch):
     *_, truncated = play_actions(envs, [1], np.zeros((50, 1), np.int64))
     assert not truncated.any()
     assert settings["max_num_frames_per_episode"] == 2**31 - 1  # That is a year of play, too long for a test.
+
+
+@pytest.mark.parametrize("action_names, expected", [
+    (["left", "right", "stay"], ["left", "right", "stay"]), (["a", "b"], ["0", "1", "2"]), (None, ["0", "1", "2"]),
+    ("abc", ["0", "1", "2"]), ([1, 2, 3], ["0", "1", "2"]), (dict(a=1, b=2, c=3), ["0", "1", "2"])])
+def test_the_action_space_decides_how_many_actions_there_are(action_names, expected, monkeypatch):
+    monkeypatch.setattr(counting.Counting, "metadata", {"render_modes": [], "action_names": action_names})
+    envs = catalogue.make_envs(counting.register(num_actions=3), 2, frame_skip=1, max_episode_frames=0)
+    assert envs.action_names == expected

@@ -256,3 +256,21 @@ def test_the_potential_of_bowling_is_the_share_of_pins_that_the_game_pays_for():
         paid += [(10 * before[env], reward[env]) for env in np.flatnonzero(reward)]
     assert all(down == pytest.approx(reward) for down, reward in paid)
     assert len(paid) > 4 and len({reward for _, reward in paid}) > 1
+
+
+@pytest.mark.parametrize("key", ["potential", "crafted", "length_reward"])
+def test_what_an_environment_of_a_user_reports_in_its_info_changes_no_reward(key):
+    class Reporting(gymnasium.vector.VectorWrapper):
+        steps = 0
+
+        def step(self, actions):
+            self.steps += 1
+            *row, info = self.env.step(actions)
+            return *row, info | {key: np.full(3, 100.0 * self.steps)}
+
+    stepper, plain = (steppers.make_rollout(length=9) for _ in range(2))
+    stepper.envs.env = Reporting(stepper.envs.env)
+    (rows, episodes), (expected, expected_episodes) = (steppers.step_rows(each, 12) for each in (stepper, plain))
+    assert episodes == expected_episodes and len(episodes) > 0
+    for row, other in zip(rows, expected):
+        np.testing.assert_array_equal(row["reward"], other["reward"])

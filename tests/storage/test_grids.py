@@ -31,6 +31,14 @@ def test_train_takes_every_row_of_the_shipped_grids(path, monkeypatch):
         assert settings.configure(arguments)["run_dir"] == str(directory)
 
 
+def test_rows_without_a_filled_cell_and_quoted_comments_are_no_rows(write_csv_lines):
+    path = write_csv_lines(
+        "g", "# by hand", '"# quoted, by a spreadsheet"', "env,units,seed", "Pong,8,1", ",,", " , ,", '"#",,')
+    assert [arguments[2:4] for arguments in grids.read_grid(path).values()] == [["--env=Pong", "--units=8"]]
+    with pytest.raises(ValueError, match="has no rows"):
+        grids.read_grid(write_csv_lines("empty", "env,units", ",", ","))
+
+
 def test_the_cells_of_a_row_win_over_its_preset(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "g.csv").write_text("env,units,flagfile\nPong,7,presets/cartpole.flags\n")

@@ -30,6 +30,15 @@ def test_runs_are_found_once_in_folders_of_folders(tmp_path):
     assert others == [f"{tmp_path / 'a.log'} is a file, so it is no run of this suite"]
 
 
+def test_runs_that_are_links_are_found_once(tmp_path):
+    run = write_run(tmp_path / "scratch/a", episodes=[(100, 1, 0)])
+    (tmp_path / "runs").mkdir()
+    link = tmp_path / "runs/a"
+    link.symlink_to(run)
+    assert list(reading.find_runs([tmp_path / "runs"])[0]) == [link] and reading.newest_run(tmp_path / "runs") == link
+    assert len(reading.find_runs([tmp_path])[0]) == 1
+
+
 @pytest.mark.parametrize("config, message", [
     (None, "holds no config.json, so it is no run of this suite"),
     ("{", "config.json is not the configuration of a run of this suite"),

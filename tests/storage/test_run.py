@@ -20,6 +20,7 @@ from helpers.run_parts import (
     write_episode,
 )
 from storage import layout, reading
+from storage import run as run_module
 from storage.run import Run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -122,6 +123,19 @@ def test_config_keeps_settings_versions_commit_and_command(tmp_path):
     assert {"keras", "tensorflow", "gymnasium", "ale-py", "numpy"} <= config["versions"].keys()
     assert config["versions"]["numpy"] == np.__version__
     assert len(config["git_commit"]) >= 7
+
+
+def test_the_commit_is_the_suites_and_no_other_repositorys(tmp_path, monkeypatch):
+    git = lambda *words: subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x", *words],
+                                        check=True, capture_output=True, text=True).stdout.strip()
+    git("init")
+    git("commit", "--allow-empty", "-m", "thesis")
+    inside = tmp_path / "vendored"
+    inside.mkdir()
+    assert run_module._git_commit(tmp_path.resolve()) == git("rev-parse", "HEAD")
+    assert run_module._git_commit(inside.resolve()) == "unknown"
+    monkeypatch.setenv("PATH", str(inside))
+    assert run_module._git_commit(tmp_path.resolve()) == "unknown"  # without git
 
 
 @pytest.mark.parametrize("changed, named", [

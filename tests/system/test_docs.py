@@ -279,7 +279,7 @@ def test_networks_and_optimizers_are_those_of_the_code():
 
 def test_every_environment_of_the_suite_can_be_chosen():
     ids = list_names(read_section(FLAGS, "## Environments"))
-    assert len(ids) == 9 and [settings.configure([f"--env={name}"])["settings"]["env"] for name in ids] == ids
+    assert len(ids) == 11 and [settings.configure([f"--env={name}"])["settings"]["env"] for name in ids] == ids
 
 
 def test_every_preset_and_every_grid_is_in_a_table():
