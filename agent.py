@@ -32,8 +32,11 @@ OPTIMIZERS = {  # name -> constructor and settings; the loss is a mean over batc
 }
 
 
+RESCALE_EPSILON = 1e-3  # of scale_value
+
+
 def td_loss(online_network, target_network, window, state, error_loss, trace_decay=0.0,
-            double=False):
+            double=False, rescale=False):
     """Return the Q-learning loss of a window, and what the update knows besides.
 
     ```
@@ -53,6 +56,7 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
         trace_decay: lambda of `q_lambda`; 0 for one-step targets.
         double: whether the online network chooses the action whose target value counts (van Hasselt
             et al. 2016).
+        rescale: whether Q-values are h(returns), see `scale_value`.
 
     Returns:
         loss: float32 scalar, the mean over unmasked transitions; B times that for `euclidean`.
@@ -75,7 +79,9 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
         q_t, _ = target_network(frames, state, burn_in=1, **firsts(slice(None)))  # [B, T, A]
     v_t = (_value_of(q_t, ops.argmax(q_t_online, axis=-1)) if double
            else ops.max(q_t, axis=-1))  # [B, T]
-    y = ops.stop_gradient(q_lambda(window.reward, window.discount, window.mask, v_t, trace_decay))
+    v_t = unscale_value(v_t) if rescale else v_t
+    y = q_lambda(window.reward, window.discount, window.mask, v_t, trace_decay)  # [B, T]
+    y = ops.stop_gradient(scale_value(y) if rescale else y)
     q_a_tm1 = _value_of(q_tm1, window.action)  # [B, T]
     parts = (y, q_a_tm1, window.action, window.reward, window.discount, window.mask)
     shapes = [tuple(part.shape) for part in parts]
@@ -120,6 +126,20 @@ def q_lambda(r_t, discount_t, mask, v_t, trace_decay):
     return ops.stack(targets, axis=1)
 
 
+def scale_value(x):
+    """Return h(x) = sign(x) (sqrt(|x| + 1) - 1) + 0.001 x, which brings large returns near 1.
+
+    Reference: Pohlen et al. 2018; Kapturowski et al. 2019.
+    """
+    return ops.sign(x) * (ops.sqrt(ops.abs(x) + 1) - 1) + RESCALE_EPSILON * x
+
+
+def unscale_value(y):
+    """Return the x whose `scale_value` is y."""
+    root = ops.sqrt(1 + 4 * RESCALE_EPSILON * (ops.abs(y) + 1 + RESCALE_EPSILON))
+    return ops.sign(y) * (((root - 1) / (2 * RESCALE_EPSILON)) ** 2 - 1)
+
+
 def _value_of(q_values, action):
     """Return float32[B, T], the Q-values [B, T, A] of actions int[B, T]."""
     return ops.sum(q_values * ops.one_hot(action, q_values.shape[-1]), axis=-1)
@@ -134,15 +154,15 @@ class Agent:
         optimizer: name of OPTIMIZERS.
         learning_rate: None for the one that OPTIMIZERS has.
         clip_norm: global L2 norm that gradients are clipped to, 0 for none.
-        loss, trace_decay, double: of td_loss.
+        loss, trace_decay, double, rescale: of td_loss.
         target_network: whether there is one.
         seed: of the initial weights.
     """
 
     def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
                  features=False, flicker=False, optimizer="rmsprop", learning_rate=None,
-                 clip_norm=10.0, loss="huber", trace_decay=0.0, double=False, target_network=True,
-                 seed=0):
+                 clip_norm=10.0, loss="huber", trace_decay=0.0, double=False, rescale=False,
+                 target_network=True, seed=0):
         # Keras' initialisers draw their seeds from `random`. keras.utils.set_random_seed would
         # import TensorFlow even beside JAX.
         random.seed(seed)
@@ -150,7 +170,8 @@ class Agent:
         self.online_network = models.QNetwork(*shape)
         self.target_network = models.QNetwork(*shape) if target_network else None
         self.num_actions = num_actions
-        self.error_loss, self.trace_decay, self.double = loss, trace_decay, double
+        self.error_loss, self.trace_decay = loss, trace_decay
+        self.double, self.rescale = double, rescale
         make_optimizer, settings = OPTIMIZERS[optimizer]
         if learning_rate is not None:
             settings = settings | dict(learning_rate=learning_rate)
@@ -174,7 +195,7 @@ class Agent:
         """Return td_loss of a window whose state starts from zero where the window is a first."""
         state = _zero_where(window.first, state)
         return td_loss(self.online_network, self.target_network, window, state, self.error_loss,
-                       self.trace_decay, self.double)
+                       self.trace_decay, self.double, self.rescale)
 
     @property
     def state_sizes(self):

@@ -42,6 +42,7 @@ def make_agent(settings, envs):
     return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names),
                         features=bool(settings.get("features")), flicker=flicker,
                         target_network=settings["target_period"] > 0,
+                        rescale=settings.get("reward_scale") == "rescale",
                         **{name: settings[name] for name in names if name in settings})
 
 

@@ -32,14 +32,18 @@ class Rollout:
         life_loss: `none`; `terminal`: a lost life sets the discount to 0; `penalty`: it sets the
             reward to -1. The episode goes on.
         seed: of the run.
+        reward_scale: `clip` replaces a reward by its sign; `raw` and `rescale` leave it. None:
+            `clip` on Atari, where scores differ by orders of magnitude between games (Mnih et al.
+            2015), `raw` elsewhere.
 
     Attributes:
         last: bool[N], which environments ended in the last step, and reset in the next one.
     """
 
-    def __init__(self, envs, agent, history, gamma, life_loss, seed):
+    def __init__(self, envs, agent, history, gamma, life_loss, seed, reward_scale=None):
         self.envs, self.agent, self.seed = envs, agent, seed
         self.gamma, self.life_loss = gamma, life_loss
+        self.clips = reward_scale == "clip" or (reward_scale is None and envs.is_atari)
         N = envs.num_envs
         self.count = 0  # reseeds so far
         self.actions = np.zeros((RESEED_PERIOD, N), np.int32)  # since the last reseed
@@ -94,9 +98,7 @@ class Rollout:
         first, lives = self.last, self.lives
         frame, raw_reward, terminated, truncated, info = self.envs.receive()
         self._begin(first, frame, info)
-        # Mnih et al. 2015: rewards are clipped on Atari, where scores differ by orders of magnitude
-        # between games; raw elsewhere.
-        reward = np.sign(raw_reward) if self.envs.is_atari else raw_reward
+        reward = np.sign(raw_reward) if self.clips else raw_reward
         discount = np.where(terminated, 0.0, self.gamma)
         lost = (self.lives < lives) & ~first
         if self.life_loss == "terminal":

@@ -84,6 +84,9 @@ def define_flags():
            "step:25ep:0.8, times 0.8 every 25; cosine_restarts:10ep:0.001, half a cosine down to 0.001 in 10, and "
            "again [Kalbag et al. have both]", **learn)
     real("gamma", 0.99, "discount per agent step [Mnih et al. 2015]", 0, 1, **learn)
+    choice("reward_scale", None, ["clip", "raw", "rescale"], "training rewards: their sign, as they are, or Q-values "
+           "of h(x) = sign(x) (sqrt(|x| + 1) - 1) + .001 x of returns, rewards as they are [Kapturowski et al. 2019] "
+           "[default clip on Atari, Mnih et al. 2015; raw elsewhere]", **learn)
     choice("loss", "huber", ["huber", "mse", "euclidean"], "of a temporal-difference error [Mnih et al. 2015]; mse: "
            "half the square; euclidean: half the square summed over the batch [Caffe's, of Hausknecht & Stone's code]",
            **learn)

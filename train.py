@@ -47,7 +47,8 @@ class Trainer(Counters):
         if s["init_from"] and not reading.has_checkpoint(config["run_dir"]):
             features.transfer(s["init_from"], self.agent)
         self.rollout = rollout.Rollout(
-            self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"])
+            self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"],
+            s["reward_scale"])
         self.rng = np.random.default_rng((s["seed"], rollout.EXPLORATION))
         self.storage = Run(config["run_dir"], s, config["resume"], config["command"])
         if torso:

@@ -141,6 +141,15 @@ def test_on_atari_training_rewards_are_signs_and_episode_returns_raw(game, signs
     assert (abs(stepper.episode_return) > 5 * abs(stepper.training_reward)).all()
 
 
+@pytest.mark.parametrize("reward_scale, scaled", [
+    ("clip", [0, 1, 1, 1]), ("raw", [0, 20, 30, 40]), ("rescale", [0, 20, 30, 40])])
+def test_rewards_are_clipped_or_stay_where_that_is_asked_for(reward_scale, scaled):
+    plain = make_rollout(length=9)
+    stepper = rollout.Rollout(plain.envs, Recorder(num_actions=1), 2, GAMMA, "none", 1, reward_scale)
+    rows, _ = step_rows(stepper, 4)
+    assert column(rows, "reward") == scaled
+
+
 def test_off_atari_training_rewards_are_raw():
     rows, _ = step_rows(make_rollout(length=9), 5)
     assert min(column(rows, "reward")[1:]) >= 20

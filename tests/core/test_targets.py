@@ -124,6 +124,22 @@ def test_lambda_reaches_the_loss():
     assert numpy(aux["td_error"]).tolist() == [[1 + 0.5 * (0.5 * 20 + 0.5 * y2) - 1, y2 - 3]]
 
 
+def test_values_are_rescaled_by_hand():
+    # h(3) = sqrt(4) - 1 + .003, h(-8) = -(sqrt(9) - 1) - .008
+    assert numpy(agents.scale_value(np.float32([0, 3, -8, 99]))).tolist() == pytest.approx([0, 1.003, -2.008, 9.099])
+    values = np.float32([-500, -8, -0.5, 0, 0.5, 3, 99, 500])
+    np.testing.assert_allclose(numpy(agents.unscale_value(agents.scale_value(values))), values, rtol=2e-3, atol=2e-4)
+
+
+def test_a_rescaled_target_is_h_of_the_return_of_unscaled_values():
+    target = Table([[0, 0], [0, agents.scale_value(20.0)], [agents.scale_value(40.0), 0]])
+    _, aux = agents.td_loss(ONLINE, target, window_of([0, 1, 2]), [], "mse", trace_decay=0.5, rescale=True)
+    y2 = 1 + 0.5 * 40
+    y1 = 1 + 0.5 * (0.5 * 20 + 0.5 * y2)
+    expected = [[float(agents.scale_value(np.float32(y))) - q for y, q in ((y1, 1), (y2, 3))]]
+    np.testing.assert_allclose(numpy(aux["td_error"]), expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("network", ["DQN", "DRQN", "PQN", "PQN_LSTM"])
 def test_no_gradient_flows_through_the_value_of_a_network_that_is_its_own_target(network, monkeypatch):
     """The update equals that of a target network with the same weights."""
