@@ -53,13 +53,15 @@ def make_replay(settings, envs, state_sizes=()):
         ValueError: it does not fit into memory; the largest that does is named.
     """
     shape, s = (envs.frame_shape, envs.frame_dtype), settings
-    states = state_sizes if s["sample"] == "rollout" else ()
-    needed, free = replay.Replay.nbytes(s["bufflen"], s["num_envs"], *shape, states), process.available_memory()
+    states, capacity = (), s["bufflen"]
+    if s["sample"] == "rollout":  # It keeps the newest rows alone, with the history before them.
+        states, capacity = state_sizes, (s["unroll"] + s["history"] + 1) * s["num_envs"]
+    needed, free = replay.Replay.nbytes(capacity, s["num_envs"], *shape, states), process.available_memory()
     if needed > free:
-        raise ValueError(f"--bufflen={s['bufflen']} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "
+        raise ValueError(f"--bufflen={capacity} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "
                          f"memory are free; expected at most "
-                         f"--bufflen={process.largest_bufflen(s['bufflen'], needed, free)}")
-    return replay.Replay(s["bufflen"], s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
+                         f"--bufflen={process.largest_bufflen(capacity, needed, free)}")
+    return replay.Replay(capacity, s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
                          (s["seed"], rollout.REPLAY), envs.training_rewards.length_reward, states)
 
 

@@ -159,7 +159,6 @@ def configure(arguments):
         if given["bufflen"] is not None:
             raise ValueError(f"--bufflen={given['bufflen']} does not apply to --sample=rollout, which keeps one "
                              "rollout and nothing else; expected no --bufflen, or another --sample")
-        settings["bufflen"] = (settings["unroll"] + settings["history"] + 1) * settings["num_envs"]
     elif given["bufflen"] is None:
         settings["bufflen"] = BUFFLEN
     _check(settings)
