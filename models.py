@@ -35,6 +35,19 @@ SMALL = ((16, 8, 4), (32, 4, 2))  # 2592 features; Mnih et al. 2013
 # are a sixth of these, nothing is learned of Pong's ball at 2.5e-4.
 INIT_BEFORE_NORM = "he_normal"
 
+
+class ContrastInit(keras.initializers.HeNormal):
+    """he_normal, then each filter's mean is subtracted, for a convolution over pixels.
+
+    A uniform background then begins as zero, and stays near zero behind a LayerNorm, so that a ball
+    of three pixels is much of what the network sees.
+    """
+
+    def __call__(self, shape, dtype=None):
+        kernel = super().__call__(shape, dtype)
+        return kernel - ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
+
+
 NETWORKS = {
     "DQN": Network(NATURE, "dense", history=4, unroll=1, sample="timestep"),  # Mnih et al. 2015
     "DRQN": Network(NATURE, "lstm", history=1, unroll=10, sample="episode"),  # this paper
@@ -171,17 +184,18 @@ def torso(frame_shape, history, dtype, convolutions, norm=False):
     Returns:
         Keras layers from frames to features [B*T, F].
     """
-    def activated(layer, *settings):
+    def activated(layer, *settings, init=INIT_BEFORE_NORM):
         if not norm:
             return [layer(*settings, activation="relu", dtype=dtype)]
         # Over channels, as the authors' Flax code; CleanRL's normalises over the whole map.
-        return [layer(*settings, kernel_initializer=INIT_BEFORE_NORM, dtype=dtype),
-                kernels.NormReLU(dtype)]
+        return [layer(*settings, kernel_initializer=init, dtype=dtype), kernels.NormReLU(dtype)]
 
     if len(frame_shape) == 1:
         dense = activated(layers.Dense, 128)
         return keras.Sequential([layers.Flatten(dtype=dtype), *dense], name="torso")
-    convolved = [activated(layers.Conv2D, *convolution) for convolution in convolutions]
+    pixels, *others = convolutions
+    convolved = [activated(layers.Conv2D, *pixels, init=ContrastInit()),
+                 *(activated(layers.Conv2D, *convolution) for convolution in others)]
     return keras.Sequential([
         keras.Input((history, *frame_shape), dtype="uint8"),  # Or Keras would cast them.
         kernels.Pixels(dtype=dtype),  # [B*T, 84, 84, H]
