@@ -47,7 +47,8 @@ class NormReLU(layers.Layer):
 
     def __init__(self, dtype):
         super().__init__(dtype=dtype, autocast=False)
-        forward, backward = backends.fuse(_norm_relu), backends.fuse(_norm_relu_gradient)
+        forward = backends.fuse(lambda *inputs: ops.cast(_norm_relu(*inputs), self.compute_dtype))
+        backward = backends.fuse(_norm_relu_gradient)
 
         @ops.custom_gradient
         def norm_relu(x, scale, offset):
@@ -74,7 +75,7 @@ def _normalise(x):
 
 def _norm_relu(x, scale, offset):
     normal, _ = _normalise(ops.cast(x, "float32"))
-    return ops.cast(ops.relu(normal * scale + offset), x.dtype)
+    return ops.relu(normal * scale + offset)
 
 
 def _norm_relu_gradient(x, scale, offset, upstream):

@@ -184,21 +184,22 @@ def torso(frame_shape, history, dtype, convolutions, norm=False):
     Returns:
         Keras layers from frames to features [B*T, F].
     """
-    def activated(layer, *settings, init=INIT_BEFORE_NORM):
+    def activated(layer, *settings, init=INIT_BEFORE_NORM, first_dtype=dtype):
         if not norm:
             return [layer(*settings, activation="relu", dtype=dtype)]
         # Over channels, as the authors' Flax code; CleanRL's normalises over the whole map.
-        return [layer(*settings, kernel_initializer=init, dtype=dtype), kernels.NormReLU(dtype)]
+        return [layer(*settings, kernel_initializer=init, dtype=first_dtype),
+                kernels.NormReLU(dtype)]
 
     if len(frame_shape) == 1:
         dense = activated(layers.Dense, 128)
         return keras.Sequential([layers.Flatten(dtype=dtype), *dense], name="torso")
     pixels, *others = convolutions
-    convolved = [activated(layers.Conv2D, *pixels, init=ContrastInit()),
+    convolved = [activated(layers.Conv2D, *pixels, init=ContrastInit(), first_dtype="float32"),
                  *(activated(layers.Conv2D, *convolution) for convolution in others)]
     return keras.Sequential([
         keras.Input((history, *frame_shape), dtype="uint8"),  # Or Keras would cast them.
-        kernels.Pixels(dtype=dtype),  # [B*T, 84, 84, H]
+        kernels.Pixels(dtype="float32" if norm else dtype),  # [B*T, 84, 84, H]
         *sum(convolved, []),  # NATURE: [B*T, 20, 20, 32], [.., 9, 9, 64], [.., 7, 7, 64]
         layers.Flatten(dtype=dtype)], name="torso")
 

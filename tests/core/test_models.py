@@ -313,3 +313,18 @@ def test_features_of_a_frozen_torso_go_straight_into_the_core(name):
     frames = make_frames((3,), 1, 2)
     features = ops.convert_to_numpy(network.torso(frames))
     np.testing.assert_array_equal(features, [[*frames[0, 0], *frames[0, 1]]])
+
+
+@pytest.mark.parametrize("history", [1, 4])
+def test_before_a_norm_the_first_filters_have_no_mean_so_that_a_uniform_screen_is_nothing_and_a_ball_is_much(history):
+    network = models.QNetwork("PQN", (84, 84), A, history, UNITS)
+    kernels = [layer.kernel.numpy() if hasattr(layer.kernel, "numpy") else np.asarray(layer.kernel)
+               for layer in network.torso.layers if hasattr(layer, "kernel")]
+    np.testing.assert_allclose(kernels[0].mean(axis=(0, 1, 2)), 0, atol=1e-7)
+    for kernel in kernels:  # he_normal; a mean that is subtracted takes little from it
+        assert kernel.std() == pytest.approx(np.sqrt(2 / kernel[..., 0].size), rel=0.1)
+    screens = np.full((2, history, 84, 84), 87, np.uint8)
+    screens[1, :, 40:42, 40:41] = 236  # a ball of two pixels
+    uniform, ball = ops.convert_to_numpy(network.torso(screens))
+    assert abs(uniform).max() < 0.02  # rounding errors, which three LayerNorms multiply
+    assert (ball > 0.1).mean() > 0.01 and ball.max() > 0.5
