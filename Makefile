@@ -32,7 +32,7 @@ doctor:  # on a machine where .venv cannot be made, too
 
 evidence: .venv/installed
 	$(PYTHON) -m benchmarks.evidence
-	$(PYTHON) -m benchmarks.kills --kills=200
+	$(PYTHON) -m benchmarks.kills --kills=300
 
 mini: .venv/installed
 	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 slurm/grid_local.sh slurm/grids/mini.csv -j $$(nproc)

@@ -3,15 +3,22 @@
     python -m benchmarks.contenders ours --network=DRQN --precision=mixed_bfloat16
     .venv-peers/bin/python -m benchmarks.contenders sb3          Stable-Baselines3's DQN
     .venv-peers/bin/python -m benchmarks.contenders pfrl         PFRL's DRQN
+    python -m benchmarks.contenders rollouts --flagfile=presets/pqn.flags     this suite's with these flags alone
+    .venv-peers/bin/python -m benchmarks.contenders cleanrl SETTINGS          CleanRL's PQN with settings as JSON
+    python -m benchmarks.contenders products float32             no loop: large matrix products, one per "agent step"
 
 Run it from the repository root. Each class imports its packages when it begins, because the peers' Python has neither
 Keras nor TensorFlow.
 
 The process prints a line of JSON after its first agent steps, and another once updates run. Standard input then gives
-it a number of agent steps a line. It makes that many and prints a line of JSON: agent_steps, seconds, phases (seconds
-by phase, of this suite only), peak_bytes (resident memory).
+it a number of agent steps a line. It makes that many, or the next whole rollout, and prints a line of JSON:
 
-All contenders play Frostbite with the same hyperparameters: the convolutions of Mnih et al. 2015, 512 units, batch 32,
+    agent_steps, seconds, updates
+    phases         {phase: seconds}, empty where the loop does not tell
+    operations     floating-point operations of learning, 0 where they are not counted
+    peak_bytes     of resident memory
+
+The first three play Frostbite with the same hyperparameters: the convolutions of Mnih et al. 2015, 512 units, batch 32,
 Adam 1e-4, gamma .99, Huber loss, gradients clipped to a norm of 10, an update every 4 agent steps, a target every
 10,000, epsilon .1. DQN sees 4 frames. DRQN sees 1, over windows of 10.
 """
@@ -27,16 +34,31 @@ LEARNING_STARTS = 1000  # agent steps before the first update
 CAPACITY = 20_000  # timesteps of replay
 
 
-class Ours:
+class Contender:
+    """A loop of which nothing is known but its agent steps and its updates."""
+
+    def phases(self):
+        """Return the seconds by phase since the last call."""
+        return {}
+
+    def operations(self):
+        """Return the floating-point operations of all learning so far."""
+        return 0
+
+
+class Ours(Contender):
     """The loop of train.py with any of its flags."""
+
+    FLAGS = ["--env=Frostbite", "--optimizer=adam", f"--learning_starts={LEARNING_STARTS}", f"--bufflen={CAPACITY}",
+             "--maxsteps=1000000000", "--epsilon_begin=0.1"]
 
     def __init__(self, arguments):
         import train
-        settings = ["--env=Frostbite", "--optimizer=adam", f"--learning_starts={LEARNING_STARTS}",
-                    f"--bufflen={CAPACITY}", "--maxsteps=1000000000", "--epsilon_begin=0.1",
-                    f"--run_dir={tempfile.mkdtemp()}"]
-        self.trainer, self.seconds = train.Trainer(train.configure([*settings, *arguments])), collections.Counter()
+        from benchmarks import updates
+        config = train.configure([*self.FLAGS, f"--run_dir={tempfile.mkdtemp()}", *arguments])
+        self.trainer, self.seconds = train.Trainer(config), collections.Counter()
         self.trainer.clock.phases = self.seconds  # The trainer's counter starts from zero at every row of learn.csv.
+        self.operations_per_update = updates.count_operations(self.trainer.agent, config["settings"])
 
     def advance(self, num_steps):
         begin = self.trainer.agent_step
@@ -47,13 +69,77 @@ class Ours:
         return self.trainer.updates
 
     def phases(self):
-        """Return the seconds by phase since the last call."""
         phases = dict(self.seconds)
         self.seconds.clear()
         return phases
 
+    def operations(self):
+        return self.updates() * self.operations_per_update
 
-class StableBaselines3:
+
+class Rollouts(Ours):
+    """The loop of train.py with --sample=rollout, in whole rollouts."""
+
+    FLAGS = []
+
+    def advance(self, num_steps):
+        begin = self.trainer.agent_step
+        while self.trainer.agent_step < begin + num_steps:
+            updates = self.trainer.updates
+            while self.trainer.updates == updates:  # A rollout's updates follow each other within a vector step.
+                self.trainer.train(until=self.trainer.agent_step + 1)
+        self.trainer.check_finite()  # It waits for the updates, which JAX makes after they are asked for.
+        return self.trainer.agent_step - begin
+
+
+class CleanRL(Contender):
+    """One of the loops of cleanrl.py."""
+
+    def __init__(self, arguments):
+        from benchmarks import cleanrl
+        self.settings = json.loads(*arguments)
+        self.loop = cleanrl.Loop(self.settings)
+
+    def advance(self, num_steps):
+        return self.loop.advance(num_steps)
+
+    def updates(self):
+        return self.loop.updates
+
+    def phases(self):
+        phases = dict(self.loop.phases)
+        self.loop.phases.clear()
+        return phases
+
+    def operations(self):
+        """As `updates.count_operations` counts, without the forward pass over each window's last observation."""
+        first, all_layers = self.loop.multiply_adds
+        transitions = self.settings["batch_size"] * self.settings["unroll"]
+        return self.loop.updates * 2 * transitions * (3 * all_layers - first)
+
+
+class Products(Contender):
+    """Products of two large matrices: the arithmetic that this machine reaches."""
+
+    def __init__(self, arguments):
+        from benchmarks import updates
+        self.product, self.count = updates.make_product(*arguments), 0
+        self.operations_per_product = updates.PRODUCT_OPERATIONS
+
+    def advance(self, num_products):
+        for _ in range(num_products):
+            float(self.product())
+        self.count += num_products
+        return num_products
+
+    def updates(self):
+        return self.count
+
+    def operations(self):
+        return self.count * self.operations_per_product
+
+
+class StableBaselines3(Contender):
     """DQN from `make_atari_env` and `CnnPolicy`, with 8 environments: it is faster here than with one."""
 
     def __init__(self, _):
@@ -77,11 +163,8 @@ class StableBaselines3:
     def updates(self):
         return self.model._n_updates
 
-    def phases(self):
-        return {}
 
-
-class PFRL:
+class PFRL(Contender):
     """DRQN as in PFRL's examples/atari/train_drqn_ale.py.
 
     It has one environment, sees one frame, and learns from 32 windows of 10 that start with a zero state.
@@ -124,14 +207,14 @@ class PFRL:
     def updates(self):
         return self.agent.optim_t
 
-    def phases(self):
-        return {}
+
+CONTENDERS = dict(ours=Ours, rollouts=Rollouts, cleanrl=CleanRL, products=Products, sb3=StableBaselines3, pfrl=PFRL)
 
 
 def main():
     name, *arguments = sys.argv[1:]
     output, sys.stdout = sys.stdout, sys.stderr  # Peers print too; answers alone go to standard output.
-    contender = dict(ours=Ours, sb3=StableBaselines3, pfrl=PFRL)[name](arguments)
+    contender = CONTENDERS[name](arguments)
     contender.advance(8)
     print(json.dumps("first step"), file=output, flush=True)
     while contender.updates() < 8:  # PFRL waits for 32 whole episodes.
@@ -139,11 +222,12 @@ def main():
     print(json.dumps("ready"), file=output, flush=True)
     for line in sys.stdin:
         contender.phases()
-        begin = time.perf_counter()
+        begin, updates, operations = time.perf_counter(), contender.updates(), contender.operations()
         steps = contender.advance(int(line))
         seconds = time.perf_counter() - begin
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        answer = dict(agent_steps=steps, seconds=seconds, phases=contender.phases(), peak_bytes=peak)
+        answer = dict(agent_steps=steps, seconds=seconds, updates=contender.updates() - updates,
+                      phases=contender.phases(), operations=contender.operations() - operations, peak_bytes=peak)
         print(json.dumps(answer), file=output, flush=True)
 
 

@@ -21,8 +21,8 @@ speeds=$((limit / 5 < 90 ? limit / 5 : 90))
 score=$((limit / 6 < 80 ? limit / 6 : 80))
 
 echo "Speeds, ${speeds} s at most."
-timeout "$speeds" python3 -m benchmarks.rollouts --networks=PQN_dense_LSTM --num_envs=128,32 --seconds=4 --turns=2 \
-  --out="$out/rollouts" || echo "The table of speeds was not finished in time."
+timeout "$speeds" python3 -m benchmarks.rollouts --presets=pqn_lstm --env=Pong --flicker=0.5 --num_envs=128,32 --precisions=float32 \
+  --ours_only --seconds=4 --turns=2 --out="$out/rollouts" || echo "The table of speeds was not finished in time."
 
 left=$((limit - SECONDS - score))
 echo "Training, ${left} s."

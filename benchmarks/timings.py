@@ -16,7 +16,7 @@ CIRCUMSTANCES = "machine backend date".split()
 
 def spread(name, values):
     """Return median, minimum and maximum of values as three columns."""
-    digits = 3 if name == "ratio" else 2
+    digits = 3 if name.startswith("ratio") else 2
     return {name: round(statistics.median(values), digits), f"{name}_min": round(min(values), digits),
             f"{name}_max": round(max(values), digits)}
 

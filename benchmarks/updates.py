@@ -20,6 +20,8 @@ from benchmarks import timings
 NATURE, BATCH, ACTIONS, UNITS = (84, 84), 32, 18, 512
 NETWORKS, PRECISIONS = ("DQN", "DRQN"), ("float32", "mixed_bfloat16")
 PROFILED = 20  # updates
+PRODUCT_SIZE = 2048  # rows and columns of a large matrix
+PRODUCT_OPERATIONS = 2 * PRODUCT_SIZE**3
 
 
 def make_learner(network, precision="float32", **window):
@@ -49,22 +51,40 @@ def count_multiply_adds(network):
     return counts[0], sum(counts)
 
 
-def update(options):
-    """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side
-    by side."""
+def count_operations(agent, settings):
+    """Return the floating-point operations of an update: of its large products and convolutions, two a multiply-add.
+
+    Args:
+        agent: agent.Agent.
+        settings: of train.configure.
+    """
+    first, all_layers = count_multiply_adds(agent.online_network)
+    T = settings["unroll"]
+    # Forward and backward to weights and to inputs, of which the pixels need none; and the values of next observations,
+    # by the target network or, for the window's last one, by the online network.
+    values = T if agent.target_network else 1
+    return 2 * settings["batch_size"] * (T * (3 * all_layers - first) + values * all_layers)
+
+
+def make_product(precision):
+    """Return a function that multiplies two large matrices."""
     import backends  # noqa: F401 - first: it imports the backend quietly
 
     import keras
+    matrix = keras.ops.ones((PRODUCT_SIZE, PRODUCT_SIZE), keras.mixed_precision.Policy(precision).compute_dtype)
+    return lambda: keras.ops.matmul(matrix, matrix)[0, 0]
+
+
+def update(options):
+    """One update: milliseconds, operations, and the share of what large matrix products reach on the same machine, side
+    by side."""
     rows = []
     for network in NETWORKS:
         for precision in PRECISIONS:
             agent, window = make_learner(network, precision)
-            first, all_layers = count_multiply_adds(agent.online_network)
-            # Forward in both networks, and backward to weights and to inputs; the pixels need no gradient.
-            count = 2 * window.action.size * (4 * all_layers - first)
-            matrix = keras.ops.ones((2048, 2048), keras.mixed_precision.Policy(precision).compute_dtype)
+            count = count_operations(agent, dict(batch_size=BATCH, unroll=window.action.shape[1]))
             works = dict(update=lambda agent=agent, window=window: agent.learn(window)["loss"],
-                         product=lambda matrix=matrix: keras.ops.matmul(matrix, matrix)[0, 0])
+                         product=make_product(precision))
             times = {name: [] for name in works}
             for _ in range(options.turns + 2):
                 for name, work in works.items():
@@ -73,13 +93,13 @@ def update(options):
                         float(work())
                     times[name].append((time.perf_counter() - begin) / 5)
             update_seconds, product_seconds = (np.array(times[name][2:]) for name in works)
-            product_count = 2 * 2048**3
             gflops = lambda operations, seconds: round(operations / np.median(seconds) / 1e9, 1)
-            share = np.median(count * product_seconds / (product_count * update_seconds))
+            share = np.median(count * product_seconds / (PRODUCT_OPERATIONS * update_seconds))
             rows.append(dict(network=network, precision=precision,
                              **timings.spread("milliseconds", 1e3 * update_seconds), operations=count,
                              gflops_reached=gflops(count, update_seconds),
-                             gflops_of_products=gflops(product_count, product_seconds), share=round(float(share), 3)))
+                             gflops_of_products=gflops(PRODUCT_OPERATIONS, product_seconds),
+                             share=round(float(share), 3)))
     return rows
 
 
