@@ -11,6 +11,7 @@
                                                     the generalization of Hausknecht & Stone 2015, section 6
 """
 
+import collections
 import pathlib
 import sys
 import typing
@@ -20,7 +21,6 @@ import backends  # noqa: F401 - first: it imports the backend quietly
 import gymnasium
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 import agent as agents
 import build
@@ -79,7 +79,7 @@ def define_flags():
     flags.DEFINE_string("contact_sheet", None, "a path ending in .png: an episode of each of about 8 of the weights "
                         "that --weights_period kept in training, as rows of screens; nothing else is played", **here)
     flags.DEFINE_string("csv", None, "a row per episode; default: <run_dir>/episodes-<weights or random>[-what is not "
-                        "the run's].csv; of a sweep <run_dir>/observability.csv", **here)
+                        "as in a plain evaluation].csv; of a sweep <run_dir>/observability[-...].csv", **here)
     return values
 
 
@@ -151,10 +151,15 @@ def load_run(values):
         ValueError: run, weights or both are not what is expected, in one sentence.
     """
     directory = pathlib.Path(values.run_dir or reading.newest_run())
-    path = pathlib.Path(values.weights) if values.weights else None
-    run = rebuild_run(values, directory, values.episodes, path.name if path else values.checkpoint)
-    build.load_weights(run.agent, path or reading.find_weights(directory, values.checkpoint), run.settings)
+    name = pathlib.Path(values.weights).name if values.weights else values.checkpoint
+    run = rebuild_run(values, directory, values.episodes, name)
+    build.load_weights(run.agent, find_weights(values, directory), run.settings)
     return run
+
+
+def find_weights(values, directory):
+    """Return the path of the weights that the flags name."""
+    return pathlib.Path(values.weights) if values.weights else reading.find_weights(directory, values.checkpoint)
 
 
 def load_rival(values, run):
@@ -187,10 +192,36 @@ def make_player(values, run):
 
 
 def play_episodes(settings, envs, agent, epsilon, eval_seed, repeats=1):
-    """Play as evaluation.evaluate does, and return its episodes; show on a terminal how far the first one is."""
-    with tqdm(desc="playing", unit=" agent steps", leave=False, disable=None) as progress:
+    """Play as evaluation.evaluate does, and return its episodes; say how far they are."""
+    with evaluation.Progress("playing") as progress:
         return evaluation.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, repeats=repeats,
-                                   watch=lambda *_: progress.update())
+                                   stop=progress)
+
+
+def name_otherwise(*played):
+    """Return, as part of a file's name, what was played otherwise than usual, such as `-epsilon=0-eval_seed=3`.
+
+    Args:
+        played: (flag, value, usual value).
+    """
+    return "".join(f"-{flag}={str(value).removesuffix('.0')}" for flag, value, usual in played if value != usual)
+
+
+def choose_path(path, planned, beside, weights=None):
+    """Return where rows go: `path`; or beside it, so that fewer episodes never replace more.
+
+    Of sweeps, more probabilities replace fewer.
+
+    Args:
+        path: of a CSV, which may exist.
+        planned: Counter of the episodes to come, as reading.count_episodes has them.
+        beside: added to the name where the file has others.
+        weights: path of the weights that play; where they are newer than the file, it is of no use.
+    """
+    is_old = weights and path.exists() and weights.stat().st_mtime > path.stat().st_mtime
+    known = reading.count_episodes(path)
+    replaces = is_old or known <= planned or set(known) < set(planned)
+    return path if replaces else path.with_stem(path.stem + beside)
 
 
 def print_player(values, directory, player):
@@ -221,15 +252,21 @@ def evaluate_run(values):
     if values.compare:
         players.append(make_player(values, load_rival(values, run)))
     epsilon = players[0].epsilon
-    name, otherwise = run.weights, ""
+    count = [(flag, values[flag].value, values[flag].default) for flag in ("episodes", "eval_seed")]
+    place = lambda name, played=(), weights=None: choose_path(
+        layout.episodes_path(run.directory, name, name_otherwise(*played, *count)),
+        collections.Counter({("random" if name == layout.RANDOM else "agent", None): values.episodes}),
+        f"-episodes={values.episodes}", weights)
+    random_path = place(layout.RANDOM)
     if values.policy == "random":
-        name = layout.RANDOM
+        name, path = layout.RANDOM, random_path
     else:
         played = (("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"]))
-        otherwise = "".join(f"-{flag}={value:g}" for flag, value, of_run in played if value != of_run)
-    chosen = reading.best_evaluation(run.directory, settings) if name == layout.BEST and not otherwise else None
+        name, path = run.weights, place(run.weights, played, find_weights(values, run.directory))
+    chosen = (reading.best_evaluation(run.directory, settings)
+              if path == layout.episodes_path(run.directory, layout.BEST) else None)
     print_player(values, run.directory, players[0])
-    path = pathlib.Path(values.csv or layout.episodes_path(run.directory, name, otherwise))  # The run's score stays.
+    path = pathlib.Path(values.csv or path)
     with files.written_whole(path) as aside:
         if values.video:
             with files.written_whole(values.video) as film_aside:
@@ -250,7 +287,7 @@ def evaluate_run(values):
             random_play = play_episodes(settings, random_envs, run.agent, 1.0, values.eval_seed)
             print(format_returns(layout.RANDOM, random_play))
             if not values.csv:
-                with files.written_whole(layout.episodes_path(run.directory, layout.RANDOM)) as random_aside:
+                with files.written_whole(random_path) as random_aside:
                     files.write_csv(random_aside, layout.EPISODE_COLUMNS,
                                     rows(random_play, policy="random", weights=layout.RANDOM, epsilon=1.0))
         for rival in rivals:
@@ -290,7 +327,13 @@ def sweep_run(values):
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
     print(f"{run.directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, seed {values.eval_seed}, "
           f"trained with screens shown with probability {trained:g}")
-    path = pathlib.Path(values.csv or layout.sweep_path(run.directory))
+    played = (("checkpoint", run.weights, layout.BEST), ("epsilon", epsilon, settings["eval_epsilon"]),
+              ("eval_seed", values.eval_seed, values["eval_seed"].default))
+    planned = dict.fromkeys([*(("agent", p) for p in probabilities), ("random", 1.0)], values.episodes)
+    path = pathlib.Path(values.csv or choose_path(
+        layout.sweep_path(run.directory, name_otherwise(*played)), collections.Counter(planned),
+        f"-observation_probabilities={','.join(map('{:g}'.format, probabilities))}-episodes={values.episodes}",
+        find_weights(values, run.directory)))
     with files.written_whole(path) as aside:
         played = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed, repeats=len(probabilities))
         envs.close()

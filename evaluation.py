@@ -1,6 +1,10 @@
 """Whole episodes, one in each environment, played by an agent or at random."""
 
+import sys
+import time
+
 import numpy as np
+from tqdm import tqdm
 
 import wrappers
 from rollout import EVALUATION, EXPLORATION, derive_seeds
@@ -19,7 +23,7 @@ class _Repeated:
         return np.tile(self._rng.integers(high, size=size // self._repeats), self._repeats)
 
 
-def play(agent, envs, history, epsilon, seed, evaluation, repeats=1):
+def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, stop=lambda num_steps, playing: False):
     """Play exactly one episode in each environment, so that short episodes are not over-represented.
 
     Args:
@@ -30,19 +34,23 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1):
         seed, evaluation: integers; weights, flicker, epsilon and these determine the result.
         repeats: equal groups of environments that differ in their flicker alone. Each group has the seeds and the
             random actions of the first.
+        stop: called before each vector step with how many there were, and with bool[N], whose episodes go on. Where it
+            returns True, the episodes are broken off.
 
     Yields:
         Before each step of the first environment's episode: the agent's frames [N, H, ...], state, first, actions
         int64[N], and that environment's episode_return and length so far.
 
     Returns:
-        A dict(episode_return, length) per environment, in their order.
+        A dict(episode_return, length) per environment, in their order; None where `stop` broke them off.
     """
     N, rng = envs.num_envs, _Repeated(np.random.default_rng((seed, EVALUATION, evaluation, EXPLORATION)), repeats)
     episode_return, length, playing = np.zeros(N), np.zeros(N, np.int64), np.ones(N, bool)
     frame, _ = envs.reset(seed=np.tile(derive_seeds(seed, EVALUATION, evaluation, size=N // repeats), repeats))
     frames, state, first = wrappers.blank_frames(envs, history), agent.initial_state(N), np.ones(N, bool)
     while playing.any():
+        if stop(length.max(), playing):
+            return None
         frames = wrappers.push_frame(frames, frame, first)
         actions, next_state = agent.act(frames, state, first, epsilon, rng)
         if playing[0]:
@@ -64,6 +72,35 @@ def evaluate(*arguments, watch=lambda *step: None, **keywords):
             watch(*next(steps))
         except StopIteration as end:
             return end.value
+
+
+class Progress:
+    """Say how far episodes are: a bar on a terminal, a plain line per minute elsewhere. A `stop` that never stops.
+
+    Args:
+        verb: what is done, such as `playing`.
+    """
+
+    PERIOD = 60  # seconds between plain lines
+
+    def __init__(self, verb):
+        self._bar = tqdm(desc=verb, unit=" agent steps", leave=False, disable=None)  # None: only on a terminal
+        self._verb, self._told = verb, time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+
+    def __call__(self, num_steps, playing):
+        ended = f"{(~playing).sum()} of {len(playing)} episodes ended"
+        self._bar.set_postfix_str(ended, refresh=False)
+        self._bar.update(num_steps - self._bar.n)
+        if self._bar.disable and time.monotonic() - self._told >= self.PERIOD:
+            self._told = time.monotonic()
+            print(f"{self._verb}: {num_steps:,} agent steps, {ended}", file=sys.stderr, flush=True)
+        return False
 
 
 class Glimpse:

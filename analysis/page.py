@@ -126,7 +126,8 @@ def describe_run(run, step, best, run_scores):
         best: agent step and mean return of its best evaluation, or None.
         run_scores: [scores.Score, ...], the run's score among them if it has one.
     """
-    fresh = next((f"{tables.format_return(score.returns.mean())} ({len(score.returns)} episodes)"
+    fresh = next((f"{tables.format_return(score.returns.mean())} ({len(score.returns)} episodes, "
+                  f"eval_seed {', '.join(map(str, score.eval_seeds))})"
                   for score in run_scores if score.directory == run.directory), NONE)
     return dict(directory=str(run.directory), seed=run.settings["seed"], steps=f"{step:,.0f}", fresh=fresh,
                 best=f"{tables.format_return(best[1])} at {best[0]:,.0f}" if best else NONE,

@@ -21,10 +21,12 @@ class Score(curves.Curve):
 
     Attributes:
         returns: of the fresh episodes.
+        eval_seeds: sorted seeds of these episodes.
         best: agent step and mean return of the evaluation that chose the checkpoint.
     """
 
     returns: np.ndarray
+    eval_seeds: list
     best: tuple
 
     @property
@@ -77,7 +79,8 @@ def find_scores(runs):
             notes.append(f"{path} is older than the best weights beside it; "
                          f"evaluate.py --run_dir={curve.directory} plays those of now")
         best = reading.best_evaluation(curve.directory, curve.settings)
-        scores.append(Score(**vars(curve), returns=returns, best=best))
+        eval_seeds = sorted({int(row["eval_seed"]) for row in played})
+        scores.append(Score(**vars(curve), returns=returns, eval_seeds=eval_seeds, best=best))
     if without:
         notes.append(f"{len(without)} of {len(run_curves)} runs have no fresh score and are left out, "
                      f"such as {without[0]}; evaluate.py --run_dir={without[0]} plays it")
@@ -142,10 +145,12 @@ def summarise_scores(scores):
         scores: [Score, ...]; it may be empty.
 
     Returns:
-        {name: number}, None where a number is unknown. `scores` has a mean per seed.
+        {name: number}, None where a number is unknown. `scores` has a mean per seed; `eval_seeds` is text, such as `0`
+        or `0 3`.
     """
     if not scores:
-        return dict.fromkeys(("mean", "std", "low", "high", "steps_min", "chosen_by")) | dict(scores=[], seeds=0)
+        unknown = ("mean", "std", "low", "high", "steps_min", "chosen_by")
+        return dict.fromkeys(unknown) | dict(scores=[], seeds=0)
     means = [float(score.returns.mean()) for score in scores]
     mean, low, high = statistics.mean_interval(means)
     has_spread = len(means) > 1
@@ -153,6 +158,7 @@ def summarise_scores(scores):
     return dict(
         scores=means, seeds=len(means), mean=float(mean), std=float(np.std(means, ddof=1)) if has_spread else None,
         low=float(low) if has_spread else None, high=float(high) if has_spread else None,
+        eval_seeds=" ".join(map(str, sorted({seed for score in scores for seed in score.eval_seeds}))),
         unfinished=sum(score.unfinished for score in scores),
         chosen_by=float(np.mean([score.best[1] for score in scores])),
         **ends("chosen_step", [score.best[0] for score in scores]),

@@ -16,8 +16,8 @@ PAPER = pathlib.Path(__file__).parents[1] / "paper"
 # Parts of captions.
 OURS = (
     "score: the best checkpoint's over fresh episodes, mean ± standard deviation over training seeds, the unit of "
-    f"replication here. steps: agent steps, {UNFINISHED} with unfinished runs. chosen by: mean return of the "
-    "evaluation that chose it and flatters it. ")
+    "replication here. seeds: training seeds × fresh episodes of each @ their --eval_seed. steps: agent steps, "
+    f"{UNFINISHED} with unfinished runs. chosen by: mean return of the evaluation that chose it and flatters it. ")
 TESTS = "p: Welch's t-test over seeds {}, Benjamini-Hochberg over the table's {} tests; * {}, p < .05. "
 THEIRS = (
     "human %: 100 (score - random) / (human - random) of our and of the paper's score, random and human of Mnih et al. "
@@ -58,6 +58,14 @@ def _write_human(row):
     return f"{row['human']:.1f}{ends}"
 
 
+def _write_seeds(row):
+    if not row["seeds"]:
+        return "0"
+    low, high = row["episodes_min"], row["episodes_max"]
+    episodes = low if low == high else f"{low}{NONE}{high}"
+    return f"{row['seeds']} × {episodes}@{row['eval_seeds'].replace(' ', ',')}"
+
+
 def _write_interval(row):
     return f"[{format_return(row['low'], row['mean'])}, {format_return(row['high'], row['mean'])}]"
 
@@ -75,7 +83,7 @@ COLUMNS = {
     "score": Column("score ", ("mean", "std", "better"),
                     lambda row: format_spread(row["mean"], row["std"]) + " *"[row.get("better", False)]),
     "interval": Column("95% interval", ("low", "high"), _write_interval),
-    "seeds": Column("seeds", ("seeds", "episodes_min", "episodes_max"), lambda row: str(row["seeds"])),
+    "seeds": Column("seeds", ("seeds", "episodes_min", "episodes_max", "eval_seeds"), _write_seeds),
     "steps": Column("steps ", ("steps_min", "steps_max", "unfinished"), lambda row:
                     format_steps(row["steps_min"], row["steps_max"]) + (UNFINISHED if row["unfinished"] else " ")),
     "chosen": Column("chosen by", ("chosen_by", "chosen_step_min", "chosen_step_max"),

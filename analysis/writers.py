@@ -11,10 +11,11 @@ import pathlib
 import re
 import textwrap
 
-NONE, UNFINISHED = "\N{EN DASH}", "\N{DAGGER}"
+NONE, UNFINISHED, MINUS = "\N{EN DASH}", "\N{DAGGER}", "\N{MINUS SIGN}"
 LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", NONE: "--",
     UNFINISHED: r"$^\dagger$", "*": "$^*$", "±": r"$\pm$",
+    "×": r"$\times$", MINUS: "$-$",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"}, **{sign: f"${sign}$" for sign in "<>|"},
 }
 
@@ -86,8 +87,7 @@ def to_markdown(table):
 
 def to_latex(table):
     """Return a table as a LaTeX table* that needs the package booktabs."""
-    escape_signs = lambda text: "".join(LATEX.get(sign, sign) for sign in text.strip())
-    escape = lambda text: re.sub(r"(?<!\w)-(?=\d)", "$-$", escape_signs(text))
+    escape = lambda text: "".join(LATEX.get(sign, sign) for sign in re.sub(r"(?<!\w)-(?=\d)", MINUS, text.strip()))
     head, *lines = [" & ".join(map(escape, line)) + r" \\" for line in table.lines()]
     align = "".join("l" if column.align == "<" else "r" for column in table.columns)
     return "\n".join([

@@ -3,9 +3,11 @@
 import copy
 import difflib
 import importlib
+import inspect
 
 import ale_py
 import gymnasium
+from ale_py.env import AtariEnv
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
@@ -18,6 +20,11 @@ gymnasium.register_envs(rewards)
 gymnasium.register_envs(pomdps)
 gymnasium.register_envs(slimevolley)
 NO_CAP = 2**31 - 1  # frames; ALE counts in int32
+# Keyword arguments of an ALE id: those that flags replace, and those that its vector environment takes as they are.
+FLAGGED = "frameskip repeat_action_probability full_action_space max_num_frames_per_episode noop_max".split()
+TAKEN = ("maxpool",)
+# Other values of these change nothing here: screens become gray anyway, and a film has its own emulator.
+HARMLESS = dict(obs_type=("rgb", "grayscale"), render_mode=(None, "rgb_array"))
 
 
 def atari_games():
@@ -56,11 +63,31 @@ def describe(env):
         return spec.id, describe(layout.GAMES[spec.id])[1]
     if not _is_atari(spec):
         return env, dict(frame_skip=1, max_episode_frames=spec.max_episode_steps or 0)
-    settings = spec.kwargs
+    settings, _ = read_atari_arguments(env, spec)
     frame_skip = settings["frameskip"] if isinstance(settings["frameskip"], int) else None  # None: random, (2, 5)
+    caps = [settings["max_num_frames_per_episode"], (spec.max_episode_steps or 0) * (frame_skip or 1)]
     return env, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
-                     full_actions=settings["full_action_space"], noops=30,
-                     max_episode_frames=settings["max_num_frames_per_episode"], life_loss="none")
+                     full_actions=settings["full_action_space"], noops=settings["noop_max"],
+                     max_episode_frames=min(filter(None, caps), default=0), life_loss="none")
+
+
+def read_atari_arguments(env, spec):
+    """Return the keyword arguments of a registered ALE id: dict of FLAGGED with ALE's defaults, and dict of TAKEN.
+
+    Raises:
+        ValueError: the id has others that would change the game, such as its mode; ALE's vector environment has no such
+            arguments. They are named.
+    """
+    usual = {name: of.default for name, of in inspect.signature(AtariEnv).parameters.items()} | dict(noop_max=30)
+    passed, empty = ("game", *FLAGGED, *TAKEN), inspect.Parameter.empty
+    refused = [f"{name}={value!r}" for name, value in spec.kwargs.items()
+               if name not in passed and value not in HARMLESS.get(name, [usual.get(name, empty)])]
+    refused += [f"the wrapper {wrapper.name}" for wrapper in spec.additional_wrappers]
+    if refused:
+        raise ValueError(f"--env={env} is registered with {', '.join(refused)}, which ALE's vector environment does "
+                         f"not take; expected an id with {', '.join((*FLAGGED, *TAKEN))} alone")
+    return ({name: spec.kwargs.get(name, usual[name]) for name in FLAGGED},
+            {name: spec.kwargs[name] for name in TAKEN if name in spec.kwargs})
 
 
 def find_spec(env):
@@ -88,35 +115,46 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         num_threads: most threads for ALE.
         screen: shape of what images become: gray (height, width), or RGB (height, width, 3).
 
+    Returns:
+        wrappers.Flicker. Its `remarks` are sentences that a user should read before training.
+
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
     """
     variant = rewards.VARIANTS.get(env)
     game = atari_games().get(layout.GAMES.get(env, env).lower())
     spec = copy.deepcopy(find_spec(f"ALE/{game}-v5" if game else env))
+    remarks = [] if max_episode_frames else [
+        f"--env={env} has no limit of frames: an episode that does not end by itself, in training or in an evaluation, "
+        "goes on for ever; --max_episode_frames sets one."]
     if not _is_atari(spec):
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps.
-        envs, names = _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen)
-        return wrappers.Flicker(envs, flicker, names, is_atari=False)
-    rom = spec.kwargs["game"]
+        envs, names, box = _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen)
+        remarks += filter(None, [wrappers.describe_frames(env, box)])
+        envs = wrappers.Flicker(envs, flicker, names, is_atari=False)
+        envs.remarks = remarks
+        return envs
+    rom, (_, taken) = spec.kwargs["game"], read_atari_arguments(env, spec)
     # Screens are pixel-identical to gymnasium.wrappers.AtariPreprocessing; ALE's own clipping, lives and FIRE stay off.
     envs = AtariVectorEnv(
         rom, num_envs, num_threads=min(num_envs, num_threads), stack_num=1, reward_clipping=False,
         img_height=screen[0], img_width=screen[1], grayscale=len(screen) == 2,
         use_fire_reset=False, episodic_life=False, life_loss_info=False, autoreset_mode=AutoresetMode.NEXT_STEP,
         max_num_frames_per_episode=max_episode_frames or NO_CAP, repeat_action_probability=sticky,
-        full_action_space=full_actions, frameskip=frame_skip, noop_max=noops)
+        full_action_space=full_actions, frameskip=frame_skip, noop_max=noops, **taken)
     actions = envs.ale.get_action_set()
     names, training_rewards = [action.name for action in actions], None
     if variant:
         envs = training_rewards = variant(envs, names)
     if render_mode:
         envs = mirror.Mirror(envs, mirror.AtariTwin(rom, sticky, actions, frame_skip, render_mode))
-    return wrappers.Flicker(envs, flicker, names, is_atari=True, training_rewards=training_rewards)
+    envs = wrappers.Flicker(envs, flicker, names, is_atari=True, training_rewards=training_rewards)
+    envs.remarks = remarks
+    return envs
 
 
 def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
-    """Return a vector environment of a Gymnasium spec and the names of its actions."""
+    """Return a vector environment of a Gymnasium spec, the names of its actions, and its observation space."""
     def wrap(single):
         single = wrappers.FrameSkip(single, frame_skip) if frame_skip > 1 else single
         return wrappers.as_frames(single, env, screen)
@@ -125,13 +163,27 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
         envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
                                   vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
         names = _name_actions(envs.metadata.get("action_names"), int(envs.single_action_space.n))
-        if render_mode and not {render_mode, "rgb_array"} & set(envs.metadata.get("render_modes", ())):
-            raise ValueError(f"--env={env} has no screen: it renders neither as {render_mode} nor as rgb_array")
+        box = envs.envs[0].env.observation_space  # below wrappers.as_frames
         if render_mode:
-            envs = mirror.Mirror(envs, mirror.Twin(wrap(gymnasium.make(spec, render_mode=render_mode)), frame_skip))
+            envs = mirror.Mirror(envs, mirror.Twin(wrap(_make_rendered(spec, env, envs, render_mode)), env, frame_skip))
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"--env={env} needs a package that is not installed: {wrappers.one_line(error)}") from error
-    return envs, names
+    return envs, names, box
+
+
+def _make_rendered(spec, env, envs, render_mode):
+    """Return one more environment of a spec, which renders.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not {render_mode, "rgb_array"} & set(envs.metadata.get("render_modes") or ()):
+        raise ValueError(f"--env={env} has no screen: it renders neither as {render_mode} nor as rgb_array")
+    try:
+        return gymnasium.make(spec, render_mode=render_mode)
+    except TypeError as error:  # It was built without this argument.
+        raise ValueError(f"--env={env} has no screen: it takes no render_mode ({wrappers.one_line(error)}); expected "
+                         f"an environment that takes render_mode={render_mode!r}") from error
 
 
 def _name_actions(names, num_actions):
@@ -142,4 +194,5 @@ def _name_actions(names, num_actions):
 
 
 def _is_atari(spec):
-    return str(spec.entry_point).startswith("ale_py")
+    entry = spec.entry_point  # its name, or itself
+    return (entry if isinstance(entry, str) else getattr(entry, "__module__", "")).startswith("ale_py")

@@ -1,5 +1,6 @@
 """Repeat the first environment's episode in a copy that renders, for a window or a film."""
 
+import numbers
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ import gymnasium
 import numpy as np
 
 NOOP = 0
+USUAL_FPS = 30  # of an environment whose metadata has no render_fps that is a rate
 
 
 def prepare_sdl(render_mode):
@@ -73,11 +75,18 @@ class Twin:
     """A second Gymnasium environment, which renders.
 
     Every observation and reward is compared, so that no other episode can be shown.
+
+    Args:
+        env: a Gymnasium environment with a render_mode.
+        name: of the environment, for errors.
+        frame_skip: frames per agent step.
     """
 
-    def __init__(self, env, frame_skip):
-        self._env, self.render, self.close = env, env.render, env.close
-        self.render_fps = env.metadata.get("render_fps", 30) / frame_skip
+    def __init__(self, env, name, frame_skip):
+        self._env, self._name, self.close = env, name, env.close
+        fps = env.metadata.get("render_fps")
+        is_rate = isinstance(fps, numbers.Real) and 0 < fps < np.inf
+        self.render_fps = float(fps if is_rate else USUAL_FPS) / frame_skip
 
     def reset(self, seed, info):
         self._env.reset(seed=seed)
@@ -86,6 +95,46 @@ class Twin:
         """Repeat a step; return whether it came out the same."""
         twin_observation, twin_reward, *_ = self._env.step(action)
         return twin_reward == reward and np.array_equal(twin_observation, observation, equal_nan=True)
+
+    def render(self):
+        """Return uint8[height, width, 3].
+
+        Raises:
+            ValueError: the environment returned no picture.
+        """
+        rendered = self._env.render()
+        try:
+            return as_picture(rendered)
+        except ValueError as error:
+            raise ValueError(f"--env={self._name} cannot be filmed: its render() returned {error}; expected "
+                             "uint8[height, width, 3]") from error
+
+
+def as_picture(rendered):
+    """Return what `render` of an environment returned as uint8[height, width, 3].
+
+    A list is of frames, of which the newest counts. Floats are from 0 to 1. Channels may come first, and there may be
+    1, 3 or 4 of them, or none.
+
+    Raises:
+        ValueError: it is no picture; says what it is.
+    """
+    if isinstance(rendered, list | tuple) and len(rendered) and isinstance(rendered[-1], np.ndarray):
+        rendered = rendered[-1]
+    if not isinstance(rendered, np.ndarray):
+        raise ValueError("an empty list" if rendered == [] else type(rendered).__name__)
+    picture, kind = rendered, f"{rendered.dtype}{list(rendered.shape)}"
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    if picture.ndim == 3 and picture.shape[-1] not in (1, 3, 4):
+        picture = np.moveaxis(picture, 0, -1)
+    if picture.ndim != 3 or picture.shape[-1] not in (1, 3, 4) or not picture.size or picture.dtype.kind not in "fbiu":
+        raise ValueError(kind)
+    low, high, highest = picture.min(), picture.max(), 1 if picture.dtype.kind in "fb" else 255
+    if not 0 <= low <= high <= highest:
+        raise ValueError(f"{kind} from {low} to {high}")
+    picture = np.rint(picture * 255.0 if highest == 1 else picture).astype(np.uint8)
+    return picture.repeat(3, axis=-1) if picture.shape[-1] == 1 else np.ascontiguousarray(picture[..., :3])
 
 
 class AtariTwin:

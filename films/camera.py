@@ -7,7 +7,6 @@ import typing
 
 import gymnasium
 import numpy as np
-from tqdm import tqdm
 
 import agent as agents
 import build
@@ -39,12 +38,13 @@ class _Returning:
         self.value = yield from self._generator
 
 
-def play_moments(player, eval_seed, max_steps=None, with_saliency=False):
+def play_moments(player, eval_seed, progress, max_steps=None, with_saliency=False):
     """Play one episode per environment; yield a film.Moment before each step of the first one, and one at its end.
 
     Args:
         player: Player.
         eval_seed: of the episodes.
+        progress: evaluation.Progress.
         max_steps: agent steps to yield at most; None: all.
         with_saliency: whether to find the patches that move the chosen action's Q-value.
 
@@ -52,7 +52,8 @@ def play_moments(player, eval_seed, max_steps=None, with_saliency=False):
         The episodes, as evaluation.evaluate returns them.
     """
     settings, envs, agent = player.settings, player.envs, player.agent
-    steps = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed, evaluation=0))
+    steps = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed, evaluation=0,
+                                       stop=progress))
     for frames, state, first, actions, episode_return, length in steps:
         if max_steps and length >= max_steps:
             continue
@@ -97,12 +98,10 @@ def film_players(path, players, eval_seed, max_steps=None, with_saliency=False):
     arrow = lambda match: ARROWS[match[0]] + " "
     names = [re.sub("|".join(ARROWS), arrow, name) for name in players[0].envs.action_names]  # UPRIGHTFIRE: ↗ FIRE
     scenes = [film.Scene(rate, names, player.title, player.subtitle, layout) for player in players]
-    takes = [_Returning(play_moments(player, eval_seed, max_steps, with_saliency)) for player in players]
-    with (film.Film(path, rate, *scenes) as reel,
-          tqdm(desc="filming", unit=" agent steps", leave=False, disable=None) as progress):
+    with film.Film(path, rate, *scenes) as reel, evaluation.Progress("filming") as progress:
+        takes = [_Returning(play_moments(player, eval_seed, progress, max_steps, with_saliency)) for player in players]
         for moments in itertools.zip_longest(*takes):
             reel.add(*moments)
-            progress.update()
     return [take.value for take in takes]
 
 
@@ -123,9 +122,11 @@ def draw_milestones(path, player, milestones, eval_seed):
     for milestone in sheet.choose_evenly(milestones, sheet.ROWS):
         build.load_weights(agent, milestone, settings)
         strips.append(sheet.Strip(f"{int(milestone.name.partition('.')[0]):,}"))
-        steps = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed, evaluation=0))
-        for *_, episode_return, length in steps:
-            strips[-1].add(envs.render()[0], length, episode_return)
+        with evaluation.Progress("drawing") as progress:
+            steps = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed,
+                                               evaluation=0, stop=progress))
+            for *_, episode_return, length in steps:
+                strips[-1].add(envs.render()[0], length, episode_return)
         strips[-1].add(envs.render()[0], steps.value[0]["length"], steps.value[0]["episode_return"])
     subtitle = f"{player.subtitle} · the episode of seed {eval_seed} after so many of training"
     sheet.draw_sheet(strips, player.title, subtitle).save(path)

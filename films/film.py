@@ -162,7 +162,7 @@ class Scene:
 
     def __init__(self, rate, names, title, subtitle="", layout=FULL):
         self._words = dict(names=names, title=title, subtitle=subtitle, layout=layout)
-        self._values = collections.deque(maxlen=round(VALUE_SECONDS * rate))
+        self._values = collections.deque(maxlen=max(2, round(VALUE_SECONDS * rate)))  # A line has two ends.
         self._scales, self.moment = Scales(), None
 
     def add(self, moment):
@@ -200,7 +200,8 @@ class Film:
         self.rate = rate / self._period
         raw_frames = f"-f rawvideo -pix_fmt rgb24 -video_size {FULL.width}x{HEIGHT} -framerate {self.rate} -i -".split()
         import imageio_ffmpeg  # here, so that scores need no ffmpeg
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw_frames, *ENCODE[suffix], str(path)]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw_frames, *ENCODE[suffix],
+                   f"file:{path}"]  # A path with a colon would be a protocol.
         # Ctrl-C does not reach ffmpeg in a session of its own; `__exit__` ends it.
         self._ffmpeg = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
@@ -217,7 +218,7 @@ class Film:
             raise OSError(f"the film could not be written: {reason}") from error
 
     def add(self, *moments):
-        """Append a frame, or a second where every episode is over.
+        """Append a frame, or a second, of one frame at least, where every episode is over.
 
         Args:
             moments: a Moment of each scene; None: its episode is over already, and its last screen stays.
@@ -228,6 +229,6 @@ class Film:
         is_over = all(scene.moment.action is None for scene in self.scenes)
         if is_over or self.length % self._period == 0:
             frame = np.hstack([scene.draw_frame() for scene in self.scenes]).tobytes()
-            for _ in range(round(self.rate) if is_over else 1):
+            for _ in range(max(1, round(self.rate)) if is_over else 1):
                 self._ffmpeg.stdin.write(frame)
         self.length += 1

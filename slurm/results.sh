@@ -24,13 +24,17 @@ case $name in
   mini) swept=CartPole-v1 ;;        # Elsewhere flicker hides the cue itself, or comes on top of what is hidden anyway.
 esac
 
+made() {                            # Whether a CSV of a run holds what we would play: at least $3 rows, and $4 values in their third column,
+  [ "$1/$2" -nt "$1/best.weights.h5" ] && [ "$(wc -l < "$1/$2")" -gt "$3" ] &&    # of the weights of now. A user's look may have fewer.
+    [ "$(cut -d, -f3 "$1/$2" | sort -u | wc -l)" -gt "$4" ]
+}
 score() {                           # A run without weights is refused in a sentence; the next one may have some.
-  [ "$1/episodes-best.csv" -nt "$1/best.weights.h5" ] || python evaluate.py --run_dir="$1"
-  [[ "$1/observability.csv" -nt "$1/best.weights.h5" || $1 != "$folder/$swept"* ]] ||
+  made "$1" episodes-best.csv 30 30 || python evaluate.py --run_dir="$1"
+  [[ $1 != "$folder/$swept"* ]] || made "$1" observability.csv 110 10 ||
     python evaluate.py --run_dir="$1" --episodes=10 --observation_probabilities=0.1,...,1.0
 }
 export folder swept
-export -f score
+export -f made score
 python status.py "$grid" || exit 2
 compgen -G "$folder/*/config.json" > /dev/null || { echo "No run of $grid has begun." >&2; exit 1; }
 for config in "$folder"/*/config.json; do dirname "$config"; done | xargs -P "$jobs" -I RUN bash -c 'score "RUN"'

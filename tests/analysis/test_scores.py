@@ -22,6 +22,17 @@ def test_a_score_is_the_fresh_episodes_and_the_evaluation_that_chose_the_weights
     run_scores, notes = read_folder(tmp_path)
     assert [score.returns.tolist() for score in run_scores] == [[9, 10, 11], [19, 20, 21]] and not notes
     assert [score.best for score in run_scores] == [(200, 20), (200, 30)]
+    assert [score.eval_seeds for score in run_scores] == [[0], [0]]
+
+
+def test_a_summary_says_over_how_many_episodes_and_seeds_it_is(tmp_path):
+    write_scores(tmp_path, [10], env="Bowling", **DRQN)
+    run = write_run(tmp_path / "b", [(100, (1, 1))], fresh=[5, 7], env="Bowling", seed=2)
+    path = run / "episodes-best.csv"
+    path.write_bytes(path.read_bytes().replace(b",0.0,0\r", b",0.0,3\r"))
+    summary = scores.summarise_scores(read_folder(tmp_path)[0])
+    assert (summary["episodes_min"], summary["episodes_max"], summary["eval_seeds"]) == (2, 3, "0 3")
+    json.dumps(summary)
 
 
 def test_scores_belong_to_the_seed_that_trained_longer(tmp_path):

@@ -117,9 +117,24 @@ def test_games_and_agents_without_runs_are_missing(tmp_path):
     asteroids, bowling = (next(re.split(r" {2,}", line) for line in text.splitlines() if line.startswith(game))
                           for game in ("Asteroids", "Bowling"))
     assert asteroids == ["Asteroids", "DRQN, 1 frame", "–", "0", "–", "–", "–", "–", "1020 ± 312", "2.4"]
-    assert bowling == ["Bowling", "DRQN, 1 frame", "1.50 ± 0.71", "2", "300", "11.5", "-16.4", "–", "62 ± 5.9",
+    assert bowling == ["Bowling", "DRQN, 1 frame", "1.50 ± 0.71", "2 × 3@0", "300", "11.5", "-16.4", "–", "62 ± 5.9",
                        "29.5"]
     assert "IQM," not in text
+
+
+@pytest.mark.parametrize("name", ["runs", "standard"])
+def test_every_format_says_over_how_many_episodes_and_evaluation_seeds_a_score_is(tmp_path, name):
+    write_scores(tmp_path, [1, 2], env="Bowling", **DRQN)
+    path = tmp_path / "Bowling-DRQN-1-s2" / "episodes-best.csv"
+    path.write_bytes(b"\r\n".join(path.read_bytes().split(b"\r\n")[:3]).replace(b",0.0,0", b",0.0,7") + b"\r\n")
+    table, _ = table_of(name, tmp_path)
+    for write in (writers.to_text, writers.to_markdown):
+        assert " 2 × 2–3@0,7 " in write(table)
+    assert r"& 2 $\times$ 2--3@0,7 &" in writers.to_latex(table)
+    head, *lines = writers.to_csv(table).splitlines()
+    row = dict(zip(head.split(","), next(line for line in lines if "Bowling" in line).replace('"DRQN, 1', '"DRQN 1')
+                   .split(",")))
+    assert (row["episodes_min"], row["episodes_max"], row["eval_seeds"]) == ("2", "3", "0 7")
 
 
 def test_one_seed_has_a_mean_and_no_test(tmp_path):

@@ -1,5 +1,7 @@
 """Evaluation: one episode per environment, with seeds that training does not use."""
 
+import numpy as np
+
 import evaluation
 from environments import catalogue
 from helpers.steppers import Recorder, make_rollout
@@ -68,3 +70,42 @@ def test_a_glimpse_holds_the_first_steps_of_an_evaluation_and_does_not_change_it
     glimpse.STEPS = 3
     evaluation.evaluate(TellingRecorder(), envs, 2, 0.1, 1, 1, watch=glimpse)
     assert len(glimpse.frames) == 3 and len(glimpse.q_values) == 1
+
+
+def test_episodes_are_broken_off_where_they_are_asked_to_stop():
+    envs, asked = make_rollout(num_envs=2, length=(4, 9), seed=1).envs, []
+
+    def stop_at_three(num_steps, playing):
+        asked.append((num_steps, playing.tolist()))
+        return num_steps == 3
+
+    agent = Recorder()
+    assert evaluation.evaluate(agent, envs, 2, 0.1, 1, 1, stop=stop_at_three) is None
+    assert asked == [(t, [True, True]) for t in range(4)] and len(agent.seen) == 3
+
+
+def test_a_stop_is_asked_until_the_last_episode_has_ended():
+    asked = []
+    lengths = [episode["length"] for episode in evaluation.evaluate(
+        Recorder(), make_rollout(num_envs=3, length=(2, 9)).envs, 2, 0.1, 1, 1,
+        stop=lambda num_steps, playing: asked.append((num_steps, playing.tolist())))]
+    assert len(set(lengths)) > 1
+    assert asked == [(t, [t < length for length in lengths]) for t in range(max(lengths))]
+
+
+def test_progress_counts_the_episodes_that_have_ended_in_plain_lines(monkeypatch, capsys):
+    monkeypatch.setattr(evaluation.Progress, "PERIOD", 0)
+    with evaluation.Progress("playing") as progress:
+        episodes = evaluation.evaluate(Recorder(), make_rollout(num_envs=3, length=(2, 9)).envs, 2, 0.1, 1, 1,
+                                       stop=progress)
+    lengths = [episode["length"] for episode in episodes]
+    assert capsys.readouterr().err.splitlines() == [
+        f"playing: {t:,} agent steps, {sum(t >= length for length in lengths)} of 3 episodes ended"
+        for t in range(max(lengths))]
+
+
+def test_progress_says_little_where_it_is_no_terminal(capsys):
+    with evaluation.Progress("playing") as progress:
+        evaluate_recorder(make_rollout(num_envs=3).envs)
+        assert not progress(1200, np.array([True, False]))
+    assert capsys.readouterr().err == ""

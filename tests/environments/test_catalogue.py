@@ -5,6 +5,7 @@ import hashlib
 import gymnasium
 import numpy as np
 import pytest
+from ale_py.env import AtariEnv
 
 from environments import catalogue
 from helpers import counting
@@ -144,3 +145,68 @@ def test_the_action_space_decides_how_many_actions_there_are(action_names, expec
     monkeypatch.setattr(counting.Counting, "metadata", {"render_modes": [], "action_names": action_names})
     envs = catalogue.make_envs(counting.register(num_actions=3), 2, frame_skip=1, max_episode_frames=0)
     assert envs.action_names == expected
+
+
+# ALE ids of a user
+
+
+def register_pong(entry_point="ale_py.env:AtariEnv", **registered):
+    """Register Pong under a new id, with keyword arguments of its own; return the id."""
+    name = f"MyPong{len(gymnasium.registry)}-v0"
+    of_spec = {key: registered.pop(key) for key in ("max_episode_steps", "additional_wrappers") if key in registered}
+    gymnasium.register(name, entry_point=entry_point, kwargs=dict(game="pong") | registered, **of_spec)
+    return name
+
+
+@pytest.mark.parametrize("registered, changed", [
+    (dict(), dict()),  # the defaults of AtariEnv
+    (dict(frameskip=2, repeat_action_probability=0.1, full_action_space=True, max_num_frames_per_episode=1000),
+     dict(frame_skip=2, sticky=0.1, full_actions=True, max_episode_frames=1000)),
+    (dict(noop_max=5), dict(noops=5)),
+    (dict(mode=None, difficulty=None, obs_type="grayscale", sound_obs=False, render_mode="rgb_array"), dict()),
+    (dict(max_episode_steps=50), dict(max_episode_frames=200)),
+    (dict(max_episode_steps=50, max_num_frames_per_episode=100), dict(max_episode_frames=100)),
+])
+@pytest.mark.parametrize("entry_point", ["ale_py.env:AtariEnv", AtariEnv])
+def test_keyword_arguments_of_an_ale_id_are_its_defaults(entry_point, registered, changed):
+    name = register_pong(entry_point, **registered)
+    assert catalogue.describe(name) == (name, dict(
+        frame_skip=4, sticky=0.25, full_actions=False, noops=30, max_episode_frames=0, life_loss="none") | changed)
+    assert make_small_envs(name, 1).is_atari
+
+
+def test_maxpool_is_passed_on(monkeypatch):
+    given, atari_vector_env = [], catalogue.AtariVectorEnv
+    monkeypatch.setattr(catalogue, "AtariVectorEnv",
+                        lambda *args, **kwargs: given.append(kwargs) or atari_vector_env(*args, **kwargs))
+    for registered in (dict(maxpool=False), dict()):
+        make_small_envs(register_pong(**registered), 1)
+    assert given[0]["maxpool"] is False and "maxpool" not in given[1]
+
+
+@pytest.mark.parametrize("registered, named", [
+    (dict(mode=1), "mode=1"), (dict(mode=0, difficulty=1), "mode=0, difficulty=1"),
+    (dict(obs_type="ram"), "obs_type='ram'"), (dict(continuous=True), "continuous=True"),
+    (dict(render_mode="human"), "render_mode='human'"),
+    (dict(stack_num=4), "stack_num=4"), (dict(no_such_thing=None), "no_such_thing=None"),
+    (dict(additional_wrappers=(gymnasium.wrappers.TimeAwareObservation.wrapper_spec(),)),
+     "the wrapper TimeAwareObservation"),
+])
+def test_keyword_arguments_that_ales_vector_environment_does_not_take_are_refused_by_name(registered, named):
+    name = register_pong(**registered)
+    settings = dict(frame_skip=4, max_episode_frames=0)
+    for refuse in (lambda: catalogue.describe(name), lambda: catalogue.make_envs(name, 1, **settings)):
+        with pytest.raises(ValueError) as error:
+            refuse()
+        assert str(error.value).startswith(f"--env={name} is registered with {named}, which ALE's vector environment "
+                                           "does not take; expected an id with frameskip, ")
+
+
+# Remarks
+
+
+@pytest.mark.parametrize("env, frames, warned", [
+    ("CartPole-v1", 0, True), ("CartPole-v1", 500, False), ("Pong", 0, True), ("Pong", 108_000, False)])
+def test_an_environment_without_a_limit_is_remarked_with_the_flag_that_sets_one(env, frames, warned):
+    remarks = catalogue.make_envs(env, 1, frame_skip=1, max_episode_frames=frames).remarks
+    assert ["--max_episode_frames" in remark for remark in remarks] == [True] * warned

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import rollout
-from environments import catalogue
+from environments import catalogue, mirror
 from helpers import counting
 from helpers.evaluated_runs import TINY, list_files, read_csv_rows, train_small
 from helpers.replayed import replay_screens
+from helpers.screens import Modeless, Rendered, register_screen
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -75,13 +76,65 @@ def test_an_environment_without_screens_or_laws_cannot_be_filmed(monkeypatch):
     make = gymnasium.make
     monkeypatch.setattr(gymnasium, "make", lambda env, render_mode: make(env))
     for lawless in False, True:
-        name = counting.register(lawless=lawless, length=50, shape=(5, 5, 3))
+        name = counting.register(lawless=lawless, length=50, shape=(32, 32, 3))
         with contextlib.closing(make_rendered_envs(name, 2, frame_skip=1)) as envs:
             envs.reset(seed=np.array([1, 2]))
             refusal = pytest.raises(ValueError, match="no function of its seed and actions")
             with refusal if lawless else contextlib.nullcontext():
                 for _ in range(20):
                     envs.step(np.array([0, 1]))
+
+
+BLUE = np.zeros((40, 50, 3), np.uint8)
+BLUE[:20] = 0, 0, 255
+
+
+@pytest.mark.parametrize("picture", [
+    lambda: BLUE, lambda: [np.zeros_like(BLUE), BLUE], lambda: (BLUE,), lambda: np.moveaxis(BLUE, -1, 0),
+    lambda: BLUE / 255, lambda: BLUE > 0, lambda: BLUE.astype(np.int64), lambda: np.asfortranarray(BLUE),
+    lambda: np.concatenate([BLUE, BLUE[..., :1]], axis=-1)])
+def test_what_render_returns_becomes_a_picture(picture):
+    with contextlib.closing(make_rendered_envs(register_screen(Rendered, picture=picture), 2, frame_skip=1)) as envs:
+        envs.reset(seed=np.array([1, 2]))
+        screen, = envs.render()
+    assert screen.dtype == np.uint8 and screen.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(screen, BLUE)
+
+
+@pytest.mark.parametrize("gray", [BLUE[..., 2], BLUE[..., 2:], BLUE[None, ..., 2], BLUE[..., 2] / 255])
+def test_a_gray_screen_has_three_equal_channels(gray):
+    np.testing.assert_array_equal(mirror.as_picture(gray), BLUE[..., 2:].repeat(3, axis=-1))
+
+
+@pytest.mark.parametrize("returned, words", [
+    (None, "NoneType"), ([], "an empty list"), ("text", "str"), ([1, 2], "list"), (np.zeros(5), "float64[5]"),
+    (np.zeros((2, 2, 2, 3)), "float64[2, 2, 2, 3]"), (np.zeros((0, 4, 3)), "float64[0, 4, 3]"),
+    (np.full((4, 4, 3), 255.0), "float64[4, 4, 3] from 255.0 to 255.0"),
+    (np.full((4, 4, 3), np.nan), "float64[4, 4, 3] from nan to nan"),
+    (np.full((4, 4), -1), "int64[4, 4] from -1 to -1"), (np.array([["a"]]), "<U1[1, 1]")])
+def test_what_is_no_picture_is_named_in_one_sentence(returned, words):
+    name = register_screen(Rendered, picture=lambda: returned)
+    with contextlib.closing(make_rendered_envs(name, 1, frame_skip=1)) as envs:
+        envs.reset(seed=np.array([1]))
+        with pytest.raises(ValueError) as error:
+            envs.render()
+    assert str(error.value) == (f"--env={name} cannot be filmed: its render() returned {words}; "
+                                "expected uint8[height, width, 3]")
+
+
+@pytest.mark.parametrize("given, fps", [
+    (None, 30), (0, 30), (-5, 30), (np.nan, 30), (np.inf, 30), ("50", 30), (0.2, 0.2), (np.float32(8), 8)])
+def test_a_rate_that_is_none_is_the_usual_one(given, fps):
+    name = register_screen(Rendered, picture=lambda: BLUE, render_fps=given)
+    with contextlib.closing(make_rendered_envs(name, 1, frame_skip=2)) as envs:
+        assert envs.metadata["render_fps"] == fps / 2
+
+
+def test_an_environment_that_takes_no_render_mode_is_refused_in_one_sentence():
+    name = register_screen(Modeless, picture=lambda: BLUE)
+    with pytest.raises(ValueError, match=f"--env={name} has no screen: it takes no render_mode") as error:
+        make_rendered_envs(name, 1, frame_skip=1)
+    assert str(error.value).endswith("expected an environment that takes render_mode='rgb_array'")
 
 
 # Windows
@@ -130,7 +183,7 @@ def test_a_window_shows_the_first_episode(display, tmp_path, env, colour):
         time.sleep(0.05)
     assert process.returncode == 0, process.stderr.read()
     assert len(seen) > 3, "no picture, or one that stands still"
-    length = read_csv_rows(tmp_path / "run" / "episodes-best.csv")[0]["length"]
+    length = read_csv_rows(tmp_path / "run" / "episodes-best-episodes=1.csv")[0]["length"]
     assert length == ("200" if env == "MountainCar-v0" else "50")
     assert not screenshot(display[1]).any(), "the window stayed open"
 

@@ -82,6 +82,20 @@ def test_a_film_that_cannot_be_written_says_so(tmp_path):
         reel.add(film.Moment(SCREEN, 0, 1 / 0, FRAMES, np.zeros(3), 0))
 
 
+@pytest.mark.parametrize("name", ["12:30.mp4", "http:film.mp4", "-film.gif", "a film, 100%d.mp4"])
+def test_a_film_has_any_name_that_a_file_may_have(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_film(name, 10, 3)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.02])
+def test_a_film_may_be_slower_than_a_frame_a_second(tmp_path, rate):
+    write_film(tmp_path / "film.mp4", rate, 3)
+    about, frames = decode_film(tmp_path / "film.mp4")
+    assert about["fps"] == rate and len(frames) == 3 + 1  # and one of the end
+
+
 @pytest.mark.parametrize("name", ["film.avi", "film", "film.MP4", "mp4", "film.mp4.txt"])
 def test_other_endings_are_refused(name):
     with pytest.raises(ValueError, match="expected .mp4 or .gif"):
