@@ -21,20 +21,20 @@ class Counters:
     Attributes:
         agent_step: actions that environments executed.
         updates: gradient steps.
-        evaluations, episodes, cut_episodes: how many there were; `episodes` includes those that a reseed cut.
+        evaluations, episodes: how many there were.
         best: mean return of the best evaluation, None before the first.
-        returns: of the last 100 complete training episodes.
+        returns: of the last 100 training episodes.
         pending: {name: scalars of each update}, since the last row of learn.csv.
         phases: {phase of layout.PHASES: seconds}, since the last row of learn.csv.
         clock: process.Clock over the phases.
         epsilon, learning_rate: functions of `counts`.
     """
 
-    _SAVED = "agent_step updates evaluations episodes cut_episodes best checked".split()
+    _SAVED = "agent_step updates evaluations episodes best checked".split()
 
     def __init__(self, settings):
         self.settings = s = settings
-        self.agent_step = self.updates = self.evaluations = self.episodes = self.cut_episodes = self.checked = 0
+        self.agent_step = self.updates = self.evaluations = self.episodes = self.checked = 0
         self.best = self._last_loss = None
         self.returns = collections.deque(maxlen=100)
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()
@@ -46,12 +46,7 @@ class Counters:
     @property
     def counts(self):
         """The arguments of schedules, by unit."""
-        return dict(steps=self.agent_step, ep=self.complete_episodes, u=self.updates)
-
-    @property
-    def complete_episodes(self):
-        """Episodes as schedules and limits count them: without those that a reseed cut."""
-        return self.episodes - self.cut_episodes
+        return dict(steps=self.agent_step, ep=self.episodes, u=self.updates)
 
     @property
     def frames(self):
@@ -65,7 +60,7 @@ class Counters:
     @property
     def limit(self):
         """The name of the limit that training has met, None before."""
-        return layout.met_limit(self.settings, self.agent_step, self.complete_episodes)
+        return layout.met_limit(self.settings, self.agent_step, self.episodes)
 
     def note(self, scalars):
         """Keep the scalars of an update, which are still on the device: nobody waits for them here."""
@@ -90,8 +85,7 @@ class Counters:
         self.check_finite()
         values = {name: float(np.mean(self.pending[name])) if self.pending[name] else float("nan")
                   for name in ("loss", "mean_q", "gradient_norm")}
-        values |= dict(epsilon=self.epsilon(self.counts), learning_rate=self.learning_rate(self.counts),
-                       cut_share=self.cut_episodes / max(self.episodes, 1))
+        values |= dict(epsilon=self.epsilon(self.counts), learning_rate=self.learning_rate(self.counts))
         phases = {name: round(self.phases[name], 4) for name in layout.PHASES}
         self.pending.clear()
         self.phases.clear()
@@ -102,7 +96,7 @@ class Counters:
         if self.pending["loss"]:
             self._last_loss = float(self.pending["loss"][-1])
         limit = self.settings["maxepisodes"]
-        shown = dict(episodes=f"{self.complete_episodes:,}/{limit:,}") if limit else {}
+        shown = dict(episodes=f"{self.episodes:,}/{limit:,}") if limit else {}
         return shown | dict(epsilon=f"{self.epsilon(self.counts):.3f}",
                             loss="-" if self._last_loss is None else f"{self._last_loss:.3g}",
                             mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")

@@ -31,7 +31,7 @@ Status = collections.namedtuple("Status", "run state step maxsteps evaluation ag
 Status.__doc__ = """The status of a run; None stands for what is not known.
 
 state: a key of STATES; step of maxsteps [agent steps]; evaluation: mean return of the newest one; age of its last row
-[seconds]; speed [agent steps/s]; returns of its last complete training episodes; reason: a sentence on why it failed
+[seconds]; speed [agent steps/s]; returns of its last training episodes; reason: a sentence on why it failed
 """
 STATES = {"running": "green", "failed": "red", "waiting": "yellow", "done": "dim"}  # colours, in the order of --watch
 COUNTED = ("done", "running", "waiting", "failed")  # the order in the sentence below a table
@@ -85,7 +85,7 @@ def read_status(directory):
         run=str(directory), state=state, step=int(max(saved_step, *steps[-1:], 0)),
         maxsteps=settings and settings["maxsteps"], evaluation=mean(newest), age=age,
         speed=(steps[-1] - steps[0]) / (seconds[-1] - seconds[0]) if is_moving else None,
-        returns=[episode_return for episode_return, cut in zip(train["episode_return"], train["cut"]) if not cut],
+        returns=train["episode_return"],
         reason=(f"{directory}: {reason} (exit code {exit_code}); all of it is in {layout.log_path(directory)}"
                 if state == "failed" else None))
 

@@ -53,10 +53,11 @@ class Trainer(Counters):
         self.storage = Run(config["run_dir"], s, config["resume"], config["command"])
         if torso:
             torso.keep(self.storage)
-        self.max_hours = config["max_hours"]
+        self.max_hours, self.evaluation_owed = config["max_hours"], False
         if self.storage.checkpoints.state:
             self._restore()
-        self.before = self.agent_step, self.complete_episodes
+        self.before = self.agent_step, self.episodes
+        self.caught = ()  # signals, while `train` runs
 
     def train(self, until=float("inf")):
         """Run the loop to maxsteps, maxepisodes, a signal or max_hours; leave a checkpoint.
@@ -73,12 +74,15 @@ class Trainer(Counters):
         maxsteps = self.settings["maxsteps"]
         with (process.stopping(self.max_hours) as caught,
               process.Progress(self.agent_step, maxsteps) as progress):
+            self.caught = caught
+            if self.evaluation_owed:
+                self._evaluate()
             while not (self.limit or caught):
                 if self.agent_step >= until:
                     return 0
                 self.clock()
-                if self.rollout.reseed_due:
-                    self._store(*self.rollout.reseed())
+                if self.rollout.reset_due:
+                    self._store(self.rollout.reset(), [])
                 else:
                     actions = self.rollout.act(self.epsilon(self.counts), self.rng)
                     self.clock("act")
@@ -117,18 +121,16 @@ class Trainer(Counters):
         self.clock("environment")
         for episode in episodes:
             self.episodes += 1
-            self.cut_episodes += episode["cut"]
-            if not episode["cut"]:
-                self.returns.append(episode["episode_return"])
-                self.storage.scalars(self.agent_step, train__length=episode["length"],
-                                     train__episode_return=episode["episode_return"])
+            self.returns.append(episode["episode_return"])
+            self.storage.scalars(self.agent_step, train__length=episode["length"],
+                                 train__episode_return=episode["episode_return"])
             self.storage.row("train", agent_step=self.agent_step, frames=self.frames,
                              seconds=self.seconds, **episode)
 
     def _do_what_is_due(self):
         """Synchronise, log, evaluate, keep weights and save, each once its period is over."""
-        s, before, complete_before = self.settings, *self.before
-        self.before = self.agent_step, self.complete_episodes
+        s, before, episodes_before = self.settings, *self.before
+        self.before = self.agent_step, self.episodes
         due = lambda period: period and self.agent_step // period > before // period
         if due(s["target_period"]):
             self.agent.sync_target()
@@ -137,8 +139,8 @@ class Trainer(Counters):
         if due(s["eval_period"]):
             self._evaluate()
         if period := s["weights_period"]:
-            first = period * (complete_before // period + 1)
-            for episodes in range(first, self.complete_episodes + 1, period):
+            first = period * (episodes_before // period + 1)
+            for episodes in range(first, self.episodes + 1, period):
                 self.check_finite()
                 self.storage.save_weights(layout.milestone(episodes), self.agent.save_weights)
         if due(s["checkpoint_period"]):
@@ -153,10 +155,14 @@ class Trainer(Counters):
         """Play one episode in each evaluation environment; keep the weights if they are best."""
         s = self.settings
         self.check_finite()
-        self.evaluations += 1
         seen = evaluation.Glimpse(self.agent)
         episodes = evaluation.evaluate(self.agent, self.eval_envs, s["history"], s["eval_epsilon"],
-                                       s["seed"], self.evaluations, watch=seen)
+                                       s["seed"], self.evaluations + 1, watch=seen,
+                                       stop=lambda *_: bool(self.caught))
+        self.evaluation_owed = episodes is None  # A signal broke it off; who goes on plays it.
+        if self.evaluation_owed:
+            return
+        self.evaluations += 1
         for i, episode in enumerate(episodes):
             self.storage.row("eval", agent_step=self.agent_step, frames=self.frames, episode=i,
                              evaluation=self.evaluations, seconds=self.seconds, **episode)
@@ -165,7 +171,8 @@ class Trainer(Counters):
         images = seen.frames[0].ndim == 2
         filmed = images and self.evaluations & (self.evaluations - 1) == 0  # 1, 2, 4, 8, ...
         self.storage.glimpse(self.agent_step, seen.q_values, seen.frames if filmed else ())
-        if self.best is None or mean >= self.best:  # Of equals the later one, which has seen more.
+        # Of equals the later one, which has seen more; what is not finite is never the best.
+        if np.isfinite(mean) and not (self.best is not None and mean < self.best):
             self.best = mean
             self.storage.save_weights("best", self.agent.save_weights)
 
@@ -196,8 +203,8 @@ class Trainer(Counters):
             raise OSError(f"{self._refusal(error)}; it goes on from the last good "
                           "checkpoint") from error
         limit, directory = self.limit, self.storage.directory
-        if limit:
-            count = dict(maxsteps=self.agent_step, maxepisodes=self.complete_episodes)[limit]
+        if limit and not self.evaluation_owed:
+            count = dict(maxsteps=self.agent_step, maxepisodes=self.episodes)[limit]
             process.tell(f"{directory} is finished: {count:,} of {self.settings[limit]:,} "
                          f"{layout.LIMITS[limit]}. Raise --{limit} to go on; its score: "
                          f"python evaluate.py --run_dir={shlex.quote(str(directory))}")
@@ -210,32 +217,35 @@ class Trainer(Counters):
 
     def _save(self):
         self.check_finite()
-        generators = dict(exploration=self.rng, replay=self.replay.rng)
-        state = self.get_counts() | dict(
-            generators={name: rng.bit_generator.state for name, rng in generators.items()})
+        generators = {name: rng.bit_generator.state for name, rng in self._generators().items()}
+        state = self.get_counts() | dict(generators=generators,
+                                         evaluation_owed=self.evaluation_owed)
         parts = dict(agent=self.agent.iterate_state(), rollout=self.rollout.get_state().items(),
                      replay=[("lanes", self.replay.lanes)])
         arrays = ((f"{part}/{name}", array)
                   for part, named in parts.items() for name, array in named)
         self.storage.save(state, arrays, self.replay, self.agent.save_weights)
 
+    def _generators(self):
+        return dict(exploration=self.rng, replay=self.replay.rng, flicker=self.envs.rng)
+
     def _restore(self):
         """Go on where the checkpoint ends, equal to a run that never stopped."""
         checkpoints = self.storage.checkpoints
         state, arrays = checkpoints.state, checkpoints.load_arrays()
         self.set_counts(state)
-        self.rng.bit_generator.state = state["generators"]["exploration"]
-        self.replay.rng.bit_generator.state = state["generators"]["replay"]
+        self.evaluation_owed = state.get("evaluation_owed", False)
         self.replay.restore(checkpoints.load_replay(), state["replay_end"])
-        self.replay.lanes = arrays.get("replay/lanes", self.replay.lanes)  # Old runs have none.
+        self.replay.lanes = arrays["replay/lanes"]
         part = lambda prefix: {name.removeprefix(prefix): value for name, value in arrays.items()
                                if name.startswith(prefix)}
         self.agent.set_state(part("agent/"))
         if not self.rollout.set_state(part("rollout/")):
             process.tell(f"{self.settings['env']} is no function of its seed and actions: stepped "
-                         "again, it came out elsewhere. Its running episodes are cut, and "
+                         "again, it came out elsewhere. Its running episodes are dropped, and "
                          "training goes on with new ones.", sys.stderr)
-            self.rollout.cut_short()
+        for name, rng in self._generators().items():  # Flicker has one since the reset above.
+            rng.bit_generator.state = state["generators"][name]
         process.tell(f"Going on at agent step {self.agent_step:,} of {self.storage.directory}.")
 
 
@@ -269,6 +279,8 @@ def main(arguments):
     directory = trainer.storage.directory
     process.tell(f"{directory}: " + " ".join(
         f"{name}={value}" for name, value in config["settings"].items() if value is not None))
+    for remark in trainer.envs.remarks:
+        process.tell(remark)
     try:
         code = trainer.train()
     except (FloatingPointError, OSError) as error:

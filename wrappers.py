@@ -11,6 +11,8 @@ from gymnasium.vector import AutoresetMode
 
 from environments import rewards
 
+SMALLEST_PICTURE = 32  # pixels of the shorter side
+
 
 class Flicker(gymnasium.vector.VectorWrapper):
     """Frames of N environments, each zeroed whole with probability `flicker`, reset rows too.
@@ -20,7 +22,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
     frames    s0  0 s2  0  0        what the agent sees is what the replay stores
     ```
     After a seeded `reset` everything is a function of its seeds and of the actions since, emulators
-    and flicker alike.
+    and flicker alike. `reseed` lets some emulators begin again from seeds of their own.
 
     Args:
         envs: a Gymnasium vector environment that resets in the step after an end (NEXT_STEP).
@@ -33,6 +35,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
         frame_shape: (84, 84) for images, (D,) for vectors.
         unobscured: the newest frames before flicker, uint8[N, 84, 84] or float32[N, D].
         obscured: bool[N], which of the newest frames are zeroed.
+        rng: the generator of flicker, since the first reset.
     """
 
     def __init__(self, envs, flicker, action_names, is_atari, training_rewards=None):
@@ -55,7 +58,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
         Returns:
             frames uint8[N, 84, 84] or float32[N, D], info.
         """
-        self._rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
         seeds = np.asarray(seed) if self.is_atari else [int(s) for s in seed]
         observations, info = self.env.reset(seed=seeds, options=options)
         return self._obscure(observations), info
@@ -64,9 +67,40 @@ class Flicker(gymnasium.vector.VectorWrapper):
         observations, *others = self.env.step(np.asarray(actions))
         return self._obscure(observations), *others
 
-    def repeat(self, actions):
-        """Step again through actions that are known, without looking at the frames."""
-        self.step(actions)
+    def reseed(self, mask, seeds):
+        """Reset some environments in the newest row, whose flicker stays as it was drawn.
+
+        Args:
+            mask: bool[N], at least one True.
+            seeds: int64[N], of which those of the mask are used.
+
+        Returns:
+            the frames of the row, and info, which is of the masked environments alone.
+        """
+        observations, info = self._reset_masked(mask, seeds)
+        return self._hide(observations), info
+
+    def repeat(self, actions, mask, seeds):
+        """Make a vector step again, and reset the environments of a mask, if any, after it.
+
+        Nobody looks at the frames, so there is no flicker.
+        """
+        observations, *_ = self.env.step(np.asarray(actions))
+        if mask.any():
+            observations, _ = self._reset_masked(mask, seeds)
+        self.unobscured = self._newest(observations)
+
+    def get_state(self):
+        """Return what a checkpoint keeps beside seeds and actions, as {name: array}."""
+        return dict(unobscured=self.unobscured)
+
+    def set_state(self, arrays):
+        """Restore what `get_state` returned, once all steps were made again.
+
+        Returns:
+            Whether the environments came out where they were.
+        """
+        return np.array_equal(self.unobscured, arrays["unobscured"])
 
     def send(self, actions):
         """Begin a step. ALE's threads emulate until `receive`; other environments step there."""
@@ -79,12 +113,25 @@ class Flicker(gymnasium.vector.VectorWrapper):
         observations, *others = self.env.recv() if self.is_atari else self.env.step(self._actions)
         return self._obscure(observations), *others
 
+    def _reset_masked(self, mask, seeds):
+        # ALE takes the seeds of the mask alone.
+        masked = seeds[mask] if self.is_atari else [
+            int(seed) if reset else None for seed, reset in zip(seeds, mask)]
+        return self.env.reset(seed=masked, options=dict(reset_mask=mask))
+
+    def _newest(self, observations):
+        return observations[:, 0] if self.is_atari else observations
+
     def _obscure(self, observations):
-        self.unobscured = observations[:, 0] if self.is_atari else observations
-        if not np.any(self.flicker):
-            self.obscured = np.zeros(len(observations), bool)
+        self.obscured = np.zeros(len(observations), bool)
+        if np.any(self.flicker):
+            self.obscured = self.rng.random(len(observations)) < self.flicker
+        return self._hide(observations)
+
+    def _hide(self, observations):
+        self.unobscured = self._newest(observations)
+        if not self.obscured.any():
             return self.unobscured
-        self.obscured = self._rng.random(len(observations)) < self.flicker
         frames = self.unobscured.copy()
         frames[self.obscured] = 0  # For vectors, zero is also a legal observation.
         return frames
@@ -128,8 +175,20 @@ class FrameSkip(gymnasium.Wrapper):
         return observation, total, terminated, truncated, info
 
 
+def is_picture(box):
+    """Return whether a Box holds pictures: uint8 from 0 to 255, with sides of 32 pixels or more.
+
+    Coded grids are none, such as MinAtar's of 0 and 1, or MiniGrid's 7 x 7 of codes: to resize and
+    to mix their planes would destroy them. Of three axes the shortest is the channels'.
+    """
+    if box.dtype != np.uint8 or len(box.shape) not in (2, 3):
+        return False
+    is_large = sorted(box.shape)[-2] >= SMALLEST_PICTURE
+    return is_large and bool((box.low == 0).all() and (box.high == 255).all())
+
+
 def as_frames(env, name, screen):
-    """Turn images of any size and colour into uint8[*screen], other boxes into float32[D].
+    """Turn pictures of any size and colour into uint8[*screen], other boxes into float32[D].
 
     Args:
         env: a Gymnasium environment.
@@ -149,7 +208,7 @@ def as_frames(env, name, screen):
     if actions.start:
         zero_based = spaces.Discrete(int(actions.n))
         env = gymnasium.wrappers.TransformAction(env, lambda a: a + actions.start, zero_based)
-    if box.dtype == np.uint8 and len(box.shape) in (2, 3):
+    if is_picture(box):
         if len(box.shape) == 3 and box.shape[-1] not in (1, 3, 4) and box.shape[0] not in (1, 3):
             raise ValueError(f"--env={name} has images of shape {box.shape}; "
                              "expected 1, 3 or 4 channels, last, or 1 or 3 first")
@@ -159,6 +218,19 @@ def as_frames(env, name, screen):
     vectors = spaces.Box(-np.inf, np.inf, (size,), np.float32)
     return gymnasium.wrappers.TransformObservation(
         env, lambda o: np.asarray(o, np.float32).reshape(size), vectors)
+
+
+def describe_frames(name, box):
+    """Return a sentence on what `as_frames` makes of a Box, None where it is plain."""
+    kind = f"--env={name} has observations {box.dtype}{list(box.shape)}"
+    if not is_picture(box) and len(box.shape) > 1:
+        low, high = float(box.low.min()), float(box.high.max())
+        return (f"{kind} from {low:g} to {high:g}: no pictures, which are uint8 from 0 to 255 with "
+                f"sides of {SMALLEST_PICTURE} pixels or more, so the agent sees vectors of "
+                f"{np.prod(box.shape)} numbers.")
+    if is_picture(box) and box.shape[-1] == 4 and len(box.shape) == 3:
+        return f"{kind}: pictures whose fourth channel is taken for alpha, and dropped."
+    return None
 
 
 def as_screen(image, screen):

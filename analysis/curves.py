@@ -66,8 +66,10 @@ def read_curves(runs, x="agent_step", y="eval"):
             rows = reading.read_evaluations(directory, settings)
         else:
             rows = reading.read_rows(directory, "train")
-            rows = {name: values[rows["cut"] == 0] for name, values in rows.items()}
-            rows["episodes"] = 1 + np.arange(len(rows["cut"]))
+            rows["episodes"] = 1 + np.arange(len(rows["agent_step"]))
+        if lost := reading.count_lost_rows(directory, y):
+            notes.append(f"{layout.csv_path(directory, y)} has values that are not finite; "
+                         f"{lost} row{'s' * (lost > 1)} of it, and evaluations without them, do not count")
         curve = Curve(directory, settings, rows[column] / units, rows["episode_return"])
         if not len(curve.x):
             notes.append(f"{directory} has no {'evaluation' if y == 'eval' else 'complete episode'} yet")

@@ -52,7 +52,7 @@ def train_and_evaluate(experiment, agent, flags, seed):
     for checkpoint in ("best", "last"):
         call_script("evaluate.py", f"--run_dir={directory}", f"--checkpoint={checkpoint}", f"--episodes={EPISODES}",
                     "--epsilon=0")
-        rows = timings.read_rows(layout.episodes_path(ROOT / directory, checkpoint))
+        rows = timings.read_rows(layout.episodes_path(ROOT / directory, checkpoint, f"-episodes={EPISODES}"))
         returns = [float(row["episode_return"]) for row in rows]
         means[checkpoint] = sum(returns) / len(returns)
     seconds = float(timings.read_rows(layout.csv_path(ROOT / directory, "learn"))[-1]["seconds"])

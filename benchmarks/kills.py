@@ -1,6 +1,6 @@
 """Kill training with SIGKILL again and again, go on each time, and compare with a run that nobody killed, bit for bit.
 
-    python -m benchmarks.kills --kills=200        about half an hour on 2 cores; writes results/kills.csv and kills.md
+    python -m benchmarks.kills --kills=300        about an hour on 2 cores; writes results/kills.csv and kills.md
 
 Half of the kills come at random moments. The other half come before a random file operation (open, rename, remove,
 mkdir, rmdir) on checkpoints or replay, in writing and in reading. Each process is forked from this one, which has
@@ -21,12 +21,14 @@ import time
 
 import numpy as np
 
+import rollout
 import train
 from benchmarks import timings
 from benchmarks.timings import ROOT
 from storage import checkpoints, layout
 
-checkpoints.SEGMENT_TIMESTEPS = 512  # so that a short run has many
+# So that a short run has many segments, and its environments many seeds.
+checkpoints.SEGMENT_TIMESTEPS, rollout.RESEED_PERIOD = 512, 300
 
 COMMON = """--num_envs=4 --batch_size=4 --unroll=3 --flicker=0.3 --optimizer=adam --target_period=50
     --epsilon_decay=linear:200steps --eval_episodes=2""".split()
@@ -36,6 +38,9 @@ RUNS = {
     "Breakout": """--env=Breakout --network=DRQN --maxsteps=1500 --units=16 --bufflen=800 --learning_starts=60
         --update_period=16 --sticky=0.25 --noops=5 --life_loss=terminal --max_episode_frames=400 --checkpoint_period=100
         --eval_period=400""".split(),
+    "Breakout-PQN": """--env=Breakout --network=PQN_LSTM --sample=rollout --num_envs=32 --maxsteps=9600 --units=16
+        --unroll=8 --learning_starts=0 --update_period=16 --target_period=0 --sticky=0.25 --noops=5
+        --max_episode_frames=800 --checkpoint_period=1000 --eval_period=4000""".split(),
 }
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 MAX_OPERATIONS = 120  # file operations of a process until it is killed; a checkpoint has about 25
@@ -151,7 +156,7 @@ def format_report(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="in all, shared between the runs")
+    parser.add_argument("--kills", type=int, default=300, help="in all, shared between the runs")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "results", help="folder of the report")
     options = parser.parse_args()

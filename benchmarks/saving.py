@@ -35,7 +35,7 @@ def play_at_random(trainer, agent_steps):
     """Play so many agent steps at random, as fast as the emulators step."""
     rng, actions, num_envs = np.random.default_rng(0), len(trainer.envs.action_names), trainer.envs.num_envs
     trainer.rollout.act = lambda epsilon, _: rng.integers(0, actions, num_envs)
-    trainer.rollout.cut_short()  # So that loading steps the environments through these actions alone.
+    trainer.rollout.reset_due = True  # So that loading steps the environments through these actions alone.
     trainer._do_what_is_due = lambda: None  # No evaluations, and no checkpoints that nobody measures.
     trainer.train(until=trainer.agent_step + agent_steps)
 
@@ -95,7 +95,7 @@ def main():
             timesteps=len(again.replay), replay_raw_mb=raw, replay_on_disk_mb=replay_mb,
             checkpoints_on_disk_mb=checkpoints_mb, first_save_s=first_seconds, first_save_extra_mb=first_extra,
             periodic_stall_s=stall_seconds, periodic_extra_mb=stall_extra, load_s=round(seconds, 1),
-            load_extra_mb=round(peak - now), actions_stepped_again=int(again.rollout.num_steps))))
+            load_extra_mb=round(peak - now), actions_stepped_again=len(again.rollout.actions))))
 
 
 if __name__ == "__main__":

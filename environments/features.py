@@ -219,6 +219,11 @@ class Features(gymnasium.vector.VectorWrapper):
         self._push(screens, ~self._first)
         return self.torso(self._screens), info
 
+    def reseed(self, mask, seeds):
+        screens, info = self.env.reseed(mask, seeds)
+        self._screens[mask, -1] = screens[mask]  # In this row they reset anyway: the screens before it are blank.
+        return self.torso(self._screens), info
+
     def step(self, actions):
         self.send(actions)
         return self.receive()
@@ -228,10 +233,12 @@ class Features(gymnasium.vector.VectorWrapper):
         self._push(screens, terminated | truncated)
         return self.torso(self._screens), reward, terminated, truncated, info
 
-    def repeat(self, actions):
-        """Step again through actions that are known, without computing features."""
-        screens, _, terminated, truncated, _ = self.env.step(actions)
-        self._push(screens, terminated | truncated)
+    def get_state(self):
+        return self.env.get_state() | dict(screens=self._screens, ended=self._first)
+
+    def set_state(self, arrays):
+        self._screens, self._first = arrays["screens"], arrays["ended"]
+        return self.env.set_state(arrays)
 
     def _push(self, screens, ended):
         self._screens = wrappers.push_frame(self._screens, screens, self._first)

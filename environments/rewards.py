@@ -28,10 +28,13 @@ class Rewards:
 
 
 class Shaping(Rewards):
-    """Rewards with discount_t potential_t - potential_tm1 added; `follow` is told the potential float[N] of each row.
+    """Rewards with discount_t potential_t - potential_tm1 added.
+
+    `follow` is told the potential float[N] of each row, and `replace` where environments reset in a row that it was
+    told of.
 
     The terms telescope, so no policy gains by them. Where an episode terminates (or a lost life counts as an end) the
-    last potential counts as 0; where an episode is cut the target that bootstraps has the potential.
+    last potential counts as 0; where an episode is truncated the target that bootstraps has the potential.
 
     Reference: Ng, Harada & Russell 1999, Policy invariance under reward transformations.
     """
@@ -41,6 +44,9 @@ class Shaping(Rewards):
     def follow(self, potential):
         self._potential_tm1, self._potential = self._potential, potential
 
+    def replace(self, potential):
+        self._potential = potential
+
     def add(self, reward, discount, first):
         return np.where(first, 0.0, reward + discount * self._potential - self._potential_tm1)
 
@@ -49,7 +55,7 @@ class _Variant(gymnasium.vector.VectorWrapper, Rewards):
     """N emulators of AtariVectorEnv with rewards of their own.
 
     A subclass follows the game in `_follow(first, actions, screens)`, which gets each row before any flicker: bool[N],
-    int64[N] and uint8[N, 84, 84].
+    int64[N] and uint8[N, 84, 84]. A reset of some environments, or of all, calls `_begin(mask, screens)`.
 
     Args:
         envs: AtariVectorEnv.
@@ -61,9 +67,10 @@ class _Variant(gymnasium.vector.VectorWrapper, Rewards):
         self.action_names, self._ended = action_names, np.zeros(envs.num_envs, bool)
 
     def reset(self, *, seed=None, options=None):
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         observations, info = self.env.reset(seed=seed, options=options)
-        self._ended[:] = False
-        self._follow(~self._ended, np.zeros(self.num_envs, np.int64), observations[:, 0])
+        self._ended = self._ended & ~mask
+        self._begin(mask, observations[:, 0])
         return observations, info
 
     def step(self, actions):
@@ -99,14 +106,19 @@ class CraftedReward(_Variant):
     def __init__(self, envs, action_names):
         super().__init__(envs, action_names)
         self._i, self._last_fire = np.zeros((2, envs.num_envs), np.int64)
+        self._crafted = np.zeros(envs.num_envs)
+
+    def _begin(self, mask, screens):
+        self._i[mask], self._last_fire[mask], self._crafted[mask] = -1, 0, 0
 
     def _follow(self, first, actions, screens):
         fired = actions == self.action_names.index("FIRE")
-        self._i = np.where(first, -1, self._i + 1)
-        self._last_fire = np.where(first, 0, np.where(fired, self._i, self._last_fire))
+        self._i += 1
+        self._last_fire = np.where(fired, self._i, self._last_fire)
         # 0.2 / (exp(... / 5) + 1), which overflows in long episodes.
         near = 0.1 * (1 - np.tanh((self._i - self._last_fire) / 10))
-        self._crafted = np.where(first, 0, near - self._i * self.length_reward)
+        self._crafted = near - self._i * self.length_reward
+        self._begin(first, screens)
 
     def add(self, reward, discount, first):
         return reward + self._crafted
@@ -129,8 +141,15 @@ class PinsDown(Shaping, _Variant):
             raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of "
                              "a run, or --env=Bowling")
 
+    def _begin(self, mask, screens):
+        self.replace(self._measure(screens))
+
     def _follow(self, first, actions, screens):
-        self.follow((screens[:, self.ROWS, self.COLUMNS] > (self.PIN + self.LANE) / 2).mean(axis=1))
+        self.follow(self._measure(screens))
+
+    def _measure(self, screens):
+        """Return the share of pins that are down, float64[N]."""
+        return (screens[:, self.ROWS, self.COLUMNS] > (self.PIN + self.LANE) / 2).mean(axis=1)
 
 
 def _refuse(name, **settings):

@@ -17,7 +17,7 @@ from storage import layout
 UNITS = {
     "train/episode_return": "raw reward", "evaluation/episode_return": "raw reward", "train/length": "agent steps",
     "learn/mean_q": "discounted reward", "evaluation/max_q": "discounted reward", "learn/epsilon": "probability",
-    "learn/cut_share": "of episodes", **{f"seconds/{phase}": "per 1,000 agent steps" for phase in layout.PHASES}}
+    **{f"seconds/{phase}": "per 1,000 agent steps" for phase in layout.PHASES}}
 FILM_BYTES = 300_000  # of a film at most
 
 

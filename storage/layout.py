@@ -4,7 +4,7 @@
 config.json                       settings, versions, git commit, command line
 train.csv  learn.csv  eval.csv    a row per episode, per 1,000 agent steps, per evaluation episode
 best.weights.h5                   weights of the best evaluation
-weights/000050.weights.h5         weights after 50 complete episodes, with --weights_period
+weights/000050.weights.h5         weights after 50 episodes, with --weights_period
 torso.weights.h5  torso.json      a frozen torso and its description, with --features
 checkpoints/000006250/            a checkpoint after 6,250 vector steps: state.json, arrays.npz, online.weights.h5
 replay/000000000-000000256.npz    rows 0 to 255 of the replay, a segment that checkpoints name
@@ -27,10 +27,16 @@ STATE, ARRAYS, ONLINE = "state.json", "arrays.npz", "online.weights.h5"  # in th
 SWEEP = "observability.csv"
 
 COLUMNS = {  # of the CSV files that training writes
+    "train": "agent_step frames episode_return length training_reward environment seconds".split(),
+    "learn": "agent_step frames updates loss mean_q gradient_norm epsilon learning_rate "
+             "environment_seconds act_seconds sample_seconds learn_seconds seconds".split(),
+    "eval": "agent_step frames evaluation episode episode_return length seconds".split(),
+}
+OLD_COLUMNS = {  # of runs made when all environments were reset together; an episode with cut = 1 had not ended
     "train": "agent_step frames episode_return length training_reward environment cut seconds".split(),
     "learn": "agent_step frames updates loss mean_q gradient_norm epsilon learning_rate cut_share "
              "environment_seconds act_seconds sample_seconds learn_seconds seconds".split(),
-    "eval": "agent_step frames evaluation episode episode_return length seconds".split(),
+    "eval": COLUMNS["eval"],
 }
 PHASES = ("environment", "act", "sample", "learn")  # of a vector step; learn.csv has their seconds
 UNKNOWN = ("loss", "mean_q", "gradient_norm")  # columns of learn.csv that are NaN before the first update
@@ -62,7 +68,7 @@ def weights_path(directory, name):
 
 
 def milestone(episodes):
-    """Return the name of the weights after so many complete episodes."""
+    """Return the name of the weights after so many episodes."""
     return f"{MILESTONES}/{episodes:06d}"
 
 
@@ -85,13 +91,16 @@ def episodes_path(directory, weights, otherwise=""):
 
     Args:
         weights: name of the weights, or `random`.
-        otherwise: what was not as in training, such as `-flicker=0.5`; such episodes are no score of the run.
+        otherwise: what was not as in a plain evaluation, such as `-episodes=2-eval_seed=3` or `-flicker=0.5`; such
+            episodes are no score of the run.
     """
     return pathlib.Path(directory, f"episodes-{weights}{otherwise}.csv")
 
 
-def sweep_path(directory):
-    return pathlib.Path(directory, SWEEP)
+def sweep_path(directory, otherwise=""):
+    """Return the path of a sweep; `otherwise` as of `episodes_path`."""
+    path = pathlib.Path(directory, SWEEP)
+    return path.with_stem(path.stem + otherwise)
 
 
 def log_path(directory):
@@ -100,11 +109,7 @@ def log_path(directory):
 
 
 def met_limit(settings, agent_step, episodes):
-    """Return which limit training has met, `maxsteps` or `maxepisodes`; None before.
-
-    Args:
-        episodes: complete ones.
-    """
+    """Return which limit training has met, `maxsteps` or `maxepisodes`; None before."""
     counts = dict(maxsteps=agent_step, maxepisodes=episodes)
     return next((name for name in LIMITS if settings.get(name) and counts[name] >= settings[name]), None)
 

@@ -3,6 +3,7 @@
 A run may come from a stranger. Nothing here runs code of a run: its files are text and numbers.
 """
 
+import collections
 import contextlib
 import csv
 import fcntl
@@ -139,11 +140,11 @@ def has_checkpoint(directory):
 
 
 def read_saved_counts(directory):
-    """Return agent steps and complete episodes of the newest checkpoint, 0 and 0 if there is none."""
+    """Return agent steps and training episodes of the newest checkpoint, 0 and 0 if there is none."""
     for checkpoint in reversed(find_checkpoints(directory)):
         with contextlib.suppress(OSError, ValueError, KeyError):  # Training may remove this one right now.
             state = json.loads((checkpoint / layout.STATE).read_text())
-            return state["agent_step"], state["episodes"] - state["cut_episodes"]
+            return state["agent_step"], state["episodes"] - state.get("cut_episodes", 0)  # Old runs counted these too.
     return 0, 0
 
 
@@ -153,21 +154,34 @@ def read_saved_counts(directory):
 def read_rows(directory, name):
     """Return the rows of a run's `train`, `learn` or `eval` CSV as {column: float64[rows]}; none if there is no file.
 
-    A last row without a line end is still being written, and left out.
+    A last row without a line end is still being written, and left out. So is a row with a value that is not finite;
+    only losses may be unknown.
 
     Raises:
         ValueError: the CSV is damaged.
     """
+    table, is_finite = _read_table(directory, name)
+    return dict(zip(layout.COLUMNS[name], table[is_finite].T))
+
+
+def count_lost_rows(directory, name):
+    """Return how many rows `read_rows` leaves out, since a value is not finite."""
+    return int((~_read_table(directory, name)[1]).sum())
+
+
+def _read_table(directory, name):
+    """Return the rows of a CSV float64[rows, columns], and bool[rows], whether all known values are finite."""
     path, columns = layout.csv_path(directory, name), layout.COLUMNS[name]
     with _name_damage(path):
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
-        if lines and lines[0] != ",".join(columns):
+        lines = (path.read_text() if path.exists() else "").split("\n")[:-1] or [",".join(columns)]
+        layouts = [each for each in _layouts(name) if lines[0] == ",".join(each)]
+        if not layouts:
             raise ValueError(f"it begins with {lines[0][:40]!r}, expected {','.join(columns)}")
-        table = _parse_rows(lines[1:], columns)
-        known = [column not in layout.UNKNOWN for column in columns]
-        if not np.isfinite(table[:, known]).all() or (np.diff(table[:, 0]) < 0).any():
-            raise ValueError(f"a value is not finite, or {columns[0]} decreases")
-    return dict(zip(columns, table.T))
+        table = _parse_rows(lines[1:], layouts)
+        is_finite = np.isfinite(table[:, [column not in layout.UNKNOWN for column in columns]]).all(axis=1)
+        if (np.diff(table[is_finite, 0]) < 0).any():
+            raise ValueError(f"{columns[0]} decreases")
+    return table, is_finite
 
 
 def read_last_rows(directory, name):
@@ -176,10 +190,18 @@ def read_last_rows(directory, name):
     Raises:
         ValueError: they are not rows of this CSV.
     """
-    path, columns = layout.csv_path(directory, name), layout.COLUMNS[name]
+    path = layout.csv_path(directory, name)
     with _name_damage(path):
-        table = _parse_rows(read_last_lines(path)[1:], columns)  # The first line is the header, or the end of a row.
-    return dict(zip(columns, table.T.tolist()))
+        # The first line is the header, or the end of a row.
+        table = _parse_rows(read_last_lines(path)[1:], _layouts(name))
+    return dict(zip(layout.COLUMNS[name], table.T.tolist()))
+
+
+def read_header(directory, name):
+    """Return the first line of a run's CSV; an empty one if there is no file."""
+    with contextlib.suppress(FileNotFoundError), open(layout.csv_path(directory, name), errors="replace") as file:
+        return file.readline().rstrip("\n")
+    return ""
 
 
 def read_last_lines(path):
@@ -191,14 +213,24 @@ def read_last_lines(path):
         return file.read().decode(errors="replace").split("\n")[:-1]
 
 
-def _parse_rows(lines, columns):
-    """Return float64[rows, columns] of lines of numbers."""
-    if not any(lines):
-        return np.empty((0, len(columns)))
-    table = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
-    if table.shape[1] != len(columns):
-        raise ValueError(f"its rows have {table.shape[1]} values, expected {len(columns)}")
-    return table
+def _layouts(name):
+    """Return the lists of columns that a CSV may have, the one of today first."""
+    return layout.COLUMNS[name], layout.OLD_COLUMNS[name]
+
+
+def _parse_rows(lines, layouts):
+    """Return float64[rows, columns] of lines of numbers, with the columns of today.
+
+    Args:
+        layouts: lists of columns; the lines have those of the first that fits.
+    """
+    table = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None) if any(lines) else np.empty((0, len(layouts[0])))
+    columns = next((columns for columns in layouts if len(columns) == table.shape[1]), None)
+    if not columns:
+        raise ValueError(f"its rows have {table.shape[1]} values, expected {len(layouts[0])}")
+    if "cut" in columns:
+        table = table[table[:, columns.index("cut")] == 0]
+    return table[:, [column not in ("cut", "cut_share") for column in columns]]
 
 
 @contextlib.contextmanager
@@ -238,7 +270,7 @@ def best_evaluation(directory, settings):
 
 def is_unfinished(directory, settings, agent_step):
     """Return whether training goes on to another evaluation after the one at `agent_step`."""
-    episodes = (read_rows(directory, "train")["cut"] == 0).sum() if settings.get("maxepisodes") else 0
+    episodes = len(read_rows(directory, "train")["agent_step"]) if settings.get("maxepisodes") else 0
     return not layout.met_limit(settings, agent_step + settings["eval_period"] - 1, episodes)
 
 
@@ -249,14 +281,25 @@ def read_episodes(path):
     """Read the episodes of one policy that evaluate.py wrote.
 
     Returns:
-        A dict of policy, weights, epsilon and flicker for each episode, and float64[episodes] of returns.
+        A dict of policy, weights, epsilon, flicker and eval_seed for each episode, and float64[episodes] of returns.
 
     Raises:
         ValueError: the CSV is damaged, or has no episodes.
     """
     with _name_damage(path):
-        rows = _parse_episodes(path, ("policy", "weights", "epsilon", "flicker", "episode_return"))
+        rows = _parse_episodes(path, ("policy", "weights", "epsilon", "flicker", "episode_return", "eval_seed"))
         return rows, _returns_of(rows)
+
+
+def count_episodes(path):
+    """Return a Counter of the episodes in a CSV of evaluate.py: (policy, probability that a screen is shown).
+
+    The probability is None where the CSV is no sweep. Of no file, or of a damaged one, the Counter is empty.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, csv.Error), open(path, newline="") as file:
+        shown = lambda row: float(row["observation_probability"]) if "observation_probability" in row else None
+        return collections.Counter((row["policy"], shown(row)) for row in csv.DictReader(file, strict=True))
+    return collections.Counter()
 
 
 def read_random_play(directories):

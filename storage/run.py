@@ -44,7 +44,9 @@ class Run:
             raise ValueError(f"{directory} is not empty and holds no config.json, so it is no run of this suite; "
                              "choose another --run_dir")
         if occupied:
-            _refuse_other_settings(directory, reading.read_config(directory)["settings"], settings)
+            before = reading.read_config(directory)
+            _refuse_old_run(directory, before)
+            _refuse_other_settings(directory, before["settings"], settings)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.directory)
@@ -176,6 +178,15 @@ def _lock(directory):
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
+
+
+def _refuse_old_run(directory, config):
+    """Raise ValueError if a run was made when all environments were reset together: its checkpoints say too little."""
+    header = ",".join(layout.OLD_COLUMNS["train"])
+    if reading.read_header(directory, "train") == header:
+        raise ValueError(f"{directory} holds a run of an earlier version, which seeded all environments at once, so it "
+                         "cannot go on here; choose another --run_dir, or go on with the git commit that its "
+                         f"config.json names, {config.get('git_commit', 'unknown')}")
 
 
 def _refuse_other_settings(directory, before, now):

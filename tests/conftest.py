@@ -64,6 +64,6 @@ def whole(request, small_periods, watched):
 
 @pytest.fixture
 def again(whole, monkeypatch):
-    """Return `whole`, and let the runs of this test start their environments anew as often as `whole` did."""
+    """Return `whole`, and let the runs of this test seed their environments as often as `whole` did."""
     monkeypatch.setattr(rollout, "RESEED_PERIOD", whole["reseed_period"])
     return whole

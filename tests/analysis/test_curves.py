@@ -5,8 +5,8 @@ import pytest
 
 from analysis import curves, drawing
 from helpers.analysed_runs import write_seeds, write_sweep_rows
-from helpers.run_files import write_run
-from storage import reading
+from helpers.run_files import write_run, write_table
+from storage import layout, reading
 
 
 def curves_of(*paths, x="agent_step", y="eval"):
@@ -45,14 +45,25 @@ def test_runs_that_differ_in_seed_and_limits_form_one_line(tmp_path):
 
 
 def test_training_returns_are_means_over_bins_of_complete_episodes(tmp_path):
-    episodes = [(1, 10, 0), (2, 30, 0), (3, 5, 0), (3, 999, 1), (99, 1, 0), (100, 3, 0)]  # The episode of 999 was cut.
-    (curve,) = curves_of(write_run(tmp_path / "a", episodes=episodes), y="train")
+    run = write_run(tmp_path / "a", episodes=[(1, 10), (2, 30), (3, 5), (99, 1), (100, 3)])
+    (curve,) = curves_of(run, y="train")
     np.testing.assert_allclose([curve.x, curve.y], [(1, 3, 99), (20, 5, 2)])  # bins (0, 2], (2, 4], (98, 100]
 
 
+def test_episodes_that_an_old_run_cut_are_left_out(tmp_path):
+    run = write_run(tmp_path / "a")
+    rows = [(step, step, episode_return, 9, 1, 0, cut, step / 2)
+            for step, episode_return, cut in [(1, 10, 0), (2, 999, 1), (50, 30, 0), (100, 5, 0)]]
+    write_table(layout.csv_path(run, "train"), layout.OLD_COLUMNS["train"], rows)
+    (curve,) = curves_of(run, y="train")
+    assert curve.y.tolist() == [10, 30, 5]
+    (curve,) = curves_of(run, x="episodes", y="train")
+    np.testing.assert_allclose([curve.x, curve.y], [(0.99, 2.01, 2.97), (10, 30, 5)])  # bins of 3 / 50
+
+
 def test_the_last_bin_of_a_shorter_run_is_left_out_unless_half_full(tmp_path):
-    write_run(tmp_path / "a", episodes=[(t, t, 0) for t in range(1, 1001)])  # bins of 20
-    write_run(tmp_path / "b", episodes=[(t, t, 0) for t in range(1, 106)], seed=2)
+    write_run(tmp_path / "a", episodes=[(t, t) for t in range(1, 1001)])  # bins of 20
+    write_run(tmp_path / "b", episodes=[(t, t) for t in range(1, 106)], seed=2)
     shorter = curves_of(tmp_path, y="train")[1]
     np.testing.assert_allclose(shorter.x, [10, 30, 50, 70, 90])
     np.testing.assert_allclose(shorter.y, [10.5, 30.5, 50.5, 70.5, 90.5])
@@ -81,7 +92,6 @@ def test_an_evaluation_that_is_being_written_is_left_out(tmp_path):
     (lambda text: text.replace("100", "a hundred", 1), "could not convert string 'a hundred'"),
     (lambda text: text.replace("100,100,1,0,1,9,50.0", "100,100"), "the number of columns changed from 2 to 7"),
     (lambda text: text.splitlines()[0] + "\n1,2\n", "its rows have 2 values, expected 7"),
-    (lambda text: text.replace("100,100,1,0,1,", "100,100,1,0,nan,"), "a value is not finite"),
     (lambda text: text + text.split("\n", 1)[1], "agent_step decreases"),
     (lambda text: text + "\x00" * 50 + "\n", "the number of columns changed from 7 to 1"),
     (lambda text: "\x00" * 50 + "\n", "it begins with"),
@@ -94,6 +104,14 @@ def test_damaged_csvs_are_refused_by_name(tmp_path, damage, message):
     with pytest.raises(ValueError) as error:
         curves_of(tmp_path)
     assert str(error.value).startswith(f"{run / 'eval.csv'} is damaged") and message in str(error.value)
+
+
+def test_an_evaluation_that_is_not_finite_is_no_point_and_is_noted(tmp_path):
+    run = write_run(tmp_path / "a", [(100, (1, float("nan"))), (200, (5, 9)), (300, (6, 8))])
+    (curve,), notes = curves.read_curves(reading.find_runs([tmp_path])[0])
+    np.testing.assert_array_equal([curve.x, curve.y], [(200, 300), (7, 7)])
+    assert notes == [f"{run / 'eval.csv'} has values that are not finite; 1 row of it, and evaluations without them, "
+                     "do not count"]
 
 
 # Lines and bands
@@ -170,7 +188,7 @@ def test_x_axes_and_their_units(tmp_path, x, label, first):
 
 
 def test_training_returns_have_another_label_than_evaluations(tmp_path):
-    write_run(tmp_path / "a", episodes=[(1, 10, 0), (100, 3, 0)])
+    write_run(tmp_path / "a", episodes=[(1, 10), (100, 3)])
     figure = curves.draw_curves(curves_of(tmp_path, y="train"), y="train")
     np.testing.assert_allclose(lines_of(figure)["DRQN, 1 frame"], [(1, 99), (10, 3)])
     assert "mean of the episodes in 1/50 of the axis" in legend_of(figure)[1]
@@ -200,8 +218,7 @@ def test_crafted_and_plain_rewards_are_four_lines_in_the_panel_of_their_game_by_
     envs, schedules = ("Assault", "AssaultCrafted-v0"), ("step:25ep:0.8", "cosine_restarts:10ep:0.001")
     for env, schedule in [(env, schedule) for env in envs for schedule in schedules]:
         for seed in (1, 2):
-            # The second episode was cut by a reseed.
-            episodes = [(100 * k, seed + 10 * k, int(k == 2)) for k in (1, 2, 3)]
+            episodes = [(100 * k, seed + 10 * k) for k in (1, 3)]
             write_run(tmp_path / f"{env}-{schedule}-{seed}", episodes=episodes, env=env, lr_schedule=schedule,
                       seed=seed, num_envs=1)
     figure = curves.draw_curves(curves_of(tmp_path, x="episodes", y="train"), "episodes", "train")
@@ -260,7 +277,7 @@ def test_grid_over_environments_shares_axes_within_each(tmp_path):
 
 @pytest.mark.parametrize("y", ["eval", "train"])
 def test_a_panel_has_the_mean_of_its_random_play(tmp_path, y):
-    rows = dict(evaluations=[(100, (1, 3))], episodes=[(50, 2, 0)])
+    rows = dict(evaluations=[(100, (1, 3))], episodes=[(50, 2)])
     for env, returns in (("Breakout", (1, 2)), ("Pong", (-21, -20, -20.5)), ("Tennis", ())):
         write_run(tmp_path / env, **rows, env=env, random=returns)
     random_play = reading.read_random_play(reading.find_runs([tmp_path])[0])

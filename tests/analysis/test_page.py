@@ -52,7 +52,7 @@ def test_the_row_of_an_experiment_is_of_its_seeds(tmp_path, parse_page):
     assert parsed.row("CartPole-v1", "0", "DRQN, 1 frame", "3")[4:9] == ["200", mean, mean, std, "3.50"]
     dqn = parsed.row("CartPole-v1", "0", "DQN, 1 frame", "1")
     assert dqn[4:9] == [f"200{UNFINISHED}", "9.00", "7.00", NONE, NONE]
-    assert parsed.row("runs/s1")[1:] == ["1", "200", "60.0 at 200", "60.0", "42.0 (2 episodes)"]
+    assert parsed.row("runs/s1")[1:] == ["1", "200", "60.0 at 200", "60.0", "42.0 (2 episodes, eval_seed 0)"]
     assert "1 of 4 runs are unfinished; the shortest is runs/dqn, at 200 of 300 agent steps." in parsed.text
 
 
@@ -72,11 +72,11 @@ def test_published_tables_stand_beside_runs_of_their_games_only(tmp_path, parse_
     parsed = parse_page()
     assert "Atari" not in parsed.text
     row = parsed.row("CartPole-v1", "0", "DRQN, 1 frame", "15.0")
-    assert row[5:8] == ["1", f"100{UNFINISHED}", "2.0"]
+    assert row[5:8] == ["1 × 2@0", f"100{UNFINISHED}", "2.0"]
     write_run(tmp_path / "runs/b", [(100, (1, 3))], fresh=(-10, -11), env="Frostbite")
     parsed = parse_page()
     row = parsed.row("Frostbite", "DRQN, 1 frame")
-    assert row[2:4] == ["-10.5", "1"]
+    assert row[2:4] == ["-10.5", "1 × 2@0"]
     paper = (ROOT / "paper/table1_standard.csv").read_text()
     mean = float(re.search(r"^Frostbite,([\d.]+)", paper, re.M)[1])
     assert any(f"{mean:g} ±" in cell for cell in row) and "obscured with probability" not in parsed.text
@@ -110,7 +110,7 @@ def test_a_seed_that_is_there_twice_counts_once(tmp_path, parse_page):
 
 def test_runs_without_evaluations_are_on_the_page(tmp_path, parse_page):
     write_run(tmp_path / "runs/new")
-    (write_run(tmp_path / "runs/training", episodes=[(50, 3, 0)], seed=2) / "eval.csv").unlink()
+    (write_run(tmp_path / "runs/training", episodes=[(50, 3)], seed=2) / "eval.csv").unlink()
     for path in (tmp_path / "runs/new").glob("*.csv"):
         path.unlink()
     parsed = parse_page()

@@ -29,7 +29,7 @@ def traces_of_kind(figure, kind):
 def test_curves_are_those_of_the_statistics(tmp_path):
     for seed, means in enumerate([(10, 40, 70), (20, 50, 90), (30, 60, 80), (1000, -1000, 100), (0, 55, 60)]):
         evaluations = [(100 * k, (mean - 1, mean + 1)) for k, mean in enumerate(means, 1)]
-        write_run(tmp_path / f"s{seed}", evaluations, seed=seed, episodes=[(100, 4, 0), (300, 8, 0)], random=(1, 2))
+        write_run(tmp_path / f"s{seed}", evaluations, seed=seed, episodes=[(100, 4), (300, 8)], random=(1, 2))
     (evaluation,), (training,) = curve_figures(tmp_path), curve_figures(tmp_path, "train")
     ((x, y),) = traces_of_kind(evaluation, "mean").values()
     np.testing.assert_allclose((x, y), [(100, 200, 300), (20, (40 + 50 + 55) / 3, 80)])

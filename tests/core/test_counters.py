@@ -29,34 +29,32 @@ def test_a_new_run_has_counted_nothing():
     assert (counters.best, counters.limit, counters.frames, counters.epsilon(counters.counts)) == (None, None, 0, 1.0)
 
 
-def test_schedules_count_agent_steps_complete_episodes_and_updates():
+def test_schedules_count_agent_steps_episodes_and_updates():
     schedules = ["--epsilon_decay=exp:3ep", "--epsilon_end=0", "--lr_schedule=step:5u:0.5"]
     counters = make_counters(*schedules, "--frame_skip=3")
-    counters.agent_step, counters.updates, counters.episodes, counters.cut_episodes = 70, 12, 8, 2
-    assert counters.counts == dict(steps=70, ep=6, u=12)
-    assert (counters.complete_episodes, counters.frames) == (6, 210)
-    assert counters.epsilon(counters.counts) == pytest.approx(math.exp(-2))  # 6 of 8 episodes, in periods of 3
+    counters.agent_step, counters.updates, counters.episodes = 70, 12, 6
+    assert counters.counts == dict(steps=70, ep=6, u=12) and counters.frames == 210
+    assert counters.epsilon(counters.counts) == pytest.approx(math.exp(-2))  # 6 episodes, in periods of 3
     assert counters.learning_rate(counters.counts) == pytest.approx(0.01 * 0.5**2)  # 12 updates, in periods of 5
 
 
-@pytest.mark.parametrize("agent_step, episodes, cut_episodes, limit", [
-    (299, 6, 0, None), (300, 6, 0, "maxsteps"), (303, 6, 0, "maxsteps"),
-    (10, 7, 0, "maxepisodes"), (10, 9, 3, None), (10, 9, 2, "maxepisodes")])
-def test_a_run_ends_at_maxsteps_or_at_its_complete_episodes(agent_step, episodes, cut_episodes, limit):
+@pytest.mark.parametrize("agent_step, episodes, limit", [
+    (299, 6, None), (300, 6, "maxsteps"), (303, 6, "maxsteps"), (10, 7, "maxepisodes"), (10, 9, "maxepisodes")])
+def test_a_run_ends_at_maxsteps_or_at_maxepisodes(agent_step, episodes, limit):
     counters = make_counters("--maxepisodes=7")  # CARTPOLE has --maxsteps=300.
-    counters.agent_step, counters.episodes, counters.cut_episodes = agent_step, episodes, cut_episodes
+    counters.agent_step, counters.episodes = agent_step, episodes
     assert counters.limit == limit
 
 
 def test_a_row_of_learn_csv_has_the_means_since_the_last_row():
     counters = make_counters()
-    counters.agent_step, counters.episodes, counters.cut_episodes = 100, 8, 2
+    counters.agent_step = 100
     for update in [(1.0, 5.0, 0.25), (2.0, 7.0, 0.75), (6.0, 9.0, 0.5)]:
         counters.note(scalars_of(*update))
     counters.phases.update(act=0.12345678, learn=2)
     values, phases = counters.summarise()
     assert values == dict(loss=3.0, mean_q=7.0, gradient_norm=0.5, epsilon=pytest.approx(1 - 0.9 * 100 / 200),
-                          learning_rate=0.01, cut_share=0.25)
+                          learning_rate=0.01)
     assert phases == dict(environment=0, act=0.1235, sample=0, learn=2)
     counters.note(scalars_of(4.0, 4.0, 4.0))
     values, phases = counters.summarise()
@@ -66,7 +64,6 @@ def test_a_row_of_learn_csv_has_the_means_since_the_last_row():
 def test_a_row_without_updates_has_nan_for_what_updates_measure():
     values, _ = make_counters().summarise()
     assert [name for name, value in values.items() if math.isnan(value)] == ["loss", "mean_q", "gradient_norm"]
-    assert values["cut_share"] == 0
 
 
 @pytest.mark.parametrize("update", [(math.nan, 0, 1), (math.inf, 0, 1), (1, 0, math.nan), (1, 0, math.inf)])
@@ -87,7 +84,7 @@ def test_restored_counters_go_on_as_the_original_from_json(monkeypatch):
     seconds = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
     one = make_counters()
-    one.agent_step, one.updates, one.evaluations, one.episodes, one.cut_episodes, one.best = 90, 4, 1, 5, 1, 12.5
+    one.agent_step, one.updates, one.evaluations, one.episodes, one.best = 90, 4, 1, 4, 12.5
     one.returns.extend([9.0, 11.0])
     one.note(scalars_of(1.0, 2.0, 3.0))
     one.check_finite()
@@ -126,5 +123,5 @@ def test_the_progress_bar_shows_the_newest_loss_and_keeps_it_after_a_row():
     counters.summarise()
     assert counters.vital_signs()["loss"] == "0.123"
     limited = make_counters("--maxepisodes=1000")
-    limited.episodes, limited.cut_episodes = 15, 3
+    limited.episodes = 12
     assert limited.vital_signs()["episodes"] == "12/1,000"

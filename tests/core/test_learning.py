@@ -19,7 +19,7 @@ def test_cartpole_is_solved_by_the_preset(network, tmp_path):
         [sys.executable, *command, f"--run_dir={directory}"], cwd=ROOT, check=True)
     run_script("train.py", "--flagfile=presets/cartpole.flags", f"--network={network}")
     run_script("evaluate.py", "--episodes=100", "--epsilon=0")
-    with open(directory / "episodes-best.csv", newline="") as file:
+    with open(directory / "episodes-best-episodes=100.csv", newline="") as file:
         returns = [float(row["episode_return"]) for row in csv.DictReader(file)]
     assert len(returns) == 100
     assert np.mean(returns) >= 450, f"mean return {np.mean(returns):.1f} of the best checkpoint"

@@ -30,7 +30,7 @@ from helpers.short_runs import (
     stop_at,
     train_run,
 )
-from storage import checkpoints, layout
+from storage import layout
 
 pytestmark = pytest.mark.usefixtures("small_periods")
 
@@ -43,8 +43,8 @@ BREAKOUT = """--env=Breakout --network=DRQN --maxsteps=120 --units=8 --num_envs=
 def counted(request, small_periods, tmp_path_factory):
     """Train the same run twice, with all schedules and periods that count episodes or updates.
 
-    `whole` never stops; `pieces` is stopped, killed and continued. Reseeds cut four episodes after every 20 vector
-    steps, which do not count.
+    `whole` never stops; `pieces` is stopped, killed and continued. Environments get new seeds after every 20 vector
+    steps.
 
     Returns:
         dict(folder: of both runs; run: Trainer of `whole`; seen: {file in weights/: state of its agent then};
@@ -57,10 +57,10 @@ def counted(request, small_periods, tmp_path_factory):
 
     def recording(self):
         do_what_is_due(self)
-        for episodes in range(3, self.complete_episodes + 1, 3):
+        for episodes in range(3, self.episodes + 1, 3):
             seen.setdefault(f"{episodes:06d}.weights.h5", self.agent.get_state())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollout, "RESEED_PERIOD", 20)
+        patch.setattr(rollout, "RESEED_PERIOD", 20 * NUM_ENVS)
         with patch.context() as watching:
             watching.setattr(train.Trainer, "_do_what_is_due", recording)
             run = train_run(arguments, folder / "whole")
@@ -94,20 +94,19 @@ def test_lanes_and_schedules_stopped_killed_and_continued_equal_uninterrupted_on
     assert counted["run"].settings["network"] == "DQN" or (stopped["agent/window_state/0"] != 0).all()
 
 
-def test_schedules_count_complete_episodes_and_updates(counted):
+def test_schedules_count_episodes_and_updates(counted):
     rows, episodes = (rows_without_seconds(counted["folder"] / "whole", name) for name in ("learn", "train"))
-    ended = [(int(row["agent_step"]), int(row["cut"])) for row in episodes]
-    assert counted["run"].complete_episodes < len(ended)
+    assert counted["run"].episodes == len(episodes) and counted["run"].rollout.num_seeds.min() > 1
     for row in rows:
-        complete = sum(step <= int(row["agent_step"]) and not cut for step, cut in ended)
-        assert float(row["epsilon"]) == pytest.approx(np.exp(-complete / 3))
+        ended = sum(int(episode["agent_step"]) <= int(row["agent_step"]) for episode in episodes)
+        assert float(row["epsilon"]) == pytest.approx(np.exp(-ended / 3))
         assert float(row["learning_rate"]) == pytest.approx(0.01 * 0.5 ** (int(row["updates"]) // 5))
     assert len({row["learning_rate"] for row in rows}) > 3
 
 
 def test_weights_are_kept_at_the_first_step_at_or_past_each_multiple_of_episodes(counted):
     run, seen = counted["run"], counted["seen"]
-    assert len(seen) == run.complete_episodes // 3 >= 5
+    assert len(seen) == run.episodes // 3 >= 5
     assert len({state["online/0"].tobytes() for state in seen.values()}) == len(seen)
     another = build.make_agent(run.settings, run.envs)
     for name in ("whole", "pieces"):
@@ -121,8 +120,8 @@ def test_weights_are_kept_at_the_first_step_at_or_past_each_multiple_of_episodes
 
 
 def test_a_game_whose_maxsteps_is_raised_equals_one_that_never_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(rollout, "RESEED_PERIOD", 30)
-    train_run(BREAKOUT, tmp_path / "whole")
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 40)
+    assert train_run(BREAKOUT, tmp_path / "whole").rollout.num_seeds.tolist() == [2, 2]
     assert train_run([*BREAKOUT, "--maxsteps=72"], tmp_path / "pieces").agent_step == 72
     train_run(BREAKOUT, tmp_path / "pieces")
     assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
@@ -136,16 +135,10 @@ def test_an_environment_that_cannot_be_restored_goes_on_with_new_episodes(tmp_pa
     error = capsys.readouterr().err
     assert "no function of its seed and actions" in error and error.count("\n") == 1
     assert run.agent_step == 140
-    assert [(row["cut"], row["length"]) for row in rows_without_seconds(tmp_path, "train")] == [("1", "25")] * NUM_ENVS
-
-
-def test_an_old_checkpoint_without_lanes_goes_on(tmp_path, monkeypatch):
-    arguments = [*CARTPOLE, "--network=DQN", "--learning_starts=90", "--eval_period=1000"]
-    train_run([*arguments, "--maxsteps=100"], tmp_path)
-    load_arrays = checkpoints.Checkpoints.load_arrays
-    without_lanes = lambda self: {name: array for name, array in load_arrays(self).items() if name != "replay/lanes"}
-    monkeypatch.setattr(checkpoints.Checkpoints, "load_arrays", without_lanes)
-    assert train_run([*arguments, "--maxsteps=120"], tmp_path).updates == 3
+    assert rows_without_seconds(tmp_path, "train") == []  # The episodes that ran are dropped.
+    assert run.rollout.length.tolist() == [10] * NUM_ENVS and run.rollout.num_seeds.tolist() == [2] * NUM_ENVS
+    firsts = run.replay.columns["start"]  # the row of its episode's first
+    assert (firsts[25] == 0).all() and (firsts[26:37] == 26).all()
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(again, tmp_path, capsys):
@@ -231,10 +224,10 @@ def test_ctrl_c_during_a_game_and_the_same_command_again(tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_inside_checkpoints(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.kills", "--kills=12", f"--out={tmp_path}"]
+    command = [sys.executable, "-m", "benchmarks.kills", "--kills=24", f"--out={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     with open(tmp_path / "kills.csv") as file:
         rows = list(csv.DictReader(file))
-    assert sum(row["exit"] == str(-signal.SIGKILL) for row in rows) == 12
-    assert {row["run"] for row in rows if row["equal"] == "yes"} == {"CartPole", "Breakout"}
+    assert sum(row["exit"] == str(-signal.SIGKILL) for row in rows) == 24
+    assert {row["run"] for row in rows if row["equal"] == "yes"} == {"CartPole", "Breakout", "Breakout-PQN"}

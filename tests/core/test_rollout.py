@@ -1,4 +1,4 @@
-"""Rollouts: rows of the replay, ends of episodes, lost lives, reseeds and restored checkpoints."""
+"""Rollouts: rows of the replay, ends of episodes, lost lives, new seeds and restored checkpoints."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,21 @@ import pytest
 import rollout
 from environments import catalogue
 from helpers import counting
-from helpers.steppers import GAMMA, Recorder, column, make_atari_rollout, make_rollout, step_row, step_rows
+from helpers.steppers import (
+    GAMMA,
+    Recorder,
+    column,
+    make_atari_rollout,
+    make_rollout,
+    restore_rollout,
+    step_row,
+    step_rows,
+)
 
 # Rows
 
 
-@pytest.mark.parametrize("shape", [(3,), (10, 12, 3)])
+@pytest.mark.parametrize("shape", [(3,), (32, 36, 3)])
 @pytest.mark.parametrize("end", ["terminated", "truncated"])
 def test_a_row_holds_the_action_that_led_to_its_frame(end, shape):
     rows, _ = step_rows(make_rollout(length=(1, 6), end=end, shape=shape), 60)
@@ -48,7 +57,7 @@ def test_a_time_limit_keeps_gamma_and_the_final_observation():
     make_rollout, lambda: make_atari_rollout("Breakout"), lambda: make_atari_rollout("AssaultCrafted-v0")])
 def test_send_and_receive_do_the_same_as_step(make_stepper):
     stepper, envs, rng = make_stepper(), make_stepper().envs, np.random.default_rng(3)
-    row, _ = stepper.reseed()
+    row = stepper.reset()
     frame, _ = envs.reset(seed=rollout.derive_seeds(1, rollout.TRAINING, 1, size=envs.num_envs))
     np.testing.assert_array_equal(row["frame"], frame)
     for _ in range(20):
@@ -71,7 +80,6 @@ def test_episodes_report_raw_returns_lengths_and_their_environment():
         assert [episode["episode_return"] for episode in reported] == expected and len(expected) > 5
         assert [episode["training_reward"] for episode in reported] == expected
         assert [episode["length"] for episode in reported] == [b - a - 1 for a, b in zip(begins, ends)]
-        assert not any(episode["cut"] for episode in reported)
 
 
 # What the agent sees
@@ -155,6 +163,26 @@ def test_off_atari_training_rewards_are_raw():
     assert min(column(rows, "reward")[1:]) >= 20
 
 
+@pytest.mark.parametrize("place, value, sentence", [
+    (1, np.nan, "environment 1 of 3 gave reward nan in step 4 of its episode"),  # place in what `receive` returns
+    (1, -np.inf, "environment 1 of 3 gave reward -inf in step 4 of its episode"),
+    (0, np.inf, "environment 1 of 3 gave observation inf in step 4 of its episode")])
+@pytest.mark.parametrize("reward_scale", ["clip", "raw"])  # The sign of an infinite reward is finite.
+def test_what_is_not_finite_is_named_with_its_environment_and_step(place, value, sentence, reward_scale, monkeypatch):
+    plain = make_rollout(length=9)
+    stepper = rollout.Rollout(plain.envs, Recorder(), 2, GAMMA, "none", 1, reward_scale)
+    step_rows(stepper, 4)
+    receive = stepper.envs.receive
+
+    def broken():
+        returned = [np.array(part, float) if i < 2 else part for i, part in enumerate(receive())]
+        returned[place][1] = value
+        return returned
+    monkeypatch.setattr(stepper.envs, "receive", broken)
+    with pytest.raises(FloatingPointError, match=sentence):
+        step_rows(stepper, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("life_loss", ["none", "terminal", "penalty"])
 def test_lost_lives_of_a_real_game(life_loss):
@@ -179,52 +207,128 @@ def test_lost_lives_of_a_real_game(life_loss):
     assert (reward[lost] == (-1 if life_loss == "penalty" else 0)).all()
 
 
-# Reseeding
+# Seeds
 
 
-@pytest.mark.parametrize("length, running", [
-    (5, 1),  # Episodes run on after step 4.
-    (4, 0),  # They end with step 4.
-    (3, 0)])  # Step 4 is a reset row.
-def test_reseeding_cuts_running_episodes_only_and_marks_them(monkeypatch, length, running):
-    monkeypatch.setattr(rollout, "RESEED_PERIOD", 4)
-    stepper = make_rollout(length=length)
-    rows, episodes = step_rows(stepper, 5)
-    assert not any(episode["cut"] for episode in episodes)
-    (row,), cut = step_rows(stepper, 1)
-    assert row["first"].all() and column([row], "frame") == [1]
-    assert [episode["environment"] for episode in cut] == [0, 1, 2] * running
-    for episode in cut:
-        assert episode["cut"] == 1 and episode["length"] == 4
-        assert episode["episode_return"] == sum(column(rows, "reward", episode["environment"])[1:])
-    assert column(rows, "discount")[-1] == (0.0 if length == 4 else GAMMA)  # A cut bootstraps like a truncation.
+def seed_by_hand(rows, share):
+    """Return [(row, environment, seed)] of the seeds after the first ones.
+
+    An environment gets its next seed where it resets after at least `share` vector steps since its last one.
+    """
+    seeded = []
+    for env in range(3):
+        count, since = 1, 0
+        for k in range(1, len(rows)):
+            if rows[k]["first"][env] and k - 1 - since >= share:
+                count, since = count + 1, k
+                seeded.append((k, env, int(rollout.derive_seeds(1, rollout.TRAINING, count, size=3)[env])))
+    return sorted(seeded)
 
 
-def test_after_a_reseed_episodes_sums_states_and_histories_start_anew(monkeypatch):
-    monkeypatch.setattr(rollout, "RESEED_PERIOD", 4)
-    stepper = make_rollout(length=100, history=3)
-    _, episodes = step_rows(stepper, 16)  # A reseed and 4 steps, three times, and a last reseed.
-    assert [episode["length"] for episode in episodes] == [4] * 9
-    assert len({round(episode["episode_return"] // 10) for episode in episodes}) == 1
-    assert [seen["state"][0, 0] for seen in stepper.agent.seen] == [1, 2, 3, 4] * 3
-    assert stepper.agent.seen[4]["frames"][0, :, 0].tolist() == [0, 0, 1]
+def record_seeds(stepper, monkeypatch):
+    """Return a list that will have [(row, environment, seed)] of the seeds that environments get after the first."""
+    seeded, reseed = [], stepper.envs.reseed
+
+    def recording(mask, seeds):
+        seeded.extend((int(stepper.num_steps), int(env), int(seeds[env])) for env in np.flatnonzero(mask))
+        return reseed(mask, seeds)
+    monkeypatch.setattr(stepper.envs, "reseed", recording)
+    return seeded
 
 
-def test_each_reseed_has_its_own_seeds_and_so_has_each_run(monkeypatch):
-    monkeypatch.setattr(rollout, "RESEED_PERIOD", 1)
+@pytest.mark.parametrize("period, share", [(15, 5), (17, 5), (18, 6), (2, 0)])
+def test_an_environment_gets_its_next_seed_at_the_end_of_its_first_episode_after_its_share_of_steps(
+        monkeypatch, period, share):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", period)
+    stepper = make_rollout(length=(1, 9))
+    seeded = record_seeds(stepper, monkeypatch)
+    rows, _ = step_rows(stepper, 80)
+    assert seeded == seed_by_hand(rows, share) and {env for _, env, _ in seeded} == {0, 1, 2}
+    assert len({k for k, *_ in seeded}) > 10  # They come one by one.
+    assert stepper.num_seeds.tolist() == [1 + sum(env == i for _, env, _ in seeded) for i in range(3)]
+    assert len(stepper.actions) == 79 - min(max(k for k, env, _ in seeded if env == i) for i in range(3)) < 20
+
+
+def test_no_episode_is_cut(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 6)
+    stepper = make_rollout(length=(1, 9), end="truncated")
+    seeded = record_seeds(stepper, monkeypatch)
+    rows, episodes = step_rows(stepper, 80)
+    ends = sum(row["first"].sum() for row in rows[1:]) + stepper.last.sum()
+    assert len(episodes) == ends > len(seeded) > 20
+    assert sum(episode["length"] for episode in episodes) + stepper.length[~stepper.last].sum() == sum(
+        (~row["first"]).sum() for row in rows)
+
+
+def test_the_length_of_an_episode_is_drawn_from_its_environments_seed(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
+    stepper = make_rollout(length=(1, 99))
+    seeded = record_seeds(stepper, monkeypatch)
+    rows, episodes = step_rows(stepper, 600)
+    for k, env, seed in seeded[:6]:
+        drawn = int(np.random.default_rng(seed).integers(1, 99, endpoint=True))
+        after = [row["first"][env] for row in rows[k + 1:]]
+        assert after.index(True) == drawn  # steps, and then the next row that resets
+
+
+def test_all_is_as_without_new_seeds_until_the_first_one(monkeypatch):
+    steppers = [make_rollout(length=(1, 9), flicker=0.3, seed=2) for _ in range(2)]
+    seeded = record_seeds(steppers[0], monkeypatch)
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 30)
+    rows, _ = step_rows(steppers[0], 40)
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 10**9)
+    same_rows, _ = step_rows(steppers[1], 40)
+    begin = seeded[0][0]
+    assert 10 < begin < 21
+    for row, same in zip(rows[:begin], same_rows[:begin]):
+        for name in row:
+            np.testing.assert_array_equal(row[name], same[name], err_msg=name)
+    obscured = [[(row["frame"] == 0).all(axis=1) for row in each] for each in (rows, same_rows)]
+    np.testing.assert_array_equal(*obscured)  # Flicker goes on as if nothing had happened.
+
+
+def test_where_an_environment_gets_a_seed_its_sums_state_and_history_start_anew(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
+    stepper = make_rollout(length=(1, 9), history=3)
+    seeded = record_seeds(stepper, monkeypatch)
+    rows, _ = step_rows(stepper, 40)
+    assert len(seeded) > 9
+    for k, env, _ in seeded[:-3]:
+        seen = stepper.agent.seen[k]
+        assert rows[k]["first"][env] and column(rows, "frame", env)[k] == 1
+        assert (seen["frames"][env, :, 0].tolist(), seen["state"][env, 0]) == ([0, 0, 1], 1)
+        others = [other for other in range(3) if not rows[k]["first"][other]]
+        assert [seen["state"][other, 0] for other in others] == [column(rows, "frame", other)[k] for other in others]
+
+
+def test_lives_of_other_environments_stay_where_one_gets_a_seed(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 6)
+    stepper = make_rollout(life_loss="terminal", length=(1, 9), end="truncated", lives=9, life_length=2)
+    rows, _ = step_rows(stepper, 80)
+    for env in range(3):
+        for row in rows:
+            if not row["first"][env]:  # A life is lost at each even frame.
+                assert row["discount"][env] == (GAMMA if row["frame"][env, 0] % 2 else 0)
+    assert stepper.num_seeds.min() > 5
+
+
+def test_runs_of_other_seeds_share_no_seeds(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 3)
     seeds = []
     for seed in (1, 2, 1):
-        stepper = make_rollout(seed=seed)
+        stepper = make_rollout(seed=seed, length=2)
         reset = stepper.envs.reset
 
         def recording_reset(*, seed, reset=reset):
             seeds.append(seed.tolist())
             return reset(seed=seed)
         monkeypatch.setattr(stepper.envs, "reset", recording_reset)
-        step_rows(stepper, 4)  # two reseeds
-    assert seeds[:2] == seeds[4:]
-    different = sum(seeds[:4], [])
-    assert len(set(different)) == len(different) == 12
+        seeded = record_seeds(stepper, monkeypatch)
+        step_rows(stepper, 8)
+        seeds[-1] += [seed for *_, seed in seeded]
+    assert seeds[0] == seeds[2]
+    different = seeds[0] + seeds[1]
+    assert len(set(different)) == len(different) == 18
     assert all(0 <= seed < 2**31 for seed in different)
 
 
@@ -237,45 +341,66 @@ def test_evaluations_and_training_never_share_seeds():
 # Restoring
 
 
-def assert_goes_on_after_restoring(make_stepper, num_steps, monkeypatch):
+def assert_goes_on_after_restoring(one, make_stepper, num_steps=20):
     """Restore a rollout into a second one, and this into a third; assert that the third goes on as the first."""
-    monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
-    one = make_stepper()
-    step_rows(one, num_steps)
-    kept = {name: np.array(value) for name, value in one.get_state().items()}
-    between = make_stepper()
-    assert between.set_state(kept)
-    two = make_stepper()
-    assert two.set_state({name: np.array(value) for name, value in between.get_state().items()})
-    rows, episodes = step_rows(one, 40)
-    same_rows, same_episodes = step_rows(two, 40)
+    between, two = make_stepper(), make_stepper()
+    assert restore_rollout(one, between) and restore_rollout(between, two)
+    rows, episodes = step_rows(one, num_steps)
+    same_rows, same_episodes = step_rows(two, num_steps)
     assert episodes == same_episodes and episodes
     for row, same in zip(rows, same_rows):
         for name in row:
             np.testing.assert_array_equal(row[name], same[name], err_msg=name)
-    for seen, same in zip(one.agent.seen[-30:], two.agent.seen[-30:]):
+    for seen, same in zip(one.agent.seen[1 - num_steps:], two.agent.seen[1 - num_steps:]):
         for name in seen:
             np.testing.assert_array_equal(seen[name], same[name], err_msg=name)
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 14, 16, 17, 25])
+@pytest.mark.parametrize("num_steps", range(1, 40))
 def test_a_restored_rollout_goes_on_as_if_nothing_had_happened(monkeypatch, num_steps):
-    settings = dict(length=(1, 9), flicker=0.3, lives=3, life_loss="terminal", history=3)
-    assert_goes_on_after_restoring(lambda: make_rollout(**settings), num_steps, monkeypatch)
+    """Restore at every row: before, at and after the rows in which one environment gets a seed."""
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
+    make_stepper = lambda: make_rollout(length=(1, 9), flicker=0.3, lives=3, life_loss="terminal", history=3)
+    one = make_stepper()
+    step_rows(one, num_steps)
+    assert_goes_on_after_restoring(one, make_stepper, num_steps=40)
 
 
-def test_a_restored_game_goes_on_as_if_nothing_had_happened(monkeypatch):
-    settings = dict(max_episode_frames=60, sticky=0.25, noops=30, flicker=0.5)
-    assert_goes_on_after_restoring(lambda: make_atari_rollout("Pong", **settings), 25, monkeypatch)
+@pytest.mark.parametrize("num_steps, num_seeds", [(32, 1), (33, 2), (40, 2)])  # Row 32 resets after two episodes.
+def test_a_restored_game_goes_on_as_if_nothing_had_happened(monkeypatch, num_steps, num_seeds):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 60)
+    make_stepper = lambda: make_atari_rollout("Pong", max_episode_frames=60, sticky=0.25, noops=30, flicker=0.5)
+    one = make_stepper()
+    step_rows(one, num_steps)
+    assert one.num_seeds.tolist() == [num_seeds] * 2
+    assert_goes_on_after_restoring(one, make_stepper)
 
 
-def test_restoring_reports_an_environment_that_is_no_function_of_seed_and_actions():
+def test_a_restored_game_whose_environments_got_seeds_one_by_one_goes_on_as_well(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 200)
+    make_stepper = lambda: make_atari_rollout("Breakout", life_loss="terminal", sticky=0.25, noops=30, flicker=0.5)
+    one = make_stepper()
+    step_rows(one, 200)
+    assert one.num_seeds.tolist() == [2, 2] and 100 < one.seeded_at[0] < one.seeded_at[1] - 10
+    assert_goes_on_after_restoring(one, make_stepper, num_steps=250)
+
+
+@pytest.mark.parametrize("env", ["AssaultCrafted-v0", "BowlingShaped-v0"])
+def test_a_restored_variant_goes_on_as_if_nothing_had_happened(monkeypatch, env):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 60)
+    make_stepper = lambda: make_atari_rollout(env, max_episode_frames=60, sticky=0.25, noops=30)
+    one = make_stepper()
+    step_rows(one, 40)
+    assert one.num_seeds.tolist() == [2, 2]
+    assert_goes_on_after_restoring(one, make_stepper)
+
+
+def test_after_an_environment_that_is_no_function_of_seed_and_actions_all_begin_anew():
     one = make_rollout(length=5, lawless=True)
     step_rows(one, 8)
-    kept = {name: np.array(value) for name, value in one.get_state().items()}
     two = make_rollout(length=5, lawless=True)
-    assert not two.set_state(kept)
-    two.cut_short()
-    (row,), cut = step_rows(two, 1)
-    assert row["first"].all()
-    assert [(episode["cut"], episode["length"]) for episode in cut] == [(1, 1)] * 3
+    assert not restore_rollout(one, two) and two.reset_due
+    (row,), episodes = step_rows(two, 1)
+    assert row["first"].all() and episodes == [] and two.num_seeds.tolist() == [2, 2, 2]
+    _, episodes = step_rows(two, 6)
+    assert [episode["length"] for episode in episodes] == [5] * 3

@@ -2,12 +2,14 @@
 
 import json
 import re
+import signal
 
 import numpy as np
 import pytest
 
 import agent
 import build
+import evaluation
 import train
 from helpers.short_runs import (
     CARTPOLE,
@@ -23,6 +25,7 @@ from helpers.short_runs import (
     rows_without_seconds,
     train_run,
 )
+from storage import reading
 
 pytestmark = pytest.mark.usefixtures("small_periods")
 
@@ -84,7 +87,7 @@ def test_periods_fire_once_at_the_first_vector_step_at_or_past_them(whole):
 
 def test_the_header_of_each_csv(whole):
     header = lambda name: (whole["directory"] / f"{name}.csv").read_text().split("\n")[0].split(",")
-    assert header("train") == "agent_step frames episode_return length training_reward environment cut seconds".split()
+    assert header("train") == "agent_step frames episode_return length training_reward environment seconds".split()
     assert header("learn")[:2] == header("eval")[:2] == ["agent_step", "frames"]
     assert {"loss", "mean_q", "gradient_norm", "epsilon", "learning_rate", "updates", "environment_seconds",
             "act_seconds", "sample_seconds", "learn_seconds"} <= set(header("learn"))
@@ -93,16 +96,13 @@ def test_the_header_of_each_csv(whole):
 
 def test_train_csv_has_a_row_per_episode(whole):
     rows = rows_without_seconds(whole["directory"], "train")
-    assert rows[-1]["cut"] in "01" and {int(row["environment"]) for row in rows} == set(range(NUM_ENVS))
-    cut = sum(row["cut"] == "1" for row in rows)
-    assert (cut > 0) == (whole["run"].settings["network"] == "DRQN") and cut < len(rows)
-    assert rows_without_seconds(whole["directory"], "learn")[-1]["cut_share"] == f"{cut / len(rows):.10g}"
+    assert len(rows) == whole["run"].episodes and {int(row["environment"]) for row in rows} == set(range(NUM_ENVS))
+    assert (whole["run"].rollout.num_seeds.max() > 1) == (whole["run"].settings["network"] == "DRQN")
     for row in rows:
         # CartPole pays 1 per step.
         assert float(row["episode_return"]) == float(row["training_reward"]) == int(row["length"])
         assert row["frames"] == row["agent_step"]
-    complete = [float(row["episode_return"]) for row in rows if row["cut"] == "0"]
-    assert list(whole["run"].returns) == complete[-100:]  # Means leave cut episodes out.
+    assert list(whole["run"].returns) == [float(row["episode_return"]) for row in rows][-100:]
 
 
 def test_learn_csv_has_epsilon_and_learning_rate(whole):
@@ -158,17 +158,14 @@ def test_another_seed_gives_another_run(tmp_path):
 
 
 @ONE_NETWORK
-def test_a_run_ends_at_its_complete_episodes_and_raising_them_goes_on(again, tmp_path, capsys):
-    """Check that the episodes which reseeds cut, four after every 20 vector steps, do not count."""
+def test_a_run_ends_at_its_episodes_and_raising_them_goes_on(again, tmp_path, capsys):
     arguments = [*again["arguments"], "--maxepisodes=7"]
     run = train_run(arguments, tmp_path)
     rows = rows_without_seconds(tmp_path, "train")
-    before = [row for row in rows if row["cut"] == "0" and int(row["agent_step"]) < run.agent_step]
-    complete = [row for row in rows if row["cut"] == "0"]
+    before = [row for row in rows if int(row["agent_step"]) < run.agent_step]
     # The run ended at the first vector step with 7 episodes or more.
-    assert len(before) < 7 <= len(complete) == run.complete_episodes < again["run"].complete_episodes
-    assert run.agent_step < MAXSTEPS and run.episodes > run.complete_episodes  # Some episodes were cut.
-    finished = (f"{tmp_path} is finished: {len(complete)} of 7 episodes. Raise --maxepisodes to go on; "
+    assert len(before) < 7 <= len(rows) == run.episodes < again["run"].episodes and run.agent_step < MAXSTEPS
+    finished = (f"{tmp_path} is finished: {len(rows)} of 7 episodes. Raise --maxepisodes to go on; "
                 "its score: python evaluate.py")
     assert finished in capsys.readouterr().out
     assert train_run(arguments, tmp_path).agent_step == run.agent_step
@@ -218,7 +215,7 @@ def test_weights_with_a_non_finite_loss_never_become_the_best(tmp_path, monkeypa
 def test_three_short_games_by_untitledgrubs_preset(tmp_path):
     run = train_run([f"--flagfile={ROOT}/presets/untitledgrub_breakout.flags", "--maxepisodes=3", "--weights_period=2",
                      "--max_episode_frames=400", "--eval_period=1000000"], tmp_path)
-    assert (run.complete_episodes, run.updates) == (3, run.agent_step - 32) and 200 < run.updates < 300
+    assert (run.episodes, run.updates) == (3, run.agent_step - 32) and 200 < run.updates < 300
     assert run.agent_step == sum(int(row["length"]) for row in rows_without_seconds(tmp_path, "train"))
     *_, last = rows_without_seconds(tmp_path, "learn")
     assert float(last["epsilon"]) == pytest.approx(0.995 ** (3 / 50), rel=1e-5)
@@ -242,3 +239,65 @@ def test_the_schedules_of_bhowmik_and_kalbag_in_a_real_run_of_two_simple_layers(
     rates = [value for name, value in arrays_of(tmp_path).items()
              if name.startswith("agent/optimizer/") and value.shape == () and 0 < value < 0.011]
     assert rates == [pytest.approx(learning_rate(run.updates - 1), rel=1e-5)]
+
+
+# Evaluations
+
+
+@pytest.mark.parametrize("returns, best", [
+    ([float("nan"), 5.0, float("inf")], 5), ([5.0, float("nan"), 4.0], 5), ([float("-inf"), float("nan"), 3.0], 3),
+    ([float("nan")] * 3, None)])
+def test_an_evaluation_that_is_not_finite_is_never_the_best(tmp_path, monkeypatch, returns, best):
+    left, evaluate = iter(returns), evaluation.evaluate
+
+    def evaluate_as_given(*arguments, **keywords):
+        (first, *others), given = evaluate(*arguments, **keywords), next(left)
+        return [first | dict(episode_return=given), *(other | dict(episode_return=given) for other in others)]
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate_as_given)
+    run = train_run([*CARTPOLE, "--network=DQN"], tmp_path)
+    assert run.evaluations == 3 and run.best == best
+    assert (tmp_path / "best.weights.h5").exists() == (best is not None)
+    found = reading.best_evaluation(tmp_path, run.settings)
+    assert (found and found[1]) == best
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_signal_breaks_an_evaluation_off_and_the_same_command_plays_it(tmp_path, monkeypatch, capsys, number):
+    """Check the second evaluation, and the third, which is at the end of training."""
+    arguments = [*CARTPOLE, "--network=DQN"]
+    train_run(arguments, tmp_path / "whole")
+    at_step = {int(row["evaluation"]): row["agent_step"] for row in rows_without_seconds(tmp_path / "whole", "eval")}
+    capsys.readouterr()
+    evaluate = evaluation.evaluate
+
+    def interrupted(*positional, stop, **keywords):
+        def stop_late(num_steps, playing):
+            if positional[5] == number and num_steps == 4:
+                signal.raise_signal(signal.SIGINT)
+            return stop(num_steps, playing)
+        return evaluate(*positional, stop=stop_late, **keywords)
+
+    command = [*arguments, f"--run_dir={tmp_path / 'broken'}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", interrupted)
+        assert train.main(command) == 128 + signal.SIGINT
+    assert len(rows_without_seconds(tmp_path / "broken", "eval")) == 2 * (number - 1)
+    said = capsys.readouterr().out
+    assert f"Stopped at agent step {at_step[number]}," in said and "is finished" not in said
+    assert train.main(command) == 0
+    assert f"is finished: {at_step[3]} of 300 agent steps" in capsys.readouterr().out
+    assert_same_runs(tmp_path / "whole", tmp_path / "broken")
+
+
+# Remarks
+
+
+def test_remarks_on_the_environment_are_said_before_training(tmp_path, capsys):
+    arguments = [*CARTPOLE, "--maxsteps=70", f"--run_dir={tmp_path}"]
+    assert train.main(arguments) == 0
+    assert "--max_episode_frames sets one" not in capsys.readouterr().out
+    assert train.main([*arguments[:-1], f"--run_dir={tmp_path / 'endless'}", "--max_episode_frames=0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == ("--env=CartPole-v1 has no limit of frames: an episode that does not end by itself, in training "
+                        "or in an evaluation, goes on for ever; --max_episode_frames sets one.")

@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 import wrappers
 from helpers import counting
 from helpers.playing import make_small_envs, play_actions, random_actions
+from helpers.screens import Grid, register_screen
 
 # Randomness
 
@@ -33,6 +34,73 @@ def test_other_seeds_make_other_episodes():
         assert (play_actions(envs, [5, 6], actions)[0] != play_actions(envs, [7, 8], actions)[0]).any(), settings
 
 
+def draw_seeds(first, num_envs):
+    return np.arange(first, first + num_envs)
+
+
+@pytest.mark.parametrize("env, settings, num_steps", [
+    ("Pong", dict(sticky=0.25, noops=30, max_episode_frames=40), 6),  # in the middle of an episode
+    ("Pong", dict(sticky=0.25, noops=30, max_episode_frames=40), 10),  # The episodes have ended; a step would reset.
+    ("Pong", dict(sticky=0.25, noops=30, max_episode_frames=40), 11),  # They have just reset.
+    ("CartPole-v1", dict(), 5),
+    (counting.register(length=(3, 9)), dict(), 3), (counting.register(length=(3, 9)), dict(), 4),
+    (counting.register(length=3), dict(), 3), (counting.register(length=3, shape=(40, 40, 3)), dict(), 4)])
+def test_environments_that_are_reseeded_equal_fresh_ones_of_their_seeds_and_others_go_on(env, settings, num_steps):
+    envs, fresh, undisturbed = (make_small_envs(env, 3, **settings) for _ in range(3))
+    envs.flicker = undisturbed.flicker = 0.5
+    mask, seeds = np.array([True, False, True]), draw_seeds(50, 3)
+    actions = random_actions(envs, num_steps + 25)
+    for each in (envs, undisturbed):
+        play_actions(each, draw_seeds(5, 3), actions[:num_steps])
+    frame, _ = envs.reseed(mask, seeds)
+    first, _ = fresh.reset(seed=seeds)
+    assert_rows_are_of(mask, frame, first, undisturbed)
+    np.testing.assert_array_equal(envs.obscured, undisturbed.obscured)  # as it was drawn
+    for a in actions[num_steps:]:
+        (frame, *row, _), (first, *of_fresh, _), (_, *of_undisturbed, _) = (
+            each.step(a) for each in (envs, fresh, undisturbed))
+        assert_rows_are_of(mask, frame, first, undisturbed)
+        np.testing.assert_array_equal(envs.obscured, undisturbed.obscured)
+        for column, new, old in zip(row, of_fresh, of_undisturbed):
+            np.testing.assert_array_equal(column, np.where(mask, new, old))
+
+
+def assert_rows_are_of(mask, frame, fresh, undisturbed):
+    """Assert that masked frames are fresh ones, that others are undisturbed ones, and that flicker is undisturbed."""
+    expected = undisturbed.unobscured.copy()
+    expected[mask] = fresh[mask]
+    expected[undisturbed.obscured] = 0
+    np.testing.assert_array_equal(frame, expected)
+
+
+def test_lives_of_reseeded_environments_are_in_info():
+    envs = make_small_envs(counting.register(length=9, lives=5), 3)
+    play_actions(envs, [1, 2, 3], random_actions(envs, 5))
+    _, info = envs.reseed(np.array([True, False, True]), draw_seeds(9, 3))
+    assert info["lives"][[0, 2]].tolist() == [5, 5]
+    game = make_small_envs("Breakout", 3)
+    play_actions(game, [1, 2, 3], random_actions(game, 5))
+    assert game.reseed(np.array([True, False, True]), draw_seeds(9, 3))[1]["lives"][[0, 2]].tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("env", ["Pong", counting.register(length=(3, 9))])
+def test_steps_and_reseeds_that_are_repeated_lead_to_the_same_frames(env):
+    envs, other = make_small_envs(env, flicker=0.5), make_small_envs(env, flicker=0.5)
+    actions, seeds = random_actions(envs, 14), draw_seeds(9, 2)
+    play_actions(envs, [1, 2], actions[:8])
+    envs.reseed(np.array([False, True]), seeds)
+    other.reset(seed=np.array([1, 9]))  # The second environment's seed comes too soon, which makes no difference.
+    for step in range(8):
+        other.repeat(actions[step], np.array([False, step == 7]), seeds)
+    assert other.set_state(envs.get_state())
+    other.rng.bit_generator.state = envs.rng.bit_generator.state
+    for a in actions[8:]:
+        for one, same in zip(envs.step(a)[:4], other.step(a)[:4]):
+            np.testing.assert_array_equal(one, same)
+    envs.step(actions[0])
+    assert not other.set_state(envs.get_state())
+
+
 # History
 
 
@@ -47,7 +115,7 @@ def test_the_tape_of_push_frame():
 # Flicker
 
 
-@pytest.mark.parametrize("shape, num_steps", [((3,), 600), ((20, 30, 3), 150)])
+@pytest.mark.parametrize("shape, num_steps", [((3,), 600), ((40, 32, 3), 150)])
 @pytest.mark.parametrize("flicker", [0.0, 0.3, 1.0])
 def test_flicker_zeroes_whole_frames_at_its_rate_and_unobscured_keeps_them(shape, num_steps, flicker):
     envs = make_small_envs(counting.register(length=7, shape=shape), 8, flicker=flicker)
@@ -136,7 +204,7 @@ def test_another_autoreset_mode_is_refused(mode):
 
 
 @pytest.mark.parametrize("shape", [
-    (7, 9), (84, 84), (210, 160, 3), (100, 50, 1), (64, 64, 4), (3, 64, 48), (1, 30, 40), (3, 3, 3)])
+    (32, 33), (84, 84), (210, 160, 3), (100, 50, 1), (64, 64, 4), (3, 64, 48), (1, 36, 40), (32, 32, 3)])
 def test_images_of_any_size_and_colour_become_gray(shape):
     envs = make_small_envs(counting.register(shape=shape))
     frames, *_ = play_actions(envs, [1, 2], random_actions(envs, 3))
@@ -160,6 +228,34 @@ def test_rows_stay_rows_and_columns_stay_columns(shape):
     expected = np.zeros((84, 84), np.uint8)
     expected[:42, :21] = 200
     np.testing.assert_array_equal(wrappers.as_screen(image, (84, 84)), expected)
+
+
+@pytest.mark.parametrize("box", [
+    spaces.Box(0, 1, (10, 10, 4), np.uint8),  # MinAtar
+    spaces.Box(0, 255, (7, 7, 3), np.uint8),  # MiniGrid: an object, its colour and its state
+    spaces.Box(0, 255, (31, 90), np.uint8),  # a terminal's characters
+    spaces.Box(0, 1, (64, 64, 3), np.uint8),
+    spaces.Box(1, 255, (64, 64), np.uint8),
+    spaces.Box(0, 1, (9, 9), bool),
+    spaces.Box(0, 1, (40, 40, 3), np.float32)])
+def test_what_is_no_picture_is_a_vector_of_the_same_numbers_and_a_remark_says_so(box):
+    name = register_screen(Grid, observation_space=box)
+    envs = make_small_envs(name)
+    frames, *_ = play_actions(envs, [1, 2], random_actions(envs, 2))
+    size = int(np.prod(box.shape))
+    assert envs.frame_shape == (size,) and frames.dtype == np.float32
+    low, high = float(box.low.flat[0]), float(box.high.flat[0])
+    np.testing.assert_array_equal(frames[0, 0], (np.arange(size) % 251).clip(low, high))
+    _, remark = envs.remarks
+    assert remark.startswith(
+        f"--env={name} has observations {box.dtype}{list(box.shape)} from {low:g} to {high:g}: no pictures")
+    assert remark.endswith(f"so the agent sees vectors of {size} numbers.")
+
+
+@pytest.mark.parametrize("shape, word", [((84, 84, 4), "alpha"), ((84, 84, 3), None), ((64, 64), None)])
+def test_a_fourth_channel_that_is_dropped_is_said(shape, word):
+    remarks = make_small_envs(counting.register(shape=shape), max_episode_frames=9).remarks
+    assert [word in remark for remark in remarks] == [True] * bool(word)
 
 
 def test_vectors_keep_their_numbers():
@@ -192,7 +288,7 @@ VECTOR, TWO = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
     (spaces.Tuple([VECTOR, VECTOR]), TWO, "observation space Tuple"),
     (spaces.Discrete(16), TWO, "observation space Discrete"),
     (spaces.MultiBinary(3), TWO, "observation space MultiBinary"),
-    (spaces.Box(0, 255, (4, 30, 40), np.uint8), TWO, r"images of shape \(4, 30, 40\)"),  # 4 frames, not 4 colours
+    (spaces.Box(0, 255, (4, 36, 40), np.uint8), TWO, r"images of shape \(4, 36, 40\)"),  # 4 frames, not 4 colours
     (VECTOR, VECTOR, "action space Box"),
     (VECTOR, spaces.MultiDiscrete([2, 3]), "action space MultiDiscrete"),
     (VECTOR, spaces.Box(-np.arange(1.0, 61), np.arange(1.0, 61), dtype=np.float64), "action space Box")])

@@ -15,6 +15,7 @@ import pytest
 import agent
 import build
 import evaluate
+import rollout
 import train
 import wrappers
 from environments import catalogue, features
@@ -57,7 +58,10 @@ def assert_arrays_equal(one, two):
 
 
 def train_short(arguments, game, directory):
-    return train.train(train.configure([*SHORT, f"--env={game}", f"--run_dir={directory}", *arguments]))
+    """Train; environments get new seeds after every 12 vector steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollout, "RESEED_PERIOD", 36)
+        return train.train(train.configure([*SHORT, f"--env={game}", f"--run_dir={directory}", *arguments]))
 
 
 @pytest.fixture(scope="module")
@@ -107,18 +111,54 @@ def test_features_are_those_of_the_torso_over_the_frames_of_each_episode(source,
     assert torso.traces == ["torso"]
 
 
-def test_steps_without_looking_leave_the_same_frames_behind(source, game, monkeypatch):
+def test_reseeded_environments_have_features_of_a_blank_history_and_others_go_on(source, game):
+    torso = features.load(str(source[0]), "nowhere")
+    envs, undisturbed = make_flickering_envs(game, torso), make_flickering_envs(game, torso)
+    fresh = make_flickering_envs(game)
+    fresh.flicker, seeds = 0.0, np.array([7, 8, 9])
+    ended, rng = np.zeros(3, bool), np.random.default_rng(0)
+    for each in (envs, undisturbed):
+        each.reset(seed=np.array([1, 2, 3]))
+    while not (ended.any() and not ended.all()):
+        actions = rng.integers(3, size=3)
+        _, _, terminated, truncated, _ = envs.step(actions)
+        undisturbed.step(actions)
+        ended = terminated | truncated
+    envs.step(actions)
+    expected = undisturbed.step(actions)[0]  # of the row in which some reset
+    screens, _ = fresh.reset(seed=seeds)
+    stacks = np.zeros((3, H, 84, 84), np.uint8)
+    for step in range(4):
+        if step == 0:
+            frame, _ = envs.reseed(ended, seeds)
+        else:
+            actions = rng.integers(3, size=3)
+            screens, (frame, *_), (expected, *_) = (each.step(actions) for each in (fresh, envs, undisturbed))
+            screens = screens[0]
+        visible = np.where(envs.obscured[:, None, None], 0, screens)
+        stacks = np.concatenate([stacks[:, 1:], visible[:, None]], axis=1)
+        np.testing.assert_array_equal(frame, np.where(ended[:, None], torso(stacks), expected))
+        np.testing.assert_array_equal(envs.obscured, undisturbed.obscured)
+
+
+def test_steps_without_looking_lead_to_the_same_features(source, game, monkeypatch):
     torso = features.load(str(source[0]), "nowhere")
     envs, other = make_flickering_envs(game, torso), make_flickering_envs(game, torso)
-    actions = np.random.default_rng(0).integers(3, size=(12, 3))
+    actions, seeds = np.random.default_rng(0).integers(3, size=(12, 3)), np.array([4, 5, 6])
     for each in (envs, other):
         each.reset(seed=np.array([1, 2, 3]))
-    for row in actions[:-1]:
+    mask = np.array([False, True, False])
+    for row in actions[:8]:
+        envs.step(row)
+    envs.reseed(mask, seeds)
+    for row in actions[8:-1]:
         envs.step(row)
     with monkeypatch.context() as patch:
         patch.setattr(features.Torso, "__call__", None)
-        for row in actions[:-1]:
-            other.repeat(row)
+        for i, row in enumerate(actions[:-1]):
+            other.repeat(row, mask & (i == 7), seeds)
+        assert other.set_state({name: np.array(value) for name, value in envs.get_state().items()})
+    other.rng.bit_generator.state = envs.rng.bit_generator.state
     assert_arrays_equal(envs.step(actions[-1])[:4], other.step(actions[-1])[:4])
 
 
@@ -151,6 +191,7 @@ def test_stopped_and_continued_without_the_other_run_equals_uninterrupted(source
     train_short([f"--features={copy}", "--maxsteps=95"], game, tmp_path / "run")
     shutil.rmtree(copy)
     run = train_short([f"--features={copy}"], game, tmp_path / "run")
+    assert run.rollout.num_seeds.min() > 1
     for name in "train", "eval":
         assert read_untimed_rows(tmp_path / "run", name) == read_untimed_rows(finished_run[0], name)
     for part in "agent", "rollout":

@@ -77,7 +77,7 @@ class TwoEmulators(gymnasium.vector.VectorEnv):
         self.single_observation_space = spaces.Box(0, 255, (1, 84, 84), np.uint8)
 
     def reset(self, *, seed=None, options=None):
-        self.t = np.zeros(2, np.int64)
+        self.t = np.where((options or {}).get("reset_mask", True), 0, getattr(self, "t", 0))
         return np.zeros((2, 1, 84, 84), np.uint8), dict(lives=np.ones(2))
 
     def send(self, actions):
@@ -106,8 +106,25 @@ def test_the_crafted_reward_without_the_length_by_hand():
     assert steps[:, 0] == pytest.approx([0.1, 0.1 - 1e-4, 0.0900332 - 2e-4, 0.0802625 - 3e-4, 0, 0.1])
     assert steps[:, 1] == pytest.approx(
         [0.1, 0.0900332 - 1e-4, 0.0802625 - 2e-4, 0.1 - 3e-4, 0.0900332 - 4e-4, 0.0802625 - 5e-4])
-    assert reset_rewards() == [0, 0]  # as after a reseed within an episode
+    assert reset_rewards() == [0, 0]  # in the middle of an episode
     assert step_rewards(0, 0) == pytest.approx([0.1, 0.1])
+
+
+@pytest.mark.parametrize("num_steps", [4, 5, 7])  # The first environment's episode has ended; it resets; it runs on.
+def test_a_reset_of_one_environment_starts_its_crafted_reward_anew_and_leaves_the_other(num_steps):
+    envs, undisturbed = (rewards.CraftedReward(TwoEmulators(4, 99), ASSAULT) for _ in range(2))
+    for each in (envs, undisturbed):
+        each.reset()
+        for _ in range(num_steps):
+            each.step(np.array([1, 0]))
+    envs.reset(options=dict(reset_mask=np.array([True, False])))
+    assert added_rewards(envs, 2).tolist() == [0, added_rewards(undisturbed, 2)[1]]
+    fresh = rewards.CraftedReward(TwoEmulators(4, 99), ASSAULT)
+    fresh.reset()
+    for actions in [(0, 0), (0, 1), (1, 0), (0, 0), (0, 0), (0, 0)]:
+        for each in (envs, undisturbed, fresh):
+            each.step(np.array(actions))
+        assert added_rewards(envs, 2).tolist() == [added_rewards(fresh, 2)[0], added_rewards(undisturbed, 2)[1]]
 
 
 def test_a_long_episode_overflows_nothing():
@@ -119,17 +136,16 @@ def test_a_long_episode_overflows_nothing():
 
 
 def test_the_crafted_reward_is_added_to_the_clipped_reward_and_to_the_penalty_of_a_lost_life(monkeypatch):
-    monkeypatch.setattr(rollout, "RESEED_PERIOD", 260)  # The reseed cuts the second episode.
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 300)  # The second episode has a seed of its own.
     (rows, episodes), (plain_rows, plain_episodes) = (
-        steppers.step_rows(steppers.make_atari_rollout(env, life_loss="penalty", max_episode_frames=800), 300)
+        steppers.step_rows(steppers.make_atari_rollout(env, life_loss="penalty", max_episode_frames=800), 403)
         for env in ("AssaultCrafted-v0", "Assault"))
     assert {-1, 0, 1} == {float(r) for row in plain_rows for r in row["reward"]}
     for env in range(2):
         reported, plain_reported = ([episode for episode in some if episode["environment"] == env]
                                     for some in (episodes, plain_episodes))
         ended, plain_ended = ended_episodes(rows, env), ended_episodes(plain_rows, env)
-        assert [len(steps) for steps in ended] == [episode["length"] for episode in reported] == [200, 59]
-        assert [episode["cut"] for episode in reported] == [0, 1]
+        assert [len(steps) for steps in ended] == [episode["length"] for episode in reported] == [200, 200]
         for steps, plain_steps, episode, plain_episode in zip(ended, plain_ended, reported, plain_reported):
             expected = crafted_rewards([step["action"] for step in steps])
             added = [step["reward"] - plain_step["reward"] + len(steps) / 10_000
@@ -147,7 +163,7 @@ class TwiceTheFrame(gymnasium.vector.VectorWrapper, rewards.Shaping):
 
     def reset(self, **settings):
         observations, info = self.env.reset(**settings)
-        self.follow(2.0 * observations[:, 0])
+        self.replace(2.0 * observations[:, 0])
         return observations, info
 
     def step(self, actions):
@@ -167,7 +183,9 @@ def shape_rewards(stepper):
     ("terminated", [1.6, 1.4, -6.0]),  # 0 - 6. Discounted, the three add up to 0 - 2.
     ("truncated", [1.6, 1.4, 1.2]),  # .9 8 - 6. Discounted, they add up to .9^3 8 - 2 = 3.832.
 ])
-def test_shaping_by_hand_telescopes_and_a_first_row_has_none(end, shaping):
+@pytest.mark.parametrize("period", [3, 10**6])  # Each episode has a seed of its own, or not.
+def test_shaping_by_hand_telescopes_and_a_first_row_has_none(monkeypatch, end, shaping, period):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", period)
     make_stepper = lambda: steppers.make_rollout(length=3, end=end)
     rows, episodes = steppers.step_rows(shape_rewards(make_stepper()), 9)
     plain, _ = steppers.step_rows(make_stepper(), 9)
@@ -177,17 +195,30 @@ def test_shaping_by_hand_telescopes_and_a_first_row_has_none(end, shaping):
     assert episodes[0]["training_reward"] == pytest.approx(episodes[0]["episode_return"] + sum(shaping))
 
 
-def test_shaping_follows_a_cut_by_a_reseed_and_a_lost_life_that_ends_the_return(monkeypatch):
-    monkeypatch.setattr(rollout, "RESEED_PERIOD", 2)
+def test_shaping_follows_a_lost_life_that_ends_the_return():
     settings = dict(length=9, lives=3, life_loss="terminal")
-    rows, _ = steppers.step_rows(shape_rewards(steppers.make_rollout(**settings)), 6)
-    plain, _ = steppers.step_rows(steppers.make_rollout(**settings), 6)
-    assert steppers.column(rows, "discount")[1:3] == [0.0, 0.9]  # A life is lost at frame 2.
+    rows, _ = steppers.step_rows(shape_rewards(steppers.make_rollout(**settings)), 3)
+    plain, _ = steppers.step_rows(steppers.make_rollout(**settings), 3)
+    assert steppers.column(rows, "discount")[1:] == [0.0, 0.9]  # A life is lost at frame 2.
     added = np.array(steppers.column(rows, "reward")) - steppers.column(plain, "reward")
-    assert added == pytest.approx([0, -2, 0.9 * 6 - 4, 0, -2, 0.9 * 6 - 4])
+    assert added == pytest.approx([0, -2, 0.9 * 6 - 4])
 
 
-def test_restored_shaping_goes_on_as_the_original():
+def test_shaping_of_other_environments_stays_where_one_gets_a_seed(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
+    make_stepper = lambda: steppers.make_rollout(length=(1, 9), end="truncated")
+    stepper = shape_rewards(make_stepper())
+    rows, _ = steppers.step_rows(stepper, 60)
+    plain, _ = steppers.step_rows(make_stepper(), 60)
+    for row, other in zip(rows, plain):
+        t = row["frame"][:, 0].astype(float)
+        shaping = np.where(row["first"], 0, 0.9 * 2 * t - 2 * (t - 1))
+        np.testing.assert_allclose(row["reward"] - other["reward"], shaping, atol=1e-9)
+    assert stepper.num_seeds.min() > 3
+
+
+def test_restored_shaping_goes_on_as_the_original(monkeypatch):
+    monkeypatch.setattr(rollout, "RESEED_PERIOD", 15)
     one, two = (shape_rewards(steppers.make_rollout(length=(2, 5))) for _ in range(2))
     steppers.step_rows(one, 12)
     assert two.set_state(one.get_state())

@@ -18,7 +18,7 @@ def write_run(directory, evaluations=(), episodes=(), fresh=(), random=(), **set
 
     Args:
         evaluations: [(agent_step, episode returns), ...].
-        episodes: [(agent_step, episode_return, cut), ...] of training.
+        episodes: [(agent_step, episode_return), ...] of training.
         fresh: returns of the episodes that evaluate.py played with the best weights; no file if empty.
         random: returns of random play beside them; no file if empty.
         settings: other than SETTINGS.
@@ -30,8 +30,7 @@ def write_run(directory, evaluations=(), episodes=(), fresh=(), random=(), **set
     rows = {
         "eval": [(step, step * skip, number, i, episode_return, 9, step / 2)
                  for number, (step, returns) in enumerate(evaluations, 1) for i, episode_return in enumerate(returns)],
-        "train": [(step, step * skip, episode_return, 9, 1, 0, cut, step / 2)
-                  for step, episode_return, cut in episodes]}
+        "train": [(step, step * skip, episode_return, 9, 1, 0, step / 2) for step, episode_return in episodes]}
     for name in rows:
         write_table(layout.csv_path(directory, name), layout.COLUMNS[name], rows[name])
     for policy, weights, epsilon, returns in (("agent", layout.BEST, settings["eval_epsilon"], fresh),

@@ -41,13 +41,13 @@ def train_run(arguments, directory):
 
 
 def train_watched(network, directory):
-    """Train on CartPole and record events; the environments of DRQN start anew every 20 vector steps.
+    """Train on CartPole and record events; the environments of DRQN get new seeds every 20 vector steps.
 
     Returns:
         dict(arguments, directory, run: Trainer, updates: agent step of each, first: bool[rows, N] of the replay's rows,
         syncs: rows stored before each copy into the target network, read: settings that were read, reseed_period).
     """
-    reseed_period = dict(DQN=rollout.RESEED_PERIOD, DRQN=20)[network]
+    reseed_period = dict(DQN=rollout.RESEED_PERIOD, DRQN=20 * NUM_ENVS)[network]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollout, "RESEED_PERIOD", reseed_period)
         updates, firsts, syncs = [], [], []

@@ -40,8 +40,8 @@ def make_atari_rollout(env, num_envs=2, life_loss="none", **settings):
 
 def step_row(stepper, rng):
     """Make one vector step as the training loop does; return its row and the episodes that ended."""
-    if stepper.reseed_due:
-        return stepper.reseed()
+    if stepper.reset_due:
+        return stepper.reset(), []
     stepper.send(stepper.act(1.0, rng))
     return stepper.receive()
 
@@ -55,6 +55,14 @@ def step_rows(stepper, num_steps, rng=None):
         rows.append({name: np.array(value) for name, value in row.items()})
         episodes += ended
     return rows, episodes
+
+
+def restore_rollout(one, two):
+    """Restore the state of a rollout in another one, through copies; return what `set_state` returns."""
+    kept = {name: np.array(value) for name, value in one.get_state().items()}
+    came_back = two.set_state(kept)
+    two.envs.rng.bit_generator.state = one.envs.rng.bit_generator.state
+    return came_back
 
 
 def column(rows, name, env=0):

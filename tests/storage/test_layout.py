@@ -10,13 +10,13 @@ from storage import layout
 def test_every_file_has_its_place():
     paths = dict(
         config_path=[()], csv_path=[("train",)], weights_path=[("best",), (layout.milestone(50),)],
-        checkpoint_path=[(6250,)], episodes_path=[("best",), ("random",), ("best", "-flicker=0.5")], sweep_path=[()],
-        events_path=[(12.6, "host", 7)], log_path=[()])
+        checkpoint_path=[(6250,)], episodes_path=[("best",), ("random",), ("best", "-flicker=0.5")],
+        sweep_path=[(), ("-epsilon=0.5",)], events_path=[(12.6, "host", 7)], log_path=[()])
     assert [str(getattr(layout, name)("runs/a.b", *arguments)) for name in paths for arguments in paths[name]] == [
         "runs/a.b/config.json", "runs/a.b/train.csv", "runs/a.b/best.weights.h5", "runs/a.b/weights/000050.weights.h5",
         "runs/a.b/checkpoints/000006250", "runs/a.b/episodes-best.csv", "runs/a.b/episodes-random.csv",
         "runs/a.b/episodes-best-flicker=0.5.csv", "runs/a.b/observability.csv",
-        "runs/a.b/events.out.tfevents.13.host.7", "runs/a.b.log"]
+        "runs/a.b/observability-epsilon=0.5.csv", "runs/a.b/events.out.tfevents.13.host.7", "runs/a.b.log"]
     assert layout.segment_name(0, 256) == "replay/000000000-000000256.npz"
     assert layout.csv_path(pathlib.Path("runs/a"), "eval") == pathlib.Path("runs/a/eval.csv")
 

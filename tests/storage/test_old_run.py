@@ -1,4 +1,4 @@
-"""A run that an earlier version of this code made is still read, resumed, evaluated and drawn.
+"""A run that an earlier version of this code made is still read, evaluated and drawn; it cannot go on.
 
 old_run/ stopped at agent step 301 of 300. It has one checkpoint, and neither a lock nor events.
 """
@@ -13,6 +13,7 @@ from PIL import Image
 import evaluate
 import plot
 import train
+from helpers.run_parts import read_tree
 from storage import checkpoints, layout, reading
 
 OLD_RUN = pathlib.Path(__file__).with_name("old_run")
@@ -62,33 +63,24 @@ def test_its_checkpoint_is_whole(old_run, capsys):
     assert start == 22 and columns["frame"].shape == (60, 4, 4) and np.isfinite(columns["frame"]).all()
 
 
-def test_the_same_flags_go_on_with_it(old_run, capsys):
-    before = {name: layout.csv_path(old_run, name).read_text() for name in layout.COLUMNS}
-    assert train.main([*FLAGS, "--maxsteps=400", f"--run_dir={old_run}"]) == 0
+@pytest.mark.parametrize("flags", [[], ["--maxsteps=400"], ["--units=16"]])
+def test_going_on_is_refused_in_a_sentence_and_changes_no_file(old_run, capsys, flags):
+    before = read_tree(old_run)
+    assert train.main([*FLAGS, "--maxsteps=300", *flags, f"--run_dir={old_run}"]) == 2
     said = capsys.readouterr()
-    assert f"Going on at agent step 301 of {old_run}." in said.out and "came out elsewhere" not in said.err
-    for name in ("train", "eval"):
-        assert layout.csv_path(old_run, name).read_text().startswith(before[name])
-    rows = {name: reading.read_rows(old_run, name) for name in layout.COLUMNS}
-    assert rows["train"]["agent_step"][23:].min() > 301 and rows["train"]["agent_step"][-1] <= 403
-    assert list(np.unique(rows["eval"]["evaluation"])) == [1, 2, 3, 4]
-    assert 400 <= rows["eval"]["agent_step"][-1] < 404
-    (updates,) = rows["learn"]["updates"]  # The short row that ended the old run is replaced.
-    assert updates == (rows["eval"]["agent_step"][-1] - 60) // 8
-    assert reading.read_saved_counts(old_run)[0] == rows["eval"]["agent_step"][-1]
-
-
-def test_other_flags_are_refused(old_run, capsys):
-    assert train.main([*FLAGS, "--maxsteps=400", "--units=16", f"--run_dir={old_run}"]) == 2
-    assert "--units was 8 and is now 16" in capsys.readouterr().err
+    assert said.err == (
+        "train.py: old_run holds a run of an earlier version, which seeded all environments at once, so it cannot go "
+        "on here; choose another --run_dir, or go on with the git commit that its config.json names, "
+        f"{reading.read_config(old_run)['git_commit']}\n")
+    assert read_tree(old_run) == before and said.out == ""
 
 
 def test_its_best_weights_play(old_run, capsys):
-    assert evaluate.main([f"--run_dir={old_run}", "--episodes=2"]) == 0
+    assert evaluate.main([f"--run_dir={old_run}"]) == 0
     assert "chosen at agent step 200 by evaluations' mean 10.00 (2 episodes)" in capsys.readouterr().out
     _, returns = reading.read_episodes(layout.episodes_path(old_run, layout.BEST))
-    assert len(returns) == 2 and (returns >= 8).all()  # CartPole's shortest episode takes 8 steps.
-    assert len(reading.read_random_play([old_run])[old_run]) == 2
+    assert len(returns) == 30 and (returns >= 8).all()  # CartPole's shortest episode takes 8 steps.
+    assert len(reading.read_random_play([old_run])[old_run]) == 30
 
 
 def test_it_is_drawn(old_run, capsys):

@@ -31,7 +31,7 @@ def test_runs_are_found_once_in_folders_of_folders(tmp_path):
 
 
 def test_runs_that_are_links_are_found_once(tmp_path):
-    run = write_run(tmp_path / "scratch/a", episodes=[(100, 1, 0)])
+    run = write_run(tmp_path / "scratch/a", episodes=[(100, 1)])
     (tmp_path / "runs").mkdir()
     link = tmp_path / "runs/a"
     link.symlink_to(run)
@@ -82,8 +82,8 @@ def test_weights_are_best_or_last(tmp_path):
             reading.find_weights(run, which)
     assert not reading.has_checkpoint(run) and reading.read_saved_counts(run) == (0, 0)
     layout.weights_path(run, "best").touch()
-    write_state(run, 5, agent_step=40, episodes=3, cut_episodes=1)
-    write_state(run, 12, agent_step=96, episodes=9, cut_episodes=2)
+    write_state(run, 5, agent_step=40, episodes=3, cut_episodes=1)  # of an old run
+    write_state(run, 12, agent_step=96, episodes=7)
     assert reading.find_weights(run, "best") == run / "best.weights.h5"
     assert reading.find_weights(run, "last") == run / "checkpoints/000000012/online.weights.h5"
     assert reading.has_checkpoint(run) and reading.read_saved_counts(run) == (96, 7)
@@ -104,34 +104,58 @@ def test_milestones_are_in_the_order_of_training(tmp_path):
 
 
 def test_rows_are_columns_of_numbers(tmp_path):
-    run = write_run(tmp_path / "a", episodes=[(5, 1.5, 0), (9, 2, 1)])
+    run = write_run(tmp_path / "a", episodes=[(5, 1.5), (9, 2)])
     rows = reading.read_rows(run, "train")
     assert list(rows) == layout.COLUMNS["train"]
-    np.testing.assert_array_equal([rows["agent_step"], rows["episode_return"], rows["cut"]], [(5, 9), (1.5, 2), (0, 1)])
+    np.testing.assert_array_equal([rows["agent_step"], rows["episode_return"]], [(5, 9), (1.5, 2)])
     assert {name: list(values) for name, values in rows.items()} == reading.read_last_rows(run, "train")
     for read in (reading.read_rows, reading.read_last_rows):
         assert {name: list(values) for name, values in read(run, "learn").items()} == {
             name: [] for name in layout.COLUMNS["learn"]}  # There is no such file yet.
+    layout.csv_path(run, "learn").touch()
+    assert len(reading.read_rows(run, "learn")["agent_step"]) == 0
+
+
+def test_rows_of_an_old_run_have_the_columns_of_today_and_no_episode_that_was_cut(tmp_path):
+    run = write_run(tmp_path / "a")
+    write_table(layout.csv_path(run, "train"), layout.OLD_COLUMNS["train"],
+                [(5, 5, 1.5, 9, 1, 0, 0, 2), (9, 9, 999, 9, 1, 2, 1, 3), (12, 12, 2, 8, 7, 3, 0, 4)])
+    write_table(layout.csv_path(run, "learn"), layout.OLD_COLUMNS["learn"], [range(1, 15), range(2, 16)])
+    for read in (reading.read_rows, reading.read_last_rows):
+        assert {name: list(values) for name, values in read(run, "train").items()} == dict(
+            agent_step=[5, 12], frames=[5, 12], episode_return=[1.5, 2], length=[9, 8], training_reward=[1, 7],
+            environment=[0, 3], seconds=[2, 4])
+        learn = {name: list(values) for name, values in read(run, "learn").items()}
+        assert list(learn) == layout.COLUMNS["learn"]
+        assert (learn["learning_rate"], learn["environment_seconds"], learn["seconds"]) == ([8, 9], [10, 11], [14, 15])
+    path = layout.csv_path(run, "train")
+    path.write_text(",".join(layout.OLD_COLUMNS["train"]) + "\n")
+    assert list(reading.read_rows(run, "train")) == layout.COLUMNS["train"]
+    path.write_text(",".join(layout.COLUMNS["train"]) + "\n5,5,1.5,9,1,0,0,2\n")
+    with pytest.raises(ValueError, match="train.csv is damaged, .*: its rows have 8 values, expected 7"):
+        reading.read_rows(run, "train")
 
 
 def test_a_last_row_without_a_line_end_is_still_being_written(tmp_path):
-    run = write_run(tmp_path / "a", episodes=[(5, 1, 0)])
+    run = write_run(tmp_path / "a", episodes=[(5, 1)])
     path = layout.csv_path(run, "train")
-    for text in ("9", "9,9,2,9,1,0,0,4.5"):
+    for text in ("9", "9,9,2,9,1,0,4.5"):
         path.write_text(path.read_text().split("\n9")[0].rstrip("\n") + "\n" + text)
         assert list(reading.read_rows(run, "train")["agent_step"]) == [5]
         assert reading.read_last_rows(run, "train")["agent_step"] == [5]
 
 
-def test_losses_may_be_unknown_and_nothing_else(tmp_path):
+def test_losses_may_be_unknown_and_other_rows_that_are_not_finite_are_left_out(tmp_path):
     run = write_run(tmp_path / "a")
     row = dict.fromkeys(layout.COLUMNS["learn"], 1) | dict.fromkeys(layout.UNKNOWN, "nan")
     path = layout.csv_path(run, "learn")
     write_table(path, layout.COLUMNS["learn"], [row.values()])
     assert np.isnan(reading.read_rows(run, "learn")["loss"]).all()
-    write_table(path, layout.COLUMNS["learn"], [(row | dict(epsilon="nan")).values()])
-    with pytest.raises(ValueError, match="learn.csv is damaged, or not of this suite: a value is not finite"):
-        reading.read_rows(run, "learn")
+    assert reading.count_lost_rows(run, "learn") == 0
+    lost = [row | dict(epsilon="nan"), row | dict(frames="-inf"), row | dict(agent_step="nan")]
+    write_table(path, layout.COLUMNS["learn"], [one.values() for one in (row, *lost, row | dict(agent_step=2))])
+    # A bad row does not hide the others.
+    assert list(reading.read_rows(run, "learn")["agent_step"]) == [1, 2] and reading.count_lost_rows(run, "learn") == 3
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -175,11 +199,18 @@ def test_evaluations_are_means_over_their_episodes_and_half_written_ones_are_lef
     assert reading.best_evaluation(write_run(tmp_path / "b"), SETTINGS) is None
 
 
+@pytest.mark.parametrize("episode_return", ["nan", "inf", "-inf"])
+def test_an_evaluation_that_is_not_finite_is_left_out_and_never_the_best(tmp_path, episode_return):
+    run = write_run(tmp_path / "a", [(100, (1, 3)), (200, (9, float(episode_return))), (300, (4, 2))])
+    assert list(reading.read_evaluations(run, SETTINGS)["episode_return"]) == [2, 3]
+    assert reading.best_evaluation(run, SETTINGS) == (300, 3)
+
+
 @pytest.mark.parametrize("agent_step, limits, unfinished", [
     (200, dict(), True), (201, dict(), False),  # of 300, with an evaluation every 100
     (100, dict(maxepisodes=2), False), (100, dict(maxepisodes=3), True)])
 def test_a_run_is_unfinished_until_no_evaluation_follows(tmp_path, agent_step, limits, unfinished):
-    run = write_run(tmp_path / "a", episodes=[(5, 1, 0), (9, 2, 1), (12, 2, 0)])  # The second was cut.
+    run = write_run(tmp_path / "a", episodes=[(5, 1), (12, 2)])
     assert reading.is_unfinished(run, SETTINGS | limits, agent_step) == unfinished
 
 
@@ -190,8 +221,19 @@ def test_episodes_of_a_score(tmp_path):
     run = write_run(tmp_path / "a", fresh=(3, 4.5), flicker=0.5)
     rows, returns = reading.read_episodes(layout.episodes_path(run, "best"))
     np.testing.assert_array_equal(returns, [3, 4.5])
-    assert [{name: row[name] for name in ("policy", "weights", "epsilon", "flicker")} for row in rows] == [
-        dict(policy="agent", weights="best", epsilon=0.05, flicker=0.5)] * 2
+    names = ("policy", "weights", "epsilon", "flicker", "eval_seed")
+    assert [{name: row[name] for name in names} for row in rows] == [
+        dict(policy="agent", weights="best", epsilon=0.05, flicker=0.5, eval_seed=0)] * 2
+
+
+def test_episodes_are_counted_by_policy_and_probability(tmp_path):
+    run = write_run(tmp_path / "a", fresh=(3, 4, 5))
+    assert reading.count_episodes(layout.episodes_path(run, "best")) == {("agent", None): 3}
+    write_sweep(run, *[("agent", "best", p, 1, 0.05) for p in (0.5, 1.0, 0.5)], ("random", "random", 1.0, 7, 1.0))
+    assert reading.count_episodes(layout.sweep_path(run)) == {
+        ("agent", 0.5): 2, ("agent", 1.0): 1, ("random", 1.0): 1}
+    layout.sweep_path(run).write_text("policy,observation_probability\nagent,often\n")
+    assert not reading.count_episodes(layout.sweep_path(run)) and not reading.count_episodes(run / "none.csv")
 
 
 def test_random_play_is_that_beside_a_score_or_else_of_a_sweep(tmp_path):
@@ -219,9 +261,10 @@ def test_a_sweep_is_sorted_by_probability(tmp_path):
 @pytest.mark.parametrize("text, message", [
     ("", "it has no episodes"),
     ("policy,weights\nagent,best\n", "it has no column 'epsilon'"),
-    ("policy,weights,epsilon,flicker,episode_return\nagent,best,0,0,nan\n", "a value is not finite"),
-    ("policy,weights,epsilon,flicker,episode_return\nagent,best,0,0\n", "not 'NoneType'"),
-    ("policy,weights,epsilon,flicker,episode_return\nagent,best,0,0,ten\n", "could not convert string to float: 'ten'"),
+    ("policy,weights,epsilon,flicker,eval_seed,episode_return\nagent,best,0,0,0,nan\n", "a value is not finite"),
+    ("policy,weights,epsilon,flicker,eval_seed,episode_return\nagent,best,0,0,0\n", "not 'NoneType'"),
+    ("policy,weights,epsilon,flicker,eval_seed,episode_return\nagent,best,0,0,0,ten\n",
+     "could not convert string to float: 'ten'"),
 ])
 def test_damaged_episodes_are_named(tmp_path, text, message):
     path = tmp_path / "episodes-best.csv"

@@ -290,7 +290,7 @@ def test_every_preset_and_every_grid_is_in_a_table():
 
 
 def test_the_table_of_files_is_that_of_a_run(run_evaluate):
-    run_evaluate("--run_dir=runs/cartpole", "--episodes=2")
+    run_evaluate("--run_dir=runs/cartpole")
     run_evaluate("--run_dir=runs/cartpole", "--episodes=2", "--observation_probabilities=1")
     run = pathlib.Path("runs/cartpole")
     files = [str(path.relative_to(run)) for path in run.glob("**/*") if path.is_file()]
@@ -388,4 +388,5 @@ def test_an_environment_of_a_users_module_is_trained_gone_on_with_and_evaluated(
     command = [sys.executable, ROOT / "evaluate.py", "--episodes=2"]  # a process that knows nothing yet
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "my_envs:Recall-v0" in done.stdout, done.stderr
-    assert {line.split(",")[3] for line in (run / "episodes-best.csv").read_text().splitlines()[1:]} <= {"0.0", "1.0"}
+    rows = run / "episodes-best-episodes=2.csv"
+    assert {line.split(",")[3] for line in rows.read_text().splitlines()[1:]} <= {"0.0", "1.0"}

@@ -26,7 +26,7 @@ RUN = "--run_dir=runs/cartpole"
 
 def test_the_printed_statistics_are_those_of_the_rows(run_evaluate):
     said = run_evaluate(RUN, "--episodes=7")
-    returns = read_episode_returns("runs/cartpole/episodes-best.csv")
+    returns = read_episode_returns("runs/cartpole/episodes-best-episodes=7.csv")
     assert len(returns) == 7 and len(set(returns)) > 1
     line = next(line for line in said.splitlines() if line.startswith("best"))
     printed = [float(number) for number in re.findall(r"-?\d+\.\d+", line)]
@@ -36,14 +36,15 @@ def test_the_printed_statistics_are_those_of_the_rows(run_evaluate):
 
 
 def test_the_evaluation_that_chose_the_checkpoint_is_told_beside_its_fresh_score(run_evaluate):
-    said = run_evaluate(RUN, "--episodes=2").splitlines()
+    said = run_evaluate(RUN).splitlines()
     rows = read_csv_rows("runs/cartpole/eval.csv")  # of the one evaluation of this run
     mean = statistics.mean(float(row["episode_return"]) for row in rows)
     best = next(i for i, line in enumerate(said) if line.startswith("best "))
     assert said[best + 1] == (f"chosen at agent step {rows[0]['agent_step']} by evaluations' mean {mean:.2f} "
                               "(2 episodes); the fresh score above is the one to report")
-    for otherwise in ("--flicker=0", "--epsilon=0.9", "--checkpoint=last", "--policy=random"):
-        assert "the one to report" not in run_evaluate(RUN, "--episodes=2", otherwise)
+    for otherwise in ("--flicker=0", "--epsilon=0.9", "--checkpoint=last", "--policy=random", "--eval_seed=1"):
+        assert "the one to report" not in run_evaluate(RUN, otherwise)
+    assert "the one to report" not in run_evaluate(RUN, "--episodes=2")
 
 
 def test_rows_say_how_they_were_made_and_come_out_the_same_again(run_evaluate):
@@ -68,15 +69,15 @@ def test_a_terminal_is_told_how_far_it_is(run_evaluate, monkeypatch, arguments, 
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert word not in run_evaluate(RUN, "--episodes=1", *arguments)
-    assert re.search(rf"\r{word}: \d+ agent steps", sys.stderr.getvalue())
+    assert re.search(rf"\r{word}: \d+ agent steps .*0 of 1 episodes ended", sys.stderr.getvalue())
 
 
 def test_random_play_is_what_an_agent_is_printed_beside(run_evaluate):
     beside = run_evaluate(RUN, "--episodes=4").splitlines()
-    rows = read_csv_rows("runs/cartpole/episodes-random.csv")
+    rows = read_csv_rows("runs/cartpole/episodes-random-episodes=4.csv")
     alone = run_evaluate(RUN, "--episodes=4", "--policy=random").splitlines()
     line = next(line for line in alone if line.startswith("random"))
-    assert line in beside and rows == read_csv_rows("runs/cartpole/episodes-random.csv")
+    assert line in beside and rows == read_csv_rows("runs/cartpole/episodes-random-episodes=4.csv")
     assert {(row["policy"], row["weights"], row["epsilon"]) for row in rows} == {("random", "random", "1.0")}
     assert f"{statistics.mean(float(row['episode_return']) for row in rows):.2f}" in line
 
@@ -94,13 +95,75 @@ def test_weights_may_be_given_as_a_file_and_are_the_ones_that_act(run_evaluate, 
     assert max(read_episode_returns("left.csv")) <= 11
 
 
+# Where rows go
+
+
+def read_run_files(name):
+    """Return {path: bytes} of the CSVs of evaluate.py in a run."""
+    paths = [*pathlib.Path("runs", name).glob("episodes-*.csv"), *pathlib.Path("runs", name).glob("observability*.csv")]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def test_a_score_is_what_a_plain_evaluation_wrote_whatever_is_looked_at_afterwards(run_evaluate):
+    run_evaluate(RUN)
+    run_evaluate(RUN, "--observation_probabilities=0,1", "--episodes=3")
+    plain = read_run_files("cartpole")
+    assert sorted(plain) == ["episodes-best.csv", "episodes-random.csv", "observability.csv"]
+    assert len(read_csv_rows("runs/cartpole/episodes-best.csv")) == 30
+    looks = {
+        ("--video=film.gif", "--video_steps=2", "--episodes=2", "--eval_seed=3"): "-episodes=2-eval_seed=3",
+        ("--episodes=40",): "-episodes=40", ("--eval_seed=1234567",): "-eval_seed=1234567",
+        ("--epsilon=0.1234567",): "-epsilon=0.1234567", ("--epsilon=1", "--flicker=0", "--episodes=3"):
+        "-epsilon=1-flicker=0-episodes=3"}
+    for arguments, otherwise in looks.items():
+        said = run_evaluate(RUN, *arguments)
+        assert f"Every episode is in runs/cartpole/episodes-best{otherwise}.csv." in said
+    run_evaluate(RUN, "--checkpoint=last", "--episodes=2")
+    run_evaluate(RUN, "--policy=random", "--episodes=2")
+    for arguments in (["--epsilon=0"], ["--checkpoint=last"], ["--eval_seed=2"]):
+        run_evaluate(RUN, "--observation_probabilities=0,1", "--episodes=3", *arguments)
+    after = read_run_files("cartpole")
+    assert {name: after[name] for name in plain} == plain
+    assert after.keys() - plain.keys() == {
+        *(f"episodes-best{otherwise}.csv" for otherwise in looks.values()), "episodes-last-episodes=2.csv",
+        *(f"episodes-random{otherwise}.csv" for otherwise in (
+            "-episodes=2-eval_seed=3", "-episodes=40", "-eval_seed=1234567", "-episodes=3", "-episodes=2")),
+        "observability-epsilon=0.csv", "observability-checkpoint=last.csv", "observability-eval_seed=2.csv"}
+
+
+def test_fewer_episodes_never_replace_more_of_the_same_weights(run_evaluate):
+    run_evaluate(RUN, "--episodes=31", "--csv=runs/cartpole/episodes-best.csv")  # as older versions left it
+    run_evaluate(RUN, "--episodes=31", "--policy=random", "--csv=runs/cartpole/episodes-random.csv")
+    more = read_run_files("cartpole")
+    assert "runs/cartpole/episodes-best-episodes=30.csv" in run_evaluate(RUN)
+    after = read_run_files("cartpole")
+    assert {name: after[name] for name in more} == more
+    assert after.keys() - more.keys() == {"episodes-best-episodes=30.csv", "episodes-random-episodes=30.csv"}
+    os.utime("runs/cartpole/episodes-best.csv", (0, 0))  # Weights are newer: these episodes are of others.
+    run_evaluate(RUN)
+    assert len(read_csv_rows("runs/cartpole/episodes-best.csv")) == 30
+
+
+def test_a_sweep_is_replaced_by_more_probabilities_or_as_many_episodes_of_them(run_evaluate):
+    def sweep(probabilities, episodes):
+        said = run_evaluate(RUN, f"--observation_probabilities={probabilities}", f"--episodes={episodes}")
+        return re.search(r"Every episode is in runs/cartpole/(.*)\.csv", said)[1]
+
+    assert sweep("1", 3) == sweep("0,1", 2) == sweep("0,1", 2) == sweep("0,1", 3) == "observability"
+    kept = read_run_files("cartpole")
+    assert sweep("1", 5) == "observability-observation_probabilities=0.5,1-episodes=5"
+    assert sweep("0,1", 2) == "observability-observation_probabilities=0,0.5,1-episodes=2"
+    assert {name: read_run_files("cartpole")[name] for name in kept} == kept
+    assert sweep("0,0.25,1", 1) == "observability"
+
+
 # Sweeps over the probability that a screen is shown
 
 
 def test_a_sweep_plays_the_episodes_of_plain_evaluations(run_evaluate):
     run, played = RUN, ("episode", "episode_return", "length", "epsilon", "eval_seed")
     run_evaluate(run, "--episodes=3", "--epsilon=0.3", "--eval_seed=5", "--observation_probabilities=0,1")
-    rows = read_csv_rows("runs/cartpole/observability.csv")
+    rows = read_csv_rows("runs/cartpole/observability-epsilon=0.3-eval_seed=5.csv")
     assert [(row["policy"], row["weights"], row["observation_probability"]) for row in rows[::3]] == [
         ("agent", "best", "0.0"), ("agent", "best", "0.5"),  # 0.5 is the probability of training.
         ("agent", "best", "1.0"), ("random", "random", "1.0")]

@@ -105,11 +105,12 @@ def test_empty_and_unfinished_runs_are_noted(tmp_path, capsys):
         "1 run drawn: /curves.png and /curves.svg."]
 
 
-@pytest.mark.parametrize("cut", [0, 1])
-def test_a_run_that_has_met_its_episodes_is_finished(tmp_path, capsys, cut):
-    write_run(tmp_path / "a", [(100, (1, 3))], episodes=[(40, 1, 0), (90, 3, cut)], maxsteps=1_000_000, maxepisodes=2)
+@pytest.mark.parametrize("maxepisodes", [2, 3])
+def test_a_run_that_has_met_its_episodes_is_finished(tmp_path, capsys, maxepisodes):
+    limits = dict(maxsteps=1_000_000, maxepisodes=maxepisodes)
+    write_run(tmp_path / "a", [(100, (1, 3))], episodes=[(40, 1), (90, 3)], **limits)
     text = plot_text(capsys, tmp_path / "a", f"--out={tmp_path / 'curves'}")
-    assert ("1 of 1 runs are unfinished" in text) == bool(cut)
+    assert ("1 of 1 runs are unfinished" in text) == (maxepisodes == 3)
 
 
 def test_sweeps_that_cannot_be_drawn_are_noted(tmp_path, capsys):

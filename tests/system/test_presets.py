@@ -62,7 +62,7 @@ def test_kalbags_preset_counts_games_and_pays_for_fire(tmp_path):
     run = train_run(arguments, tmp_path)
     rows = rows_without_seconds(tmp_path, "train")
     *_, last = rows_without_seconds(tmp_path, "learn")
-    assert run.complete_episodes == 3 == len(rows) and 40 < run.updates <= (run.agent_step - 100) // 4
+    assert run.episodes == 3 == len(rows) and 40 < run.updates <= (run.agent_step - 100) // 4
     assert float(last["epsilon"]) == pytest.approx(1 - 0.9 * 3 / 20)
     assert float(last["learning_rate"]) == pytest.approx(0.0025)
     # A training reward is the sign of a raw one, of 21 points, and a crafted one. The replay adds L / 10,000 per step.
