@@ -39,7 +39,7 @@ RUNS = {
         --update_period=16 --sticky=0.25 --noops=5 --life_loss=terminal --max_episode_frames=400 --checkpoint_period=100
         --eval_period=400""".split(),
     "Breakout-PQN": """--env=Breakout --network=PQN_LSTM --sample=rollout --num_envs=32 --maxsteps=9600 --units=16
-        --unroll=8 --learning_starts=0 --update_period=16 --target_period=0 --sticky=0.25 --noops=5
+        --unroll=8 --learning_starts=0 --update_period=32 --target_period=0 --sticky=0.25 --noops=5
         --max_episode_frames=800 --checkpoint_period=1000 --eval_period=4000""".split(),
 }
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}

@@ -33,7 +33,7 @@ def page_address(tmp_path_factory):
             for seed in range(3):
                 run = write_run(
                     folder / "runs" / f"{env}-{network[:4]}-{seed}", [(100, (1, seed)), (200, (seed, 4))], env=env,
-                    network=network, seed=seed, fresh=(seed, 4), random=(0, 1), episodes=[(99, 1, 0), (200, 2, 0)])
+                    network=network, seed=seed, fresh=(seed, 4), random=(0, 1), episodes=[(99, 1), (200, 2)])
                 write_sweep_rows(run, f"agent,best,0.5,0,{seed + 1},9,0.05,0", "agent,best,1.0,0,5,9,0.05,0",
                                  "random,random,1.0,0,2,9,1.0,0")
     assert report.main([str(folder / "runs"), "-o", str(folder / "report.html")]) == 0
