@@ -12,6 +12,7 @@ from helpers.steppers import (
     column,
     make_atari_rollout,
     make_rollout,
+    record_seeds,
     restore_rollout,
     step_row,
     step_rows,
@@ -223,17 +224,6 @@ def seed_by_hand(rows, share):
                 count, since = count + 1, k
                 seeded.append((k, env, int(rollout.derive_seeds(1, rollout.TRAINING, count, size=3)[env])))
     return sorted(seeded)
-
-
-def record_seeds(stepper, monkeypatch):
-    """Return a list that will have [(row, environment, seed)] of the seeds that environments get after the first."""
-    seeded, reseed = [], stepper.envs.reseed
-
-    def recording(mask, seeds):
-        seeded.extend((int(stepper.num_steps), int(env), int(seeds[env])) for env in np.flatnonzero(mask))
-        return reseed(mask, seeds)
-    monkeypatch.setattr(stepper.envs, "reseed", recording)
-    return seeded
 
 
 @pytest.mark.parametrize("period, share", [(15, 5), (17, 5), (18, 6), (2, 0)])

@@ -57,6 +57,17 @@ def step_rows(stepper, num_steps, rng=None):
     return rows, episodes
 
 
+def record_seeds(stepper, monkeypatch):
+    """Return a list that will have [(row, environment, seed)] of the seeds that environments get after the first."""
+    seeded, reseed = [], stepper.envs.reseed
+
+    def recording(mask, seeds):
+        seeded.extend((int(stepper.num_steps), int(env), int(seeds[env])) for env in np.flatnonzero(mask))
+        return reseed(mask, seeds)
+    monkeypatch.setattr(stepper.envs, "reseed", recording)
+    return seeded
+
+
 def restore_rollout(one, two):
     """Restore the state of a rollout in another one, through copies; return what `set_state` returns."""
     kept = {name: np.array(value) for name, value in one.get_state().items()}
