@@ -1,6 +1,7 @@
 """Evaluation: the numbers, the rows, and everything that is refused."""
 
 import contextlib
+import functools
 import io
 import os
 import pathlib
@@ -68,6 +69,8 @@ def test_a_terminal_is_told_how_far_it_is(run_evaluate, monkeypatch, arguments, 
         isatty = lambda self: True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
+    # At each step: a fast machine ends the episode before a bar is drawn again by itself.
+    monkeypatch.setattr(evaluation, "tqdm", functools.partial(evaluation.tqdm, mininterval=0, miniters=1))
     assert word not in run_evaluate(RUN, "--episodes=1", *arguments)
     assert re.search(rf"\r{word}: \d+ agent steps .*0 of 1 episodes ended", sys.stderr.getvalue())
 
