@@ -105,7 +105,7 @@ def measure(start, learning_rate, per_action, updates, recording):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=1500, help="of each row, a multiple of 3")
+    parser.add_argument("--updates", type=int, default=1200, help="of each row, a multiple of 3")
     parser.add_argument("--out", type=pathlib.Path, default=timings.ROOT / "results/seeing", help="without an ending")
     options = parser.parse_args()
     recording, rows = record(), []
