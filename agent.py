@@ -12,25 +12,7 @@ import numpy as np
 from keras import ops
 
 import models
-
-OPTIMIZERS = {  # name -> constructor and settings; the loss is a mean over batch and time steps
-    # Mnih et al. 2015, as DeepMind's dqn_zoo runs it on a mean loss: the paper's minimum squared
-    # gradient .01 belongs to a summed loss.
-    "rmsprop": (keras.optimizers.RMSprop, dict(
-        learning_rate=2.5e-4, rho=0.95, centered=True, epsilon=0.01 / 32**2)),
-    # Hausknecht & Stone 2015. rho is their momentum. epsilon is Caffe's, and fits the gradients of
-    # Caffe's loss: --loss=euclidean.
-    "adadelta": (keras.optimizers.Adadelta, dict(learning_rate=0.1, rho=0.95, epsilon=1e-8)),
-    # Kalbag et al., in PyTorch. Its accumulator starts at 0; Keras' 0.1 would hide gradients below
-    # 0.3. Its epsilon, 1e-10, stands outside of the root: inside it is 1e-20.
-    "adagrad": (keras.optimizers.Adagrad, dict(
-        learning_rate=0.005, initial_accumulator_value=0.0, epsilon=1e-20)),
-    # CleanRL and Stable-Baselines3 (dqn_atari); epsilon is PyTorch's.
-    "adam": (keras.optimizers.Adam, dict(learning_rate=1e-4, epsilon=1e-8)),
-    # Rainbow (Hessel et al. 2018) and Dopamine.
-    "adam_rainbow": (keras.optimizers.Adam, dict(learning_rate=6.25e-5, epsilon=1.5e-4)),
-}
-
+from choices import OPTIMIZERS
 
 RESCALE_EPSILON = 1e-3  # of scale_value
 
@@ -151,8 +133,8 @@ class Agent:
     Args:
         network, frame_shape, num_actions, history, units, precision, features, flicker: of
             models.QNetwork.
-        optimizer: name of OPTIMIZERS.
-        learning_rate: None for the one that OPTIMIZERS has.
+        optimizer: name of choices.OPTIMIZERS.
+        learning_rate: None for the one that choices.OPTIMIZERS has.
         clip_norm: global L2 norm that gradients are clipped to, 0 for none.
         loss, trace_decay, double, rescale: of td_loss.
         target_network: whether there is one.
@@ -173,6 +155,8 @@ class Agent:
         self.error_loss, self.trace_decay = loss, trace_decay
         self.double, self.rescale = double, rescale
         make_optimizer, settings = OPTIMIZERS[optimizer]
+        if isinstance(make_optimizer, str):
+            make_optimizer = getattr(keras.optimizers, make_optimizer)
         if learning_rate is not None:
             settings = settings | dict(learning_rate=learning_rate)
         self.optimizer = make_optimizer(**settings)

@@ -6,6 +6,8 @@ import ctypes
 import functools
 import os
 
+import start  # first: it sets numbers of threads
+
 Compiled = collections.namedtuple("Compiled", "act learn sync_target set_learning_rate pull push traces")
 Compiled.__doc__ = """The compiled steps of one agent.
 
@@ -33,28 +35,11 @@ def _silence():
         os.close(stderr)
 
 
-def num_threads():
-    """Return how many threads this process may use.
-
-    They are the cores that it is bound to, or fewer where Slurm gave it fewer without binding it.
-    """
-    return min(len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_PER_TASK", 1 << 20)))
-
-
-# XLA, and so JAX, reads NPROC.
-for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "NPROC"):
-    os.environ.setdefault(_name, str(num_threads()))
-# JAX takes GPU memory as it needs it, so that two runs can share a GPU.
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
-_libc = ctypes.CDLL(None)
-with contextlib.suppress(AttributeError):  # Not every C library has mallopt.
-    # By default glibc makes up to eight heaps per core for TensorFlow's threads and keeps freed memory in each: 40 MB
-    # more. -8 is M_ARENA_MAX. With one heap per thread DQN is 2% slower than with two.
-    _libc.mallopt(-8, 2 * num_threads())
-
 with _silence():
-    import keras
+    try:
+        import keras
+    except ValueError as error:
+        raise ValueError(f"Keras refuses its settings in {start.keras_json()}: {error}") from error
 
     if keras.backend.backend() == "jax":
         import jax
@@ -64,11 +49,16 @@ with _silence():
         for _gpu in tf.config.list_physical_devices("GPU"):  # Looks for GPUs now, in silence.
             tf.config.experimental.set_memory_growth(_gpu, True)
 
+# Keras' defaults, whatever a user's keras.json says.
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
+keras.config.set_image_data_format("channels_last")
+
 
 def give_back_memory():
     """Return freed memory, which the C library keeps, to the system. Call this before a large copy would add to it."""
     with contextlib.suppress(AttributeError):
-        _libc.malloc_trim(0)
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def to_host(values):

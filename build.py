@@ -1,13 +1,15 @@
 """From the settings of a run to its parts: environments, agent, replay, weights."""
 
-import backends
+import contextlib
 
-import agent as agents
+import start  # first: it sets numbers of threads
+
 import process
 import replay
 import rollout
 from environments import catalogue
 from environments.features import Features
+from storage import weights
 
 
 def make_envs(settings, num_envs, torso=None, **options):
@@ -27,7 +29,7 @@ def make_envs(settings, num_envs, torso=None, **options):
     given = {name: settings[name] for name in names if settings[name] is not None} | options
     if torso:
         given["screen"] = torso.screen
-    envs = catalogue.make_envs(num_envs=num_envs, num_threads=backends.num_threads(), **given)
+    envs = catalogue.make_envs(num_envs=num_envs, num_threads=start.num_threads(), **given)
     if torso and envs.frame_shape != torso.screen:
         raise ValueError(f"--features={settings['features']} does not apply to --env={settings['env']}, whose frames "
                          f"are vectors of {envs.frame_shape[0]} numbers; expected an environment with a screen")
@@ -36,6 +38,8 @@ def make_envs(settings, num_envs, torso=None, **options):
 
 def make_agent(settings, envs):
     """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
+    start.backend_name()
+    import agent as agents  # the one place that imports Keras; what was refused before took no seconds for that
     names = "network history units precision optimizer learning_rate clip_norm loss trace_decay double seed".split()
     # Blank screens are skipped in rollouts alone, since that rounds: runs of 2015 stay as they were, to the bit.
     flicker = settings["flicker"] > 0 and settings["sample"] == "rollout"
@@ -46,33 +50,51 @@ def make_agent(settings, envs):
                         **{name: settings[name] for name in names if name in settings})
 
 
-def make_replay(settings, envs, state_sizes=()):
-    """Build the replay of a run.
+def size_replay(settings, envs, state_sizes=()):
+    """Return the arguments of a run's replay that give its size: capacity, num_envs, frame shape and dtype, states.
 
     Raises:
         ValueError: it does not fit into memory; the largest that does is named.
     """
-    shape, s = (envs.frame_shape, envs.frame_dtype), settings
-    states, capacity = (), s["bufflen"]
+    s, states, capacity = settings, (), settings["bufflen"]
     if s["sample"] == "rollout":  # It keeps the newest rows alone, with the history before them.
         states, capacity = state_sizes, (s["unroll"] + s["history"] + 1) * s["num_envs"]
-    needed, free = replay.Replay.nbytes(capacity, s["num_envs"], *shape, states), process.available_memory()
+    size = capacity, s["num_envs"], envs.frame_shape, envs.frame_dtype
+    needed, free = replay.Replay.nbytes(*size, states), process.available_memory()
     if needed > free:
         raise ValueError(f"--bufflen={capacity} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "
                          f"memory are free; expected at most "
                          f"--bufflen={process.largest_bufflen(capacity, needed, free)}")
-    return replay.Replay(capacity, s["num_envs"], *shape, s["history"], s["unroll"], s["sample"],
-                         (s["seed"], rollout.REPLAY), envs.training_rewards.length_reward, states)
+    return *size, states
+
+
+def check_memory(settings, torso):
+    """Refuse a replay that does not fit into memory; one environment tells the shape of its frames."""
+    with contextlib.closing(make_envs(settings, 1, torso)) as envs:
+        size_replay(settings, envs)
+
+
+def make_replay(settings, envs, state_sizes=()):
+    """Build the replay of a run.
+
+    Raises:
+        ValueError: it does not fit into memory.
+    """
+    *size, states = size_replay(settings, envs, state_sizes)
+    s = settings
+    return replay.Replay(*size, s["history"], s["unroll"], s["sample"], (s["seed"], rollout.REPLAY),
+                         envs.training_rewards.length_reward, states)
 
 
 def load_weights(agent, path, settings):
     """Read the weights of a run with these settings from a .weights.h5 file.
 
     Raises:
-        ValueError: the file is missing, or holds something else.
+        ValueError: the file is missing or damaged, or holds something else.
     """
-    try:
-        agent.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path} does not hold weights of {settings['network']} with {settings['units']} units "
-                         f"for {settings['env']} ({' '.join(str(error).split())[:120]})") from error
+    with weights.checked(path):
+        try:
+            agent.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"{path} does not hold weights of {settings['network']} with {settings['units']} units "
+                             f"for {settings['env']} ({' '.join(str(error).split())[:120]})") from error

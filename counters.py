@@ -3,8 +3,6 @@
 import collections
 import time
 
-import backends  # first: it imports the backend quietly
-
 import numpy as np
 
 import process
@@ -73,6 +71,7 @@ class Counters:
         Raises:
             FloatingPointError: a loss was not finite.
         """
+        import backends  # here, so that a run is refused before Keras is imported
         self.pending = collections.defaultdict(list, backends.to_host(self.pending))
         if not np.isfinite(self.pending["loss"] + self.pending["gradient_norm"]).all():
             raise FloatingPointError(f"the loss or its gradient became non-finite between agent steps {self.checked} "

@@ -99,12 +99,14 @@ def accelerators():
 
 
 def check_backend():
+    import start
+    try:
+        backend = start.backend_name()
+    except ValueError as error:
+        return Row(PROBLEM, str(error), "export KERAS_BACKEND=tensorflow")
     import backends  # noqa: F401 - first: it imports the backend quietly
 
     import keras
-    backend = keras.backend.backend()
-    if backend not in ("tensorflow", "jax"):
-        return Row(PROBLEM, f"Keras runs on {backend}", "export KERAS_BACKEND=tensorflow")
     code, gpus = 1, ""
     if shutil.which("nvidia-smi"):
         code, gpus, _ = run_command("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
@@ -151,14 +153,14 @@ def check_emulators():
     games = list(pathlib.Path(os.environ.get("ALE_ROMS_DIR") or roms.__path__[0]).glob("*.bin"))
     if not games:
         return Row(PROBLEM, "ale-py finds no ROM", "unset ALE_ROMS_DIR; pip install --force-reinstall ale-py")
-    import backends
+    import start
 
     import numpy as np
 
     from environments import catalogue
     num_envs = default_flags().num_envs
     envs = catalogue.make_envs(
-        "Frostbite", num_envs, frame_skip=4, max_episode_frames=0, num_threads=backends.num_threads())
+        "Frostbite", num_envs, frame_skip=4, max_episode_frames=0, num_threads=start.num_threads())
     envs.reset(seed=np.arange(num_envs))
     speed = measure_speed(lambda: envs.step(np.zeros(num_envs, np.int64))) * num_envs
     return Row(OK, f"{len(games)} ROMs; {num_envs} Frostbites make {speed:,.0f} agent steps/s")
@@ -180,12 +182,12 @@ def check_updates():
     import numpy as np
 
     import agent
-    import models
+    import choices
     import replay
     flags, found = default_flags(), []
     B = flags.batch_size
     for network in ("DQN", "DRQN"):
-        H, T = models.NETWORKS[network].history, models.NETWORKS[network].unroll
+        H, T = choices.NETWORKS[network].history, choices.NETWORKS[network].unroll
         learner = agent.Agent(network, (84, 84), 18, H, flags.units)
         window = replay.Window(
             np.zeros((B, T + H, 84, 84), np.uint8), np.zeros((B, T), np.int32), np.zeros((B, T), np.float32),
@@ -263,11 +265,12 @@ def check_slurm():
 
 
 def check_cpu():
-    bound, asked = len(os.sched_getaffinity(0)), int(os.environ.get("SLURM_CPUS_PER_TASK", 0))
+    import start
+    bound, asked = len(os.sched_getaffinity(0)), start.read_count("SLURM_CPUS_PER_TASK") or 0
     found = f"{bound} of {os.cpu_count()} cores are this process's" + f", --cpus-per-task is {asked}" * bool(asked)
     if asked > bound:
         return Row(NOTE, found, "the job is bound to fewer cores than it asked for: srun --cpu-bind=none")
-    threads = int(os.environ.get("OMP_NUM_THREADS", bound))
+    threads = start.read_count("OMP_NUM_THREADS") or bound
     if threads < (asked or bound):
         remedy = "unset OMP_NUM_THREADS, unless several runs share the cores"
         return Row(NOTE, f"{found}, OMP_NUM_THREADS is {threads}", remedy)
@@ -353,14 +356,18 @@ def start_table():
 
 
 def main(arguments):
-    """Return the exit code: 0, 1 where there is a problem, 2 for bad input."""
+    """Return the exit code: 0, 1 where there is a problem, 2 for bad input, 130 for Ctrl-C."""
     if arguments:
         if arguments[0] in ("--help", "-h"):
             print(__doc__)
             return 0
         print(f"doctor.py: {arguments[0]!r} was given; expected no argument", file=sys.stderr)
         return 2
-    states = print_rows(zip(run_checks(CHECKS.values()), CHECKS))
+    try:
+        states = print_rows(zip(run_checks(CHECKS.values()), CHECKS))
+    except KeyboardInterrupt:
+        print("doctor.py: interrupted", file=sys.stderr)
+        return 130
     print(f"{len(states)} checks: " + ", ".join(f"{states.count(state)} {state}" for state in (OK, NOTE, PROBLEM)))
     return int(PROBLEM in states)
 

@@ -16,19 +16,21 @@ import pathlib
 import sys
 import typing
 
-import backends  # noqa: F401 - first: it imports the backend quietly
+import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
 
 import gymnasium
 import numpy as np
 from absl import flags
 
-import agent as agents
 import build
 import evaluation
+import process
 from analysis import statistics, sweeps
 from environments import features, mirror
 from films import camera, film
+from settings import check_settings, define_enum, define_integer, parse_flags
 from storage import files, layout, reading
+from storage.episodes import choose_path, name_otherwise
 
 CONTRADICT = {  # flag -> flags that cannot be given beside it
     "render": ["video"],
@@ -46,7 +48,7 @@ class LoadedRun(typing.NamedTuple):
     directory: pathlib.Path
     settings: dict  # of config.json
     envs: gymnasium.vector.VectorWrapper  # wrappers.Flicker, or features.Features around it
-    agent: agents.Agent
+    agent: typing.Any  # agent.Agent
     weights: str  # their name
 
 
@@ -55,23 +57,23 @@ def define_flags():
     values = flags.FlagValues()
     here = dict(flag_values=values, module_name="evaluate")
     flags.DEFINE_string("run_dir", None, "directory of the run; default: the newest under runs/", **here)
-    flags.DEFINE_enum("checkpoint", "best", ["best", "last"],
-                      "weights of the best evaluation, or of the newest checkpoint", **here)
+    define_enum("checkpoint", "best", ["best", "last"],
+                "weights of the best evaluation, or of the newest checkpoint", **here)
     flags.DEFINE_string("weights", None, "a .weights.h5 file instead of --checkpoint", **here)
-    flags.DEFINE_integer("episodes", 30, "each in an environment of its own [episodes; Mnih et al. 2015]", 1, **here)
+    define_integer("episodes", 30, "each in an environment of its own [episodes; Mnih et al. 2015]", 1, **here)
     flags.DEFINE_float("epsilon", None, "probability of a random action; default: the run's --eval_epsilon", 0, 1,
                        **here)
     flags.DEFINE_float("flicker", None, "probability that a frame is obscured; default: the run's", 0, 1, **here)
     flags.DEFINE_string("observation_probabilities", None, "a sweep over probabilities that a screen is shown, such as "
                         "0.5,1 or 0.1,...,1.0 (steps of 0.1) or 0.2,0.4,...,1.0; training's joins them", **here)
-    flags.DEFINE_integer("eval_seed", 0, "of the episodes; none repeats an episode of training", 0, **here)
-    flags.DEFINE_enum("policy", "agent", ["agent", "random"],
-                      "whose episodes to play; an agent's are printed beside random ones", **here)
+    define_integer("eval_seed", 0, "of the episodes; none repeats an episode of training", 0, **here)
+    define_enum("policy", "agent", ["agent", "random"],
+                "whose episodes to play; an agent's are printed beside random ones", **here)
     flags.DEFINE_bool("render", False, "show the first episode in a window: ALE's own, or Gymnasium's", **here)
     flags.DEFINE_string("video", None,
                         "film the first episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **here)
-    flags.DEFINE_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1,
-                         **here)
+    define_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1,
+                   **here)
     flags.DEFINE_bool("saliency", False, "in the film, which patches of the newest frame move the chosen action's "
                       "Q-value (Greydanus et al. 2018); images only", **here)
     flags.DEFINE_string("compare", None, "directory of a run whose agent plays the same seed beside it in the film, or "
@@ -100,6 +102,8 @@ def check_flags(values):
         raise ValueError(f"--contact_sheet={values.contact_sheet} was given; expected a path ending in .png")
     if values.video:
         film.check_name(values.video)
+    for path in filter(None, (values.csv, values.video, values.contact_sheet)):
+        files.check_writable(path)
     if mode := render_mode(values):
         mirror.prepare_sdl(mode)
 
@@ -134,12 +138,12 @@ def rebuild_run(values, directory, num_envs, weights):
     Raises:
         ValueError: it is no run, or not one that can be rebuilt here, in one sentence.
     """
-    settings = reading.read_config(directory)["settings"]
+    settings = reading.read_settings(directory, check_settings)
     torso = features.load(settings.get("features"), directory)
     try:
         envs = make_episode_envs(settings, values, num_envs, torso, render_mode(values))
         return LoadedRun(directory, settings, envs, build.make_agent(settings, envs), weights)
-    except (KeyError, TypeError, gymnasium.error.Error) as error:
+    except (KeyError, TypeError, ImportError, OverflowError, gymnasium.error.Error) as error:
         raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
                          f"({type(error).__name__}: {error})") from error
 
@@ -152,32 +156,42 @@ def load_run(values):
     """
     directory = pathlib.Path(values.run_dir or reading.newest_run())
     name = pathlib.Path(values.weights).name if values.weights else values.checkpoint
+    # What may be refused comes first; with the agent comes Keras, which takes seconds.
+    reading.read_settings(directory, check_settings)
+    path = find_weights(values, directory)
+    if values.compare:
+        check_rival(values, directory)
     run = rebuild_run(values, directory, values.episodes, name)
-    build.load_weights(run.agent, find_weights(values, directory), run.settings)
+    build.load_weights(run.agent, path, run.settings)
     return run
 
 
 def find_weights(values, directory):
     """Return the path of the weights that the flags name."""
-    return pathlib.Path(values.weights) if values.weights else reading.find_weights(directory, values.checkpoint)
+    if not values.weights:
+        return reading.find_weights(directory, values.checkpoint)
+    if not pathlib.Path(values.weights).is_file():
+        raise ValueError(f"--weights={values.weights} is no file; expected the path of a .weights.h5")
+    return pathlib.Path(values.weights)
 
 
-def load_rival(values, run):
-    """Load the run to compare `run` with.
-
-    Raises:
-        ValueError: it plays another environment, or it cannot be loaded.
-    """
+def check_rival(values, run_dir):
+    """Refuse a run of --compare that plays another environment than the run in `run_dir`, or has no weights."""
     directory = pathlib.Path(values.compare)
-    ours, theirs = run.settings, reading.read_config(directory)["settings"]
+    ours, theirs = (reading.read_settings(path, check_settings) for path in (run_dir, directory))
     names = SAME_ENVIRONMENT + ["flicker"] * (values.flicker is None)
     differ = [f"{name} is {ours.get(name)} and {theirs.get(name)}"
               for name in names if ours.get(name) != theirs.get(name)]
     if differ:
-        raise ValueError(f"{run.directory} and {directory} cannot be compared, as they play different environments: "
+        raise ValueError(f"{run_dir} and {directory} cannot be compared, as they play different environments: "
                          + ", ".join(differ) + "; --flicker sets both" * differ[-1].startswith("flicker"))
-    rival = rebuild_run(values, directory, values.episodes, values.checkpoint)
-    build.load_weights(rival.agent, reading.find_weights(directory, values.checkpoint), rival.settings)
+    reading.find_weights(directory, values.checkpoint)
+
+
+def load_rival(values):
+    """Load the run to compare with."""
+    rival = rebuild_run(values, pathlib.Path(values.compare), values.episodes, values.checkpoint)
+    build.load_weights(rival.agent, reading.find_weights(rival.directory, values.checkpoint), rival.settings)
     return rival
 
 
@@ -196,32 +210,6 @@ def play_episodes(settings, envs, agent, epsilon, eval_seed, repeats=1):
     with evaluation.Progress("playing") as progress:
         return evaluation.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, repeats=repeats,
                                    stop=progress)
-
-
-def name_otherwise(*played):
-    """Return, as part of a file's name, what was played otherwise than usual, such as `-epsilon=0-eval_seed=3`.
-
-    Args:
-        played: (flag, value, usual value).
-    """
-    return "".join(f"-{flag}={str(value).removesuffix('.0')}" for flag, value, usual in played if value != usual)
-
-
-def choose_path(path, planned, beside, weights=None):
-    """Return where rows go: `path`; or beside it, so that fewer episodes never replace more.
-
-    Of sweeps, more probabilities replace fewer.
-
-    Args:
-        path: of a CSV, which may exist.
-        planned: Counter of the episodes to come, as reading.count_episodes has them.
-        beside: added to the name where the file has others.
-        weights: path of the weights that play; where they are newer than the file, it is of no use.
-    """
-    is_old = weights and path.exists() and weights.stat().st_mtime > path.stat().st_mtime
-    known = reading.count_episodes(path)
-    replaces = is_old or known <= planned or set(known) < set(planned)
-    return path if replaces else path.with_stem(path.stem + beside)
 
 
 def print_player(values, directory, player):
@@ -250,7 +238,7 @@ def evaluate_run(values):
     settings, envs = run.settings, run.envs
     players = [make_player(values, run)]
     if values.compare:
-        players.append(make_player(values, load_rival(values, run)))
+        players.append(make_player(values, load_rival(values)))
     epsilon = players[0].epsilon
     count = [(flag, values[flag].value, values[flag].default) for flag in ("episodes", "eval_seed")]
     place = lambda name, played=(), weights=None: choose_path(
@@ -304,11 +292,11 @@ def evaluate_run(values):
 def show_milestones(values):
     """Draw one episode of each milestone of a run's training as a contact sheet, and print their returns."""
     directory = pathlib.Path(values.run_dir or reading.newest_run())
-    player = make_player(values, rebuild_run(values, directory, 1, "milestones"))
-    milestones = sorted(directory.glob(f"{layout.MILESTONES}/[0-9]*.weights.h5"))
-    if not milestones:
+    reading.read_settings(directory, check_settings)
+    if not (milestones := reading.find_milestones(directory)):
         raise ValueError(f"{directory} kept no weights of its milestones; train with --weights_period=50 to keep them "
                          "every 50 episodes")
+    player = make_player(values, rebuild_run(values, directory, 1, "milestones"))
     print_player(values, directory, player)
     with files.written_whole(values.contact_sheet) as aside:
         for strip in camera.draw_milestones(aside, player, milestones, values.eval_seed):
@@ -366,7 +354,7 @@ def main(arguments):
         print(__doc__, values.module_help("evaluate"), sep="\n")
         return 0
     try:
-        rest = values(["evaluate.py", *arguments])[1:]
+        rest = parse_flags(values, arguments)
         if values.compare and rest and not values.run_dir:
             values.run_dir, values.compare = values.compare, rest.pop(0)  # --compare RUN_A RUN_B
         if rest:
@@ -380,6 +368,11 @@ def main(arguments):
             evaluate_run(values)
     except (ValueError, OSError, flags.Error) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not process.is_out_of_memory(error):
+            raise
+        print("evaluate.py: this machine has too little memory for it", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("evaluate.py: interrupted; nothing was written", file=sys.stderr)

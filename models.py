@@ -7,7 +7,6 @@ frames    torso                          core                     head
 ```
 """
 
-import collections
 import functools
 
 import backends  # first: it imports the backend quietly
@@ -17,19 +16,8 @@ import keras
 from keras import layers, ops
 
 import kernels
+from choices import NETWORKS
 
-Network = collections.namedtuple("Network", "torso core history unroll sample norm",
-                                 defaults=(False,))
-Network.__doc__ = """A row of NETWORKS.
-
-torso: (filters, size, stride) of each convolution; or a function (frame_shape, history, dtype) ->
-    Keras layers from frames [B*T, H, ...] to features [B*T, F].
-core: a name of CORES; or a function (units, dtype) -> a layer such as those below.
-history, unroll, sample: defaults of the flags of these names.
-norm: whether a LayerNorm stands between each layer of the torso and its ReLU.
-"""
-NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # 3136 features; Mnih et al. 2015
-SMALL = ((16, 8, 4), (32, 4, 2))  # 2592 features; Mnih et al. 2013
 # The authors' code (Gallici et al. 2025). What a LayerNorm follows is as sensitive to a learning
 # rate as its weights are small: from Keras' glorot_uniform, whose weights of the first convolution
 # are a sixth of these, nothing is learned of Pong's ball at 2.5e-4.
@@ -48,31 +36,13 @@ class ContrastInit(keras.initializers.HeNormal):
         return kernel - ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
 
 
-NETWORKS = {
-    "DQN": Network(NATURE, "dense", history=4, unroll=1, sample="timestep"),  # Mnih et al. 2015
-    "DRQN": Network(NATURE, "lstm", history=1, unroll=10, sample="episode"),  # this paper
-    # Other places of the LSTM in the paper's appendix; in DRQN it replaces the dense layer.
-    "DRQN_ReLU": Network(NATURE, "lstm_relu", history=1, unroll=10, sample="episode"),
-    "DRQN_after_dense": Network(NATURE, "dense_lstm", history=1, unroll=10, sample="episode"),
-    "DRQN_after_dense_ReLU": Network(NATURE, "dense_lstm_relu", history=1, unroll=10,
-                                     sample="episode"),
-    # Gallici et al. 2025, with --sample=rollout; the memory stands in the dense layer's place.
-    "PQN": Network(NATURE, "norm_dense", history=4, unroll=32, sample="rollout", norm=True),
-    "PQN_LSTM": Network(NATURE, "lstm", history=1, unroll=32, sample="rollout", norm=True),
-    "PQN_dense_LSTM": Network(NATURE, "norm_dense_lstm", history=1, unroll=32, sample="rollout",
-                              norm=True),
-    "DQN2013": Network(SMALL, "dense", history=4, unroll=1, sample="timestep"),  # --units=256
-    "DRQN_RNN2": Network(NATURE, "rnn2", history=1, unroll=10, sample="episode"),  # Bhowmik
-}
-
-
 class QNetwork(keras.Model):
     """Q-values of every action after each of T observations.
 
     An observation is a stack of the last `history` frames.
 
     Args:
-        name: of NETWORKS.
+        name: of choices.NETWORKS.
         frame_shape: (84, 84) for uint8 images, (D,) for float32 vectors.
         num_actions: A.
         history: H, frames per observation.

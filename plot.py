@@ -33,29 +33,32 @@ plays with the best checkpoint of each run. All tests are over seeds.
 
 import sys
 
+import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
+
 from absl import flags
 
 from analysis import curves, drawing, sweeps, tables, writers
-from storage import reading
+from settings import check_settings, define_enum, parse_flags
+from storage import episodes, reading
 
 
 def define_flags():
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
     common = dict(flag_values=values, module_name="plot")
-    flags.DEFINE_enum("figure", "curves", ["curves", "observability"],
-                      "learning curves; or scores by the probability that a screen is shown, which evaluate.py "
-                      "--observation_probabilities writes, as fractions of the original score "
-                      "[Hausknecht & Stone 2015, Figure 5]", **common)
-    flags.DEFINE_enum("x", "agent_step", list(curves.X_LABELS),
-                      "x axis [agent steps, emulator frames, hours of training; with --y=train also complete training "
-                      "episodes]", **common)
-    flags.DEFINE_enum("y", "eval", list(curves.Y_LABELS),
-                      "returns of evaluations, or of complete training episodes [raw reward]", **common)
+    define_enum("figure", "curves", ["curves", "observability"],
+                "learning curves; or scores by the probability that a screen is shown, which evaluate.py "
+                "--observation_probabilities writes, as fractions of the original score "
+                "[Hausknecht & Stone 2015, Figure 5]", **common)
+    define_enum("x", "agent_step", list(curves.X_LABELS),
+                "x axis [agent steps, emulator frames, hours of training; with --y=train also complete training "
+                "episodes]", **common)
+    define_enum("y", "eval", list(curves.Y_LABELS),
+                "returns of evaluations, or of complete training episodes [raw reward]", **common)
     flags.DEFINE_string("grid_rows", None, "a flag of train.py; each of its values gets a row of panels", **common)
     flags.DEFINE_string("grid_columns", None, "a flag of train.py; each of its values gets a column of panels",
                         **common)
-    flags.DEFINE_enum("table", None, list(tables.TABLES), "write this table instead of a figure", **common)
+    define_enum("table", None, list(tables.TABLES), "write this table instead of a figure", **common)
     flags.DEFINE_string("out", None,
                         "path to which .png and .svg are added (tables: .csv, .md and .tex), or path of a figure that "
                         "ends in .pdf; default: the name of the figure or table", **common)
@@ -73,7 +76,7 @@ def write_results(values, runs):
         what to print: first a list of texts, then a list of sentences on runs left out, last one sentence.
 
     Raises:
-        ValueError: flags do not fit together, a file of a run is damaged, or there is nothing to draw.
+        ValueError: flags do not fit together, or there is nothing to draw.
     """
     kind, name = ("table", values.table) if values.table else ("figure", values.figure)
     curve_flags = ("figure",) * (kind == "table") + ("x", "y", "grid_rows", "grid_columns")
@@ -90,13 +93,14 @@ def write_results(values, runs):
     is_sweep = values.figure == "observability"
     drawn, notes = sweeps.read_sweeps(runs) if is_sweep else curves.read_curves(runs, values.x, values.y)
     if not drawn:
-        raise ValueError(notes[0] if len(notes) == 1 else
-                         f"none of {len(notes)} runs can be drawn; the first: {notes[0]}")
+        first = notes[0].removeprefix(reading.LEFT_OUT)
+        raise ValueError(first if len(notes) == 1 else f"none of {len(notes)} runs can be drawn; the first: {first}")
     if is_sweep:
         figure = sweeps.draw_sweeps(drawn)
     else:
-        figure = curves.draw_curves(drawn, values.x, values.y, values.grid_rows, values.grid_columns,
-                                    reading.read_random_play(runs))
+        random_play, damaged = episodes.find_random_play(runs)
+        notes += damaged
+        figure = curves.draw_curves(drawn, values.x, values.y, values.grid_rows, values.grid_columns, random_play)
     paths = drawing.save_figure(figure, out)
     return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, paths))}."
 
@@ -108,10 +112,10 @@ def main(arguments):
         print(__doc__, values.module_help("plot"), sep="\n")
         return 0
     try:
-        paths = values(["plot.py", *arguments])[1:]
-        runs, others = reading.find_runs(paths or ["runs"])
+        paths = parse_flags(values, arguments)
+        runs, others = reading.find_runs(paths or ["runs"], check_settings)
         before, notes, after = write_results(values, runs)
-        sentences = [*(f"left out: {other}" for other in others), *notes]
+        sentences = dict.fromkeys([*others, *notes])
         print(*before, *(f"Note: {sentence}." for sentence in sentences), after, sep="\n")
     except (ValueError, OSError, flags.Error) as error:
         print(f"plot.py: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ import pathlib
 import re
 import signal
 import sys
+import threading
 import time
 
 from tqdm import tqdm
@@ -20,7 +21,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
 def stopping(max_hours):
     """Collect the signals that ask this process to stop in a list, so that the step in progress is finished.
 
-    SIGALRM comes when this process is `max_hours` old. A second Ctrl-C leaves at once.
+    SIGALRM is in the list once this process is `max_hours` old. A second Ctrl-C leaves at once. Outside of the main
+    thread Python hears no signals, so that only the hours count.
 
     Args:
         max_hours: 0 for no limit.
@@ -31,13 +33,16 @@ def stopping(max_hours):
         caught.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    handlers_before = {number: signal.signal(number, catch) for number in STOP_SIGNALS}
+    hears = threading.current_thread() is threading.main_thread()
+    handlers_before = {number: signal.signal(number, catch) for number in STOP_SIGNALS if hears}
+    alarm = threading.Timer(max_hours * 3600 - process_seconds(), caught.append, [signal.SIGALRM])
+    alarm.daemon = True
     if max_hours:
-        signal.setitimer(signal.ITIMER_REAL, max(1e-3, max_hours * 3600 - process_seconds()))
+        alarm.start()
     try:
         yield caught
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        alarm.cancel()
         for number, handler in handlers_before.items():
             signal.signal(number, handler)
 
@@ -49,6 +54,11 @@ def process_seconds():
 
 
 # Memory
+
+
+def is_out_of_memory(error):
+    """Return whether Python, NumPy, TensorFlow or JAX raised an error for want of memory."""
+    return isinstance(error, MemoryError) or bool(re.search("OOM when allocating|RESOURCE_EXHAUSTED", str(error)))
 
 
 def available_memory():

@@ -85,6 +85,7 @@ class Replay:
         for name, size in zip(self.states, state_sizes):
             self.columns[name] = np.zeros((*rows, size), np.float32)
         self.end = 0  # rows ever written; row r lies at r % num_rows
+        self.begin = 0  # rows before this one are not here, even if the ring has room for them
         # Per environment, a queue of the rows at which its stored episodes start: places
         # [head, tail) of a ring.
         self._starts = np.zeros(rows, np.int64)
@@ -98,11 +99,11 @@ class Replay:
         return capacity // num_envs * num_envs * (frame + 4 * sum(state_sizes) + 4 + 4 + 4 + 8 + 8)
 
     def __len__(self):
-        return min(self.end, self.num_rows) * self.num_envs
+        return (self.end - self.oldest) * self.num_envs
 
     @property
     def oldest(self):
-        return max(0, self.end - self.num_rows)
+        return max(self.begin, self.end - self.num_rows)
 
     def append(self, frame, action, reward, discount, first, state=()):
         """Write one vector step, each argument [N, ...]; the state is the acting one before it."""
@@ -129,10 +130,12 @@ class Replay:
 
         Args:
             rows: an iterable of (row number, columns), the columns [rows, N, ...], which covers the
-                newest `num_rows` rows in order.
+                newest `num_rows` rows in order, or as many of them as are left.
             end: rows ever written.
         """
+        self.begin = end
         for row, columns in rows:
+            self.begin = min(self.begin, row)
             for name, values in columns.items():
                 at = np.arange(row, row + len(values)) % self.num_rows
                 self.columns[name][at] = values
@@ -146,10 +149,12 @@ class Replay:
     @property
     def ready(self):
         """Whether there is a transition to draw; of rollouts, whether T new rows are complete."""
+        stored = self.end - self.oldest
         if self.is_rollout:
-            return self.end > 1 and (self.end - 1) % self.unroll == 0
+            return stored > self.unroll and (self.end - 1) % self.unroll == 0
         if not self.ended_only:
-            return self.end > 1
+            # Before the oldest row there may be no history, and at it an episode may end.
+            return stored > (min(self.history + 1, self.num_rows - 1) if self.oldest else 1)
         return any(self._start(place + 1, env) - 1 > self._usable(self._start(place, env))
                    for env in range(self.num_envs)
                    for place in range(self._tail[env] - 2, self._head[env] - 1, -1))

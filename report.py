@@ -12,9 +12,12 @@ import pathlib
 import shlex
 import sys
 
+import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
+
 from absl import flags
 
 from analysis import page
+from settings import check_settings, parse_flags
 from storage import files, reading
 
 
@@ -30,15 +33,16 @@ def write_report(paths, out):
     """Write the page of the runs among paths; return the lines to print.
 
     Raises:
-        ValueError: there is no run, a file of a run is damaged, or the page cannot be written.
+        ValueError: there is no run, all are damaged, or the page cannot be written.
     """
     folders = [path for path in paths if not pathlib.Path(path).is_file()]  # Logs and tables lie beside runs.
     out = pathlib.Path(out)
     if out.is_dir():
         raise ValueError(f"--out={out} is a directory; expected the path of a page, such as {out / 'report.html'}")
-    runs, others = reading.find_runs(folders or paths)
+    runs, others = reading.find_runs(folders or paths, check_settings)
     command = shlex.join(["python", "report.py", *(folders or paths), "-o", str(out)])
-    text, num_experiments = page.make_page(runs, others, command)
+    runs, damaged = page.keep_whole(runs)
+    text, num_experiments = page.make_page(runs, [*others, *damaged], command)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         files.write_whole(out, text.encode())
@@ -46,7 +50,7 @@ def write_report(paths, out):
         raise ValueError(f"--out={out} cannot be written ({error.strerror})") from error
     said = (f"{len(runs)} run{'s' * (len(runs) > 1)} in {num_experiments} experiment{'s' * (num_experiments > 1)}: "
             f"{out}, {len(text) / 1e6:.1f} MB.")
-    return [*(f"Note: left out: {other}." for other in others), said]
+    return [*(f"Note: {note}." for note in (*others, *damaged)), said]
 
 
 def main(arguments):
@@ -56,7 +60,7 @@ def main(arguments):
         print(__doc__, values.module_help("report"), sep="\n")
         return 0
     try:
-        paths = values(["report.py", *arguments])[1:] or ["runs"]
+        paths = parse_flags(values, arguments) or ["runs"]
         print(*write_report(paths, values.out), sep="\n")
     except (ValueError, OSError, flags.Error) as error:
         print(f"report.py: {error}", file=sys.stderr)

@@ -7,8 +7,6 @@ import functools
 import math
 import re
 
-import keras
-
 UNITS = dict(steps="agent steps", ep="complete episodes", u="updates")
 
 
@@ -54,18 +52,19 @@ def learning_rate(learning_rate, lr_schedule):
     examples = ("constant", "step:25ep:0.8", "cosine_restarts:10ep:0.001")
     name, num, unit, value = _parse("lr_schedule", lr_schedule, ("u", "ep"), examples)
     given = f"--lr_schedule={lr_schedule} was given"
-    if name == "step":
-        if not 0 < value <= 1:
-            raise ValueError(f"{given}; expected a factor above 0 and at most 1")
-        schedule = keras.optimizers.schedules.ExponentialDecay(learning_rate, num, value, staircase=True)
-    else:
-        if not 0 <= value <= learning_rate:
-            raise ValueError(f"{given}; expected a floor between 0 and --learning_rate={learning_rate}")
-        schedule = keras.optimizers.schedules.CosineDecayRestarts(
-            learning_rate, num, t_mul=1.0, alpha=value / learning_rate)
+    if name == "step" and not 0 < value <= 1:
+        raise ValueError(f"{given}; expected a factor above 0 and at most 1")
+    if name == "cosine_restarts" and not 0 <= value <= learning_rate:
+        raise ValueError(f"{given}; expected a floor between 0 and --learning_rate={learning_rate}")
 
     @functools.lru_cache(maxsize=1)  # An episode lasts many updates.
     def rate(count):
+        import keras  # here, so that a schedule is refused before Keras is imported
+        if name == "step":
+            schedule = keras.optimizers.schedules.ExponentialDecay(learning_rate, num, value, staircase=True)
+        else:
+            schedule = keras.optimizers.schedules.CosineDecayRestarts(
+                learning_rate, num, t_mul=1.0, alpha=value / learning_rate)
         with keras.device("cpu:0"):  # To read a rate from a GPU would wait for the updates before it.
             return float(schedule(count))
     return lambda counts: rate(counts[unit])
@@ -78,6 +77,11 @@ def _parse(flag, text, units, examples):
         units: that this flag may count.
         examples: one for each name; a name whose example has no colon is not parsed here.
     """
+    if re.fullmatch(r"[\d_.]+(?:e\d+)?", text):
+        example = next(example for example in examples if ":" in example)
+        with_unit = lambda unit: re.sub(r"\d+[a-z]+", text + unit, example, count=1)
+        choices = " or ".join(f"{with_unit(unit)} ({UNITS[unit]})" for unit in units)
+        raise ValueError(f"--{flag}={text} names no unit; expected a schedule such as {choices}")
     example = next((e for e in examples if ":" in e and e.partition(":")[0] == text.partition(":")[0]), None)
     if example is None:
         raise ValueError(f"--{flag}={text} is no schedule; expected one such as {', '.join(examples)}")

@@ -1,33 +1,116 @@
-"""Flags of train.py, and what they resolve to: the config of a run."""
+"""Flags of train.py, and what they resolve to: the config of a run; and how every script reads its flags.
 
+Nothing here imports a backend, so that a mistake is answered at once.
+"""
+
+import contextlib
+import difflib
 import math
+import os
 import pathlib
+import reprlib
 
-import backends  # noqa: F401 - first: it imports the backend quietly
+import start  # first: it sets numbers of threads
 
-import keras
 from absl import flags
 
-import agent
-import models
+import choices
 import schedules
-from environments import catalogue
-from storage import layout
+from storage import layout, strangers
 
 BUFFLEN = 400_000  # timesteps; Hausknecht & Stone 2015
 GROUPS = ("run", "environment", "learning", "exploration", "evaluation")
 NO_SETTING = ("run_dir", "jid", "resume", "max_hours")  # not part of what a run computes
+RESOLVED = "history unroll sample frame_skip learning_rate max_episode_frames".split()  # flags None, settings never
+# Settings that earlier versions did not have; in their runs they are off.
+LATER = "maxepisodes weights_period features init_from lr_schedule reward_scale double trace_decay".split()
+TYPES = dict(int=(int,), float=(int, float), bool=(bool,))  # kind of a flag -> types of its value; the others take text
 UNNAMED = ("network", "env", "seed", *NO_SETTING, *layout.FREE)  # never part of a run's name as a flag of their own
+
+BYTE_ORDER_MARK = "\ufeff"  # with which some editors begin a file
+
+
+class _WholeNumber(flags.IntegerParser):
+    """A parser of whole numbers that also takes 1e6."""
+
+    def convert(self, argument):
+        try:
+            return super().convert(argument)
+        except ValueError:
+            pass
+        try:
+            number = float(argument)
+        except ValueError:
+            number = math.nan
+        if not abs(number) <= 2**53 or number % 1:  # Above, a float is no exact count.
+            raise ValueError("expected a whole number, such as 1000000, 1_000_000 or 1e6")
+        return int(number)
+
+
+def define_integer(name, default, help, lower_bound, upper_bound=None, **where):
+    """Define a flag of whole numbers, as flags.DEFINE_integer does; it also takes 1e6."""
+    parser = _WholeNumber(lower_bound, upper_bound)
+    flags.DEFINE(parser, name, default, help, serializer=flags.ArgumentSerializer(), **where)
+
+
+def define_enum(name, default, values, help, **where):
+    """Define a flag of several values, as flags.DEFINE_enum does; upper and lower case are the same."""
+    flags.DEFINE_enum(name, default, values, help, case_sensitive=False, **where)
+
+
+def parse_flags(values, arguments):
+    """Parse a command line into flags, and return the arguments that are no flags.
+
+    Raises:
+        ValueError, flags.Error: one sentence that names what was given, and the nearest flag or preset.
+    """
+    for argument in arguments:
+        if argument.startswith("-") and argument.lstrip("-") == "flagfile=":  # A shell's variable that is not set.
+            raise ValueError("--flagfile was given without a value; expected one, or no --flagfile")
+    try:
+        return values(["script", *_read_flagfiles(values, arguments)])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = " or ".join(f"--{name}" for name in _nearest(error.flagname, list(values)))
+        raise ValueError(f"--{error.flagname} is no flag; perhaps {near} is meant") from error
+    except flags.CantOpenFlagFileError as error:
+        raise ValueError(_refuse_flagfile(error.__context__)) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"a --flagfile is no text in UTF-8 ({error.reason}); expected a line for each flag") from error
+
+
+def _read_flagfiles(values, arguments):
+    """Return arguments with each --flagfile replaced by the lines of the file, without its byte order mark."""
+    lines, comments = values.read_flags_from_files(list(arguments)), ("#", "//")
+    if not any(line.startswith(BYTE_ORDER_MARK) for line in lines):
+        return lines
+    lines = [line for line in lines if not line.startswith(tuple(BYTE_ORDER_MARK + sign for sign in comments))]
+    # The first line may be another --flagfile.
+    return _read_flagfiles(values, [line.removeprefix(BYTE_ORDER_MARK) for line in lines if line != BYTE_ORDER_MARK])
+
+
+def _nearest(given, names):
+    """Return names that may be meant: those of which the given one is short, as lr is of learning_rate; else three."""
+    given, initials = given.lower(), lambda name: "".join(word[0] for word in name.split("_"))
+    short = [name for name in names if initials(name) == given or name.lower().startswith(given)]
+    return short or difflib.get_close_matches(given, names, n=3, cutoff=0)
+
+
+def _refuse_flagfile(error):
+    """Return a sentence on a flagfile that cannot be opened, with the nearest preset."""
+    presets = {path.stem: path for path in (start.ROOT / "presets").glob("*.flags")}
+    shortest = lambda path: min(os.path.relpath(path), str(path), key=len)
+    near = " or ".join(shortest(presets[name]) for name in _nearest(pathlib.Path(error.filename).stem, presets))
+    return f"--flagfile={error.filename} cannot be opened ({error.strerror}); perhaps {near} is meant"
 
 
 def define_flags():
     """Return the flags of train.py with their defaults; `configure` resolves None by environment or network."""
     values = flags.FlagValues()
-    string, integer, real = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
-    choice, boolean = flags.DEFINE_enum, flags.DEFINE_bool
+    string, integer, real = flags.DEFINE_string, define_integer, flags.DEFINE_float
+    choice, boolean = define_enum, flags.DEFINE_bool
     run, env, learn, explore, evaluation = (dict(flag_values=values, module_name=group) for group in GROUPS)
 
-    choice("network", "DRQN", list(models.NETWORKS), "Q-network, of the table in models.py", **run)
+    choice("network", "DRQN", list(choices.NETWORKS), "Q-network, of the table in choices.py", **run)
     string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id (yours: module:id), whose settings are "
            "then the defaults", **run)
     integer("maxsteps", 10_000_000, "length of training [agent steps; Hausknecht & Stone 2015]", 1, **run)
@@ -37,8 +120,9 @@ def define_flags():
     string("run_dir", None, "directory of the run; default "
            "runs/<env>-<network>[-<preset>][-flags set beside it][-<jid>]-s<seed>", **run)
     string("jid", None, "a name of your own for the run, put into run_dir", **run)
-    choice("resume", "auto", ["auto", "never"],
-           "auto: go on where run_dir stopped; never: refuse a run_dir that is not empty", **run)
+    choice("resume", "auto", ["auto", "never", "partial"],
+           "auto: go on where run_dir stopped; never: refuse a run_dir that is not empty; partial: as auto, and with "
+           "what is left of a damaged replay", **run)
     integer("checkpoint_period", 50_000, "between checkpoints [agent steps]", 1, **run)
     integer("weights_period", 0, "between weights that are kept in <run_dir>/weights, 0: none [complete episodes]", 0,
             **run)
@@ -47,7 +131,7 @@ def define_flags():
 
     integer("num_envs", 8, "environments stepped together [environments]", 1, **env)
     integer("history", None, "frames stacked into one observation "
-            "[frames; default 4 for DQN, Mnih et al. 2015; 1 for DRQN]", 1, **env)
+            "[frames; default 4 for DQN, Mnih et al. 2015; 1 for DRQN]", 1, 1000, **env)
     integer("frame_skip", None, "frames per agent step [frames; default 4 on Atari, Mnih et al. 2015; 1 elsewhere]", 1,
             **env)
     real("sticky", None, "probability that ALE repeats the last action [default 0; Machado et al. 2018 use 0.25]", 0, 1,
@@ -64,7 +148,7 @@ def define_flags():
     choice("life_loss", None, ["none", "terminal", "penalty"], "what a lost life does: nothing, discount 0 "
            "(Mnih et al. 2015) or reward -1 (Hausknecht & Stone's code) [default none]", **env)
 
-    integer("units", 512, "of the dense or LSTM core [units; Mnih et al. 2015]", 1, **learn)
+    integer("units", 512, "of the dense or LSTM core [units; Mnih et al. 2015]", 1, 16_384, **learn)
     string("init_from", None, "a run_dir: begin with the torso of that run's best weights, and train it on "
            "[default none]", **learn)
     integer("bufflen", None, "replay "
@@ -77,8 +161,8 @@ def define_flags():
            "from update to update; rollout: the newest --unroll rows of all environments, dealt in shuffled order, and "
            "nothing older (default for PQN)", **learn)
     integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
-    choice("optimizer", "rmsprop", list(agent.OPTIMIZERS),
-           "a row of the table in agent.py, with its source [Mnih et al. 2015]", **learn)
+    choice("optimizer", "rmsprop", list(choices.OPTIMIZERS),
+           "a row of the table in choices.py, with its source [Mnih et al. 2015]", **learn)
     real("learning_rate", None, "default: the one that comes with --optimizer", 0, **learn)
     string("lr_schedule", None, "of the learning rate over updates (u) or complete episodes (ep): constant [default]; "
            "step:25ep:0.8, times 0.8 every 25; cosine_restarts:10ep:0.001, half a cosine down to 0.001 in 10, and "
@@ -127,12 +211,14 @@ def configure(arguments):
         ValueError, flags.Error: one sentence on what was given and what is expected.
     """
     values = define_flags()
-    rest = values(["train.py", *arguments])[1:]
+    rest = parse_flags(values, arguments)
     if rest:
         raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
     given, settings = values.flag_values_dict(), {}
+    backend = start.backend_name()
+    from environments import catalogue  # here, so that other scripts read their flags without Gymnasium
     given["env"], of_env = catalogue.describe(given["env"])
-    network = models.NETWORKS[given["network"]]
+    network = choices.NETWORKS[given["network"]]
     of_network = dict(history=network.history, unroll=network.unroll, sample=network.sample)
     for name in ("frame_skip", "sticky", "full_actions", "noops", "max_episode_frames", "life_loss"):
         if given[name] is not None and name not in of_env:
@@ -152,7 +238,7 @@ def configure(arguments):
     if given["epsilonStep"] is None:
         settings["epsilon_decay"] = given["epsilon_decay"] or "linear:1000000steps"
     if settings["learning_rate"] is None:
-        settings["learning_rate"] = agent.OPTIMIZERS[settings["optimizer"]][1]["learning_rate"]
+        settings["learning_rate"] = choices.OPTIMIZERS[settings["optimizer"]][1]["learning_rate"]
     if settings["lr_schedule"] == "constant":
         settings["lr_schedule"] = None  # As runs have it that were begun before there were others.
     if settings["sample"] == "rollout":
@@ -162,7 +248,7 @@ def configure(arguments):
     elif given["bufflen"] is None:
         settings["bufflen"] = BUFFLEN
     _check(settings)
-    settings["backend"] = keras.backend.backend()
+    settings["backend"] = backend
     return dict(settings=settings, run_dir=given["run_dir"] or _name_run(arguments, given), resume=given["resume"],
                 max_hours=given["max_hours"], command=["train.py", *arguments])
 
@@ -210,7 +296,49 @@ def _name_run(arguments, given):
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "flagfile" and argument.startswith("-"):
             files.append(value if equals else following)
-    preset(["train.py", *(f"--flagfile={file}" for file in files)])
+    parse_flags(preset, [f"--flagfile={file}" for file in files])
     beside = {name: value for name, value in given.items() if name not in UNNAMED and value != preset[name].value}
     first = [given["env"], given["network"], *(pathlib.Path(file).stem for file in files)]
     return str(pathlib.Path("runs") / layout.name_run(first, beside, given["seed"], given["jid"]))
+
+
+# Back from a config.json
+
+
+def check_settings(settings):
+    """Return the settings of a config.json whole. Who made them is unknown: each must be one that its flag would take.
+
+    Raises:
+        ValueError: a setting is missing, or its flag would not take it; a sentence without its subject.
+    """
+    values = define_flags()
+    known = {name: values[name] for name in values if name not in NO_SETTING}
+    missing = [name for name in known if name not in settings and name not in LATER]
+    if missing:
+        raise ValueError(f"has no {missing[0]}, which every run has")
+    whole = settings | {name: known[name].default for name in LATER if name not in settings}
+    for name, value in whole.items():
+        expected = _judge(known.get(name), name, value)
+        if expected:
+            raise ValueError(f"has {reprlib.repr(value)} for {strangers.escape(name)}; expected {expected}")
+    return whole
+
+
+def _judge(flag, name, value):
+    """Return None if a flag would take a value of a config.json, else what is expected."""
+    if type(value) in (int, float) and not abs(value) < 2**63:  # also NaN
+        return "a finite number below 2**63"
+    if strangers.CONTROL.search(name) or isinstance(value, str) and strangers.CONTROL.search(value):
+        return "text without control characters"
+    if flag is None:  # the backend, or a setting of another version
+        plain = (str,) if name == "backend" else (str, bool, int, float, type(None))
+        return None if type(value) in plain else "text or a number"
+    if value is None:
+        return None if flag.default is None and name not in RESOLVED else "a value"
+    kind, parser = flag.flag_type(), flag.parser
+    expected = ("one of " + ", ".join(parser.enum_values) if hasattr(parser, "enum_values") else
+                "true or false" if kind == "bool" else parser.syntactic_help or "text")
+    with contextlib.suppress(ValueError):
+        if type(value) in TYPES.get(kind, (str,)) and parser.parse(str(value)) == value:  # as if it was typed
+            return None
+    return expected

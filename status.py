@@ -11,6 +11,7 @@ A run is
     running   if a process holds the run's lock. Another machine's lock may not show here; such a run is running if it
               wrote a row in the last 15 minutes;
     failed    if the last line of its log is the exit code of an error;
+    damaged   if one of its files cannot be read;
     waiting   otherwise: it has not begun, is queued, or was stopped. The same command goes on.
 """
 
@@ -21,11 +22,14 @@ import shlex
 import sys
 import time
 
+import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
+
 from absl import flags
 from rich import console, live, text
 from tqdm import tqdm
 
-from storage import grids, layout, reading
+from settings import check_settings, parse_flags
+from storage import grids, layout, reading, strangers
 
 Status = collections.namedtuple("Status", "run state step maxsteps evaluation age speed returns reason")
 Status.__doc__ = """The status of a run; None stands for what is not known.
@@ -33,8 +37,9 @@ Status.__doc__ = """The status of a run; None stands for what is not known.
 state: a key of STATES; step of maxsteps [agent steps]; evaluation: mean return of the newest one; age of its last row
 [seconds]; speed [agent steps/s]; returns of its last training episodes; reason: a sentence on why it failed
 """
-STATES = {"running": "green", "failed": "red", "waiting": "yellow", "done": "dim"}  # colours, in the order of --watch
-COUNTED = ("done", "running", "waiting", "failed")  # the order in the sentence below a table
+STATES = {  # colours, in the order of --watch
+    "running": "green", "failed": "red", "damaged": "red", "waiting": "yellow", "done": "dim"}
+COUNTED = ("done", "running", "waiting", "failed", "damaged")  # the order in the sentence below a table
 WATCH_PERIOD = 3  # seconds between two tables of --watch
 SEARCH_PERIOD = 60  # seconds between two searches for new runs
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -61,17 +66,26 @@ def mean(values):
 
 
 def read_status(directory):
+    """Return the Status of a run, whatever its files hold."""
+    try:
+        return read_whole_status(directory)
+    except (ValueError, OSError) as error:
+        return Status(run=str(directory), state="damaged", step=0, maxsteps=None, evaluation=None, age=None, speed=None,
+                      returns=[], reason=str(error))
+
+
+def read_whole_status(directory):
     """Return the Status of a run.
 
     Raises:
-        ValueError: a file of the run is damaged.
+        ValueError, OSError: a file of the run is damaged.
     """
     has_begun = layout.config_path(directory).exists()
-    settings = reading.read_config(directory)["settings"] if has_begun else None
+    settings = reading.read_settings(directory, check_settings) if has_begun else None
     saved_step, saved_episodes = reading.read_saved_counts(directory)
     learn, train, evaluations = (reading.read_last_rows(directory, name) for name in ("learn", "train", "eval"))
     last_write = reading.read_last_write(directory)
-    age = None if last_write is None else time.time() - last_write
+    age = None if last_write is None or last_write > time.time() + FRESH else max(0.0, time.time() - last_write)
     exit_code, reason = read_log_end(directory)
     if settings and layout.met_limit(settings, saved_step, saved_episodes):
         state = "done"
@@ -93,8 +107,8 @@ def read_status(directory):
 def read_log_end(directory):
     """Return the exit code that ends the log of a grid's run, None if there is none, and the line before it."""
     *_, reason, last = ["", "", *reading.read_last_lines(layout.log_path(directory))]
-    code = re.fullmatch(r"exit code (\d+)", last)
-    return (int(code[1]) if code else None), reason
+    code = re.fullmatch(r"exit code (\d{1,9})", last)
+    return (int(code[1]) if code else None), strangers.escape(reason)
 
 
 def tell_state(locked, exit_code, age):
@@ -115,11 +129,18 @@ def tell_state(locked, exit_code, age):
 
 
 def find_commands(paths):
-    """Return {run directory: its command} of grids, {run directory: None} of runs and folders of runs."""
-    commands = {}
+    """Return {run directory: its command} of grids, {run directory: None} of runs and folders of runs.
+
+    Beside it are sentences on what is no run. A run whose config.json is damaged is among them.
+    """
+    commands, notes = {}, []
+    folders = [path for path in paths if not path.endswith(".csv")]
     for path in paths:
-        commands |= grids.read_grid(path) if path.endswith(".csv") else dict.fromkeys(reading.find_runs([path])[0])
-    return commands
+        commands |= grids.read_grid(path) if path not in folders else {}
+    if folders:
+        runs, notes = reading.find_runs(folders, check_settings)
+        commands |= dict.fromkeys(runs)
+    return commands, notes
 
 
 # Tables
@@ -133,8 +154,8 @@ def count_states(statuses):
     return f"{len(statuses)} run{plural}: {', '.join(parts)}"
 
 
-def print_table(statuses):
-    """Print the table of runs, why some failed, and how many are in each state."""
+def print_table(statuses, notes=()):
+    """Print the table of runs, why some failed, how many are in each state, and notes."""
     table = [("run", "state", "agent steps", "last return", "last row, ago")]
     for status in statuses:
         table.append((status.run, status.state,
@@ -147,8 +168,8 @@ def print_table(statuses):
         print(*cells, *(f"{cell:>{width}}" for cell, width in zip(numbers, widths[2:])), sep="  ")
     for status in statuses:
         if status.reason:
-            print(f"failed: {status.reason}")
-    print(count_states(statuses))
+            print(f"{status.state}: {status.reason}")
+    print(count_states(statuses), *(f"Note: {note}." for note in notes), sep="\n")
 
 
 def sparkline(values, num_blocks=12):
@@ -229,14 +250,14 @@ def main(arguments):
         print(__doc__, values.module_help("status"), sep="\n")
         return 0
     try:
-        paths = values(["status.py", *arguments])[1:] or ["runs"]
-        commands = find_commands(paths)
+        paths = parse_flags(values, arguments) or ["runs"]
+        commands, notes = find_commands(paths)
         if values.watch and not sys.stdout.isatty():
             raise ValueError("--watch was given where its output is no terminal; expected one, or no --watch")
         if values.watch:
-            watch_runs(lambda: find_commands(paths))
+            watch_runs(lambda: find_commands(paths)[0])
         elif not values.commands:
-            print_table(list(map(read_status, commands)))
+            print_table(list(map(read_status, commands)), notes)
         elif None in commands.values():
             raise ValueError("--commands was given with a run; expected grids, such as slurm/grids/games.csv")
         else:

@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 
-import backends  # noqa: F401 - first: it imports the backend quietly
+import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
 
 import numpy as np
 from absl import flags
@@ -22,7 +22,7 @@ import rollout
 from counters import Counters
 from environments import features
 from settings import GROUPS, configure, define_flags
-from storage import layout, reading
+from storage import layout, opening
 from storage.run import Run
 
 LEARN_PERIOD = 1000  # agent steps per row of learn.csv
@@ -39,13 +39,17 @@ class Trainer(Counters):
     def __init__(self, config):
         super().__init__(config["settings"])
         s = self.settings
+        # What may be refused comes first; with the agent comes Keras, which takes seconds.
+        opening.check(config["run_dir"], s, config["resume"])
+        init = features.find_init(s, config["run_dir"])
         torso = features.load(s["features"], config["run_dir"])
+        build.check_memory(s, torso)
         self.envs = build.make_envs(s, s["num_envs"], torso)
         self.eval_envs = build.make_envs(s, s["eval_episodes"], torso)
         self.agent = build.make_agent(s, self.envs)
         self.replay = build.make_replay(s, self.envs, self.agent.state_sizes)
-        if s["init_from"] and not reading.has_checkpoint(config["run_dir"]):
-            features.transfer(s["init_from"], self.agent)
+        if init:
+            features.transfer(init, self.agent)
         self.rollout = rollout.Rollout(
             self.envs, self.agent, s["history"], s["gamma"], s["life_loss"], s["seed"],
             s["reward_scale"])

@@ -8,8 +8,6 @@ import pathlib
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from analysis import drawing, statistics
 from storage import layout, reading
@@ -54,27 +52,21 @@ def read_curves(runs, x="agent_step", y="eval"):
         y: `eval` or `train`.
 
     Returns:
-        [Curve, ...], one per seed of a line; and sentences on runs that are empty, unfinished or there twice.
-
-    Raises:
-        ValueError: a CSV is damaged.
+        [Curve, ...], one per seed of a line; and sentences on runs that are damaged, empty, unfinished or there twice.
     """
     column, units = AXES[x]
-    curves, notes, unfinished = {}, [], {}
-    for directory, settings in runs.items():
-        if y == "eval":
-            rows = reading.read_evaluations(directory, settings)
-        else:
-            rows = reading.read_rows(directory, "train")
-            rows["episodes"] = 1 + np.arange(len(rows["agent_step"]))
-        if lost := reading.count_lost_rows(directory, y):
+    curves, unfinished = {}, {}
+    rows_of_run, notes = reading.read_each(runs, lambda directory: _read_returns(directory, runs[directory], y))
+    for directory, (rows, lost, goes_on) in rows_of_run.items():
+        settings = runs[directory]
+        if lost:
             notes.append(f"{layout.csv_path(directory, y)} has values that are not finite; "
                          f"{lost} row{'s' * (lost > 1)} of it, and evaluations without them, do not count")
         curve = Curve(directory, settings, rows[column] / units, rows["episode_return"])
         if not len(curve.x):
             notes.append(f"{directory} has no {'evaluation' if y == 'eval' else 'complete episode'} yet")
             continue
-        if reading.is_unfinished(directory, settings, rows["agent_step"][-1]):
+        if goes_on:
             unfinished[directory] = rows["agent_step"][-1], settings["maxsteps"]
         twin = curves.setdefault((curve.line, settings["seed"]), curve)
         if twin is not curve:
@@ -88,6 +80,17 @@ def read_curves(runs, x="agent_step", y="eval"):
                      f"at {step:,.0f} of {maxsteps:,} agent steps")
     curves = list(curves.values())
     return curves if y == "eval" else _into_bins(curves), notes
+
+
+def _read_returns(directory, settings, y):
+    """Return the rows of a run that hold its returns, how many of its CSV are lost, and whether more will come."""
+    if y == "eval":
+        rows = reading.read_evaluations(directory, settings)
+    else:
+        rows = reading.read_rows(directory, "train")
+        rows["episodes"] = 1 + np.arange(len(rows["agent_step"]))
+    last = rows["agent_step"][-1] if len(rows["agent_step"]) else 0
+    return rows, reading.count_lost_rows(directory, y), reading.is_unfinished(directory, settings, last)
 
 
 def _into_bins(curves):
@@ -183,6 +186,8 @@ def draw_curves(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=N
     rows, columns = 1 + max(panel.row for panel in panels), 1 + max(panel.column for panel in panels)
     width = drawing.figure_width(columns)
     share = "none" if not grid else "row" if grid_rows == "env" else "col" if grid_columns == "env" else "all"
+    from matplotlib.figure import Figure  # here, since a mistake is answered before that is imported
+    from matplotlib.ticker import EngFormatter, MaxNLocator
     with matplotlib.rc_context(drawing.STYLE):
         figure = Figure(layout="constrained")
         grid_axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)

@@ -1,5 +1,6 @@
 """How every figure looks: colours, labels, legends, and the files into which figures are saved."""
 
+import contextlib
 import itertools
 import pathlib
 import re
@@ -9,7 +10,7 @@ import matplotlib
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
-from storage import layout
+from storage import files, layout
 
 # Okabe & Ito 2008, and of Paul Tol's muted scheme the last three: colour-blind readers can tell them apart. A network
 # has the same colour in every figure.
@@ -24,6 +25,7 @@ STYLE = {
     "legend.fontsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
     "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.5, "xtick.major.width": 0.6,
     "ytick.major.width": 0.6, "savefig.dpi": 300, "svg.hashsalt": "curves",
+    "text.parse_math": False,  # A dollar sign in a name is one.
     # Glyphs are paths or embedded TrueType, so that they look the same on every machine.
     "svg.fonttype": "path", "pdf.fonttype": 42,
 }
@@ -169,9 +171,11 @@ def save_figure(figure, out):
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # The same runs give the same bytes.
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), contextlib.ExitStack() as whole:  # A full disk leaves all as it was.
             for path in paths:
-                figure.savefig(path, metadata=undated.get(path.suffix))
+                aside = whole.enter_context(files.written_whole(path))
+                figure.savefig(aside, metadata=undated.get(path.suffix))
     except OSError as error:
-        raise ValueError(f"--out={out} cannot be written ({error.strerror}: {error.filename})") from error
+        reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        raise ValueError(f"--out={out} cannot be written ({reason})") from error
     return paths

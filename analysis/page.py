@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from analysis import curves, drawing, plotly_figures, scores, sweeps, tables
 from analysis.writers import NONE, UNFINISHED
-from storage import layout, reading
+from storage import episodes, layout, reading, strangers
 
 FOLDER = pathlib.Path(__file__).parent
 MEDIA_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}
@@ -23,16 +23,26 @@ SPEED_PHASES = ("learn", "act", "environment", "sample")  # in the order of the 
 PUBLISHED = {"standard": "table 1", "flicker": "table 3", "placement": "appendix"}  # of Hausknecht & Stone 2015
 
 
-def make_page(runs, others, command):
+def keep_whole(runs):
+    """Return {directory: settings} of the runs whose rows of training can be read, and a sentence on each other run.
+
+    Raises:
+        ValueError: there is none.
+    """
+    whole, notes = reading.read_each(runs, lambda directory: [reading.read_rows(directory, name)
+                                                              for name in layout.COLUMNS])
+    if not whole:
+        raise ValueError(notes[0].removeprefix(reading.LEFT_OUT))
+    return {directory: runs[directory] for directory in whole}, notes
+
+
+def make_page(runs, left_out, command):
     """Return the page of runs as text, and how many experiments are on it.
 
     Args:
-        runs: {directory: settings}.
-        others: sentences on directories that are left out, since they are no runs.
+        runs: {directory: settings}, from `keep_whole`.
+        left_out: sentences on directories that are left out.
         command: the command that makes this page again.
-
-    Raises:
-        ValueError: a file of a run is damaged.
     """
     evaluation, _ = curves.read_curves(runs, y="eval")  # notes_on_scores has these notes too.
     training, notes_on_training = curves.read_curves(runs, y="train")
@@ -42,7 +52,7 @@ def make_page(runs, others, command):
                 *(curves.Curve(directory, runs[directory], np.empty(0), np.empty(0)) for directory in without)]
     run_scores, notes_on_scores = scores.find_scores(runs)
     run_sweeps, notes_on_sweeps = sweeps.read_sweeps(runs)
-    random_play = reading.read_random_play(runs)
+    random_play, damaged = episodes.find_random_play(runs)
     experiments = describe_experiments(all_runs, run_scores, random_play)
     in_labels = drawing.settings_in_labels(all_runs, ["flicker"])
     styles = drawing.style_lines(all_runs, in_labels)
@@ -52,8 +62,8 @@ def make_page(runs, others, command):
     progress = tqdm(figures.items(), "report.py draws", leave=False, disable=None)  # None: only in a terminal
     figures = {name: make_figures() for name, make_figures in progress}
     run_tables, notes_on_tables = make_tables(run_scores)
-    notes = [*(f"left out: {other}" for other in others), *notes_on_scores, *notes_on_tables, *notes_on_training,
-             *(notes_on_sweeps if run_sweeps else ())]
+    notes = [*left_out, *damaged, *notes_on_scores, *notes_on_tables, *notes_on_training,
+             *(note for note in notes_on_sweeps if run_sweeps or note.startswith(reading.LEFT_OUT))]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("page.html.j2").render(
@@ -177,25 +187,45 @@ def measure_speed(seeds):
 def list_commands(seeds, run_scores):
     """Return the commands that make these runs, their scores, sweeps and figure again.
 
-    Comments above them name the commits and the versions of the code.
+    Comments above them name the commits and the versions of the code. Who copies them runs scripts of this suite, and
+    nothing else that a config.json may hold.
     """
-    join = lambda *parts: shlex.join(["python", *map(str, parts)])
     comments, train, evaluate = {}, [], []
     for run in seeds:
         config = reading.read_config(run.directory)
-        versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())
-        comments[f"# commit {config.get('git_commit', 'unknown')}; {versions or 'versions unknown'}"] = None
-        name = run.settings.get("backend", "tensorflow")
-        backend = "" if name == "tensorflow" else f"KERAS_BACKEND={name} "
-        unknown = f"# {layout.config_path(run.directory)} names no command"
-        train.append(backend + join(*config["command"]) if config.get("command") else unknown)
-        evaluate += [join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(score.returns)}")
+        comments[f"# {describe_code(config)}"] = None
+        train.append(repeat_training(run, config.get("command")))
+        evaluate += [join_command("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(score.returns)}")
                      for score in run_scores if score.directory == run.directory]
-        if layout.sweep_path(run.directory).exists():
-            of_agent, of_random, _ = reading.read_sweep(run.directory, sweeps.trained_probability(run.settings))
-            evaluate.append(join("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(of_random)}",
-                                 f"--observation_probabilities={','.join(f'{p:g}' for p in of_agent)}"))
-    return "\n".join([*comments, *train, *evaluate, join("plot.py", *(run.directory for run in seeds))])
+        with contextlib.suppress(ValueError, OSError):  # There is no sweep, or it is damaged.
+            of_agent, of_random, _ = episodes.read_sweep(run.directory, sweeps.trained_probability(run.settings))
+            evaluate.append(join_command("evaluate.py", f"--run_dir={run.directory}", f"--episodes={len(of_random)}",
+                                         f"--observation_probabilities={','.join(f'{p:g}' for p in of_agent)}"))
+    return "\n".join([*comments, *train, *evaluate, join_command("plot.py", *(run.directory for run in seeds))])
+
+
+def join_command(script, *arguments, **variables):
+    """Return the command of a script, quoted for a shell, behind variables of its environment."""
+    set_variables = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    return " ".join([*set_variables, shlex.join(["python", script, *map(str, arguments)])])
+
+
+def repeat_training(run, command):
+    """Return the command that makes a run again; a comment where its config.json names none of train.py."""
+    is_ours = isinstance(command, list) and command[:1] == ["train.py"]
+    if not is_ours or not all(isinstance(word, str) and not strangers.CONTROL.search(word) for word in command):
+        return f"# {layout.config_path(run.directory)} names no command of train.py"
+    backend = run.settings.get("backend", "tensorflow")
+    return join_command(*command, **(dict(KERAS_BACKEND=backend) if backend != "tensorflow" else {}))
+
+
+def describe_code(config):
+    """Return in one line the commit and the versions of the packages with which a run was made."""
+    versions = config.get("versions")
+    names = ", ".join(f"{name} {version}" for name, version in versions.items() if isinstance(version, str)
+                      ) if isinstance(versions, dict) else ""
+    commit = config.get("git_commit", "unknown")
+    return strangers.escape(f"commit {commit if isinstance(commit, str) else 'unknown'}; {names or 'versions unknown'}")
 
 
 # Films
@@ -212,6 +242,8 @@ def embed_films(all_runs):
         settings = run.settings
         about = f"{settings['network']} on {settings['env']}, flicker {settings['flicker']:g}, seed {settings['seed']}"
         for path in sorted(path for path in run.directory.iterdir() if path.suffix in MEDIA_TYPES):
+            if path.is_symlink() or not path.is_file():  # A link may lead out of the run.
+                continue
             size = path.stat().st_size
             fits = size <= LARGEST_FILM and used + size <= ALL_FILMS
             used += size * fits

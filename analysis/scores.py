@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from analysis import curves, statistics
-from storage import layout, reading
+from storage import episodes, layout, reading
 
 CELL = ("env", "network", "history", "flicker")  # the settings of a cell of a published table
 SIGNIFICANT = 0.05
@@ -39,7 +39,7 @@ def read_scores(runs):
     """Read the scores of runs, like `find_scores`, but refuse runs without any score.
 
     Raises:
-        ValueError: a CSV is damaged, or no run has a score.
+        ValueError: no run has a score.
     """
     scores, notes = find_scores(runs)
     if not scores:
@@ -55,19 +55,17 @@ def find_scores(runs):
 
     Returns:
         [Score, ...], one per seed of a line; and sentences on runs that are left out.
-
-    Raises:
-        ValueError: a CSV is damaged.
     """
     run_curves, notes = curves.read_curves(runs)
-    scores, without = [], []
-    for curve in run_curves:
-        path = layout.episodes_path(curve.directory, layout.BEST)
-        weights = layout.weights_path(curve.directory, layout.BEST)
-        if not path.exists():
-            without.append(curve.directory)
-            continue
-        played, returns = reading.read_episodes(path)
+    curve_of = {curve.directory: curve for curve in run_curves}
+    without = [directory for directory in curve_of if not layout.episodes_path(directory, layout.BEST).exists()]
+    played_of, damaged = reading.read_each(
+        (directory for directory in curve_of if directory not in without),
+        lambda directory: episodes.read_episodes(layout.episodes_path(directory, layout.BEST)))
+    notes, scores = notes + damaged, []
+    for directory, (played, returns) in played_of.items():
+        curve, path = curve_of[directory], layout.episodes_path(directory, layout.BEST)
+        weights = layout.weights_path(directory, layout.BEST)
         expected = dict(policy="agent", weights=layout.BEST, epsilon=curve.settings.get("eval_epsilon"),
                         flicker=curve.settings["flicker"])
         differences = [f"{name} {', '.join(sorted({str(row[name]) for row in played}))} for {value}"

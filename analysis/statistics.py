@@ -3,9 +3,13 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 2000
+
+
+def _stats():
+    from scipy import stats  # here, since SciPy takes longer to import than all else that a figure needs
+    return stats
 
 
 def mean_interval(values, confidence=0.95):
@@ -18,10 +22,10 @@ def mean_interval(values, confidence=0.95):
         mean, low, high.
     """
     values = np.asarray(values, float)
-    mean, error = values.mean(), stats.sem(values) if len(values) > 1 else np.inf
+    mean, error = values.mean(), _stats().sem(values) if len(values) > 1 else np.inf
     if error == 0:
         return mean, mean, mean
-    low, high = stats.t.interval(confidence, max(len(values) - 1, 1), loc=mean, scale=error)
+    low, high = _stats().t.interval(confidence, max(len(values) - 1, 1), loc=mean, scale=error)
     return mean, low, high
 
 
@@ -30,7 +34,7 @@ def interquartile_mean(values, axis=0):
 
     The size of a quarter is rounded down: of 2 or 3 values all count, of 5 values the middle 3 count.
     """
-    return stats.trim_mean(values, 0.25, axis=axis)
+    return _stats().trim_mean(values, 0.25, axis=axis)
 
 
 def bootstrap_interval(values, statistic=interquartile_mean, confidence=0.95, seed=0):
@@ -44,8 +48,9 @@ def bootstrap_interval(values, statistic=interquartile_mean, confidence=0.95, se
     Returns:
         low, high: float64[...].
     """
-    result = stats.bootstrap((np.asarray(values, float),), statistic, n_resamples=RESAMPLES, batch=250, vectorized=True,
-                             confidence_level=confidence, method="percentile", rng=np.random.default_rng(seed))
+    result = _stats().bootstrap(
+        (np.asarray(values, float),), statistic, n_resamples=RESAMPLES, batch=250, vectorized=True,
+        confidence_level=confidence, method="percentile", rng=np.random.default_rng(seed))
     return tuple(result.confidence_interval)
 
 
@@ -107,7 +112,7 @@ def welch_test(first, second):
     if min(len(first), len(second)) < 2 or np.ptp(first) == np.ptp(second) == 0:
         return np.nan
     summary = lambda values: (np.mean(values), np.std(values, ddof=1), len(values))
-    return stats.ttest_ind_from_stats(*summary(first), *summary(second), equal_var=False).pvalue
+    return _stats().ttest_ind_from_stats(*summary(first), *summary(second), equal_var=False).pvalue
 
 
 def adjust_p_values(p_values):
@@ -119,7 +124,7 @@ def adjust_p_values(p_values):
     p_values = np.asarray(p_values, float)
     known = ~np.isnan(p_values)
     adjusted = np.full_like(p_values, np.nan)
-    adjusted[known] = stats.false_discovery_control(p_values[known])
+    adjusted[known] = _stats().false_discovery_control(p_values[known])
     return adjusted
 
 

@@ -8,10 +8,9 @@ import pathlib
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from analysis import curves, drawing, statistics
-from storage import layout, reading
+from storage import episodes, layout, reading
 
 PAPER = pathlib.Path(__file__).parents[1] / "paper" / "figure5_generalization.csv"
 PAPER_STYLES = {network: dict(color=grey, linestyle=dashes, linewidth=1.0) for network, grey, dashes in
@@ -69,18 +68,16 @@ def read_sweeps(runs):
 
     Returns:
         [Sweep, ...], one per seed of a line; and sentences on runs without a sweep, or without a meaningful one.
-
-    Raises:
-        ValueError: a CSV is damaged.
     """
-    swept, returns_of_env, notes = {}, {}, []
-    for directory, settings in runs.items():
-        path = layout.sweep_path(directory)
-        if not path.exists():
-            notes.append(f"{directory} has no {path.name} yet; evaluate.py --run_dir={directory} "
-                         "--observation_probabilities=0.1,...,1.0 writes it")
-            continue
-        of_agent, of_random, played_with = reading.read_sweep(directory, trained_probability(settings))
+    swept, returns_of_env = {}, {}
+    without = [directory for directory in runs if not layout.sweep_path(directory).exists()]
+    read, notes = reading.read_each(
+        (directory for directory in runs if directory not in without),
+        lambda directory: episodes.read_sweep(directory, trained_probability(runs[directory])))
+    notes += [f"{directory} has no {layout.SWEEP} yet; evaluate.py --run_dir={directory} "
+              "--observation_probabilities=0.1,...,1.0 writes it" for directory in without]
+    for directory, (of_agent, of_random, played_with) in read.items():
+        settings, path = runs[directory], layout.sweep_path(directory)
         if played_with != {(layout.BEST, settings["eval_epsilon"])}:
             notes.append(f"{path} is not of the best weights at the run's --eval_epsilon={settings['eval_epsilon']}, "
                          "and is left out")
@@ -166,6 +163,7 @@ def draw_sweeps(sweeps):
     rows, width = -(-len(panels) // columns), drawing.figure_width(columns)
     x_label = "probability that a screen is shown" if columns < 3 else "probability that\na screen is shown"
     num_seeds, paper_styles, sentence = {}, {}, ""
+    from matplotlib.figure import Figure  # here, since a mistake is answered before that is imported
     with matplotlib.rc_context(drawing.STYLE):
         figure = Figure(layout="constrained")
         grid_axes = figure.subplots(rows, columns, squeeze=False)
@@ -174,6 +172,7 @@ def draw_sweeps(sweeps):
             y_label = "fraction of original score" + "".join(f"\n{formula}" for formula in formulas if len(envs) == 1)
             axes.set(title=title, xlim=(0, 1.02), xticks=np.arange(6) / 5, ylabel=y_label,
                      xlabel=x_label if i + columns >= len(panels) else "")
+            axes.yaxis.label.set_parse_math(True)
             axes.axvline(inside[0].trained, color="#444444", linewidth=0.8, linestyle=":", gid="trained")
             if inside[0].trained == 1:
                 for network, (x, y) in read_paper_sweeps().items():

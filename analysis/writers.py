@@ -79,10 +79,16 @@ def to_text(table):
 
 def to_markdown(table):
     """Return a table as Markdown."""
-    head, *lines = [f"| {' | '.join(line)} |" for line in table.lines()]  # A lone * or _ in a word needs no escape.
+    head, *lines = [f"| {' | '.join(map(_escape_markdown, line))} |" for line in table.lines()]
     rule = "|".join("-" * len(text) + ("-:" if column.align == ">" else "--")
                     for text, column in zip(table.lines()[0], table.columns))
-    return "\n".join([f"**{table.title}**", "", head, f"|{rule}|", *lines, "", table.caption, ""])
+    caption = _escape_markdown(table.caption)
+    return "\n".join([f"**{table.title}**", "", head, f"|{rule}|", *lines, "", caption, ""])
+
+
+def _escape_markdown(text):
+    """Return a text that begins no cell, tag or link. A lone * or _ in a word, and `<` before a number, begin none."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("|", r"\|")).replace("](", r"]\(")
 
 
 def to_latex(table):

@@ -27,7 +27,7 @@ import sys
 import tempfile
 from concurrent import futures
 
-import backends  # first: it sets the threads of this process and of those that it starts
+import start  # first: it sets the threads of this process and of those that it starts
 
 import numpy as np
 from absl import flags
@@ -145,9 +145,9 @@ def time_loops(loops, precisions, turns, seconds):
         The turns of each loop in order, and {precision: turns of its products}, each as `take_turn` returns it.
     """
     timed = [*loops, *(Loop({}, 4, ["products", precision]) for precision in precisions)]
-    start = lambda loop: speed.Contender(*loop.arguments, python=loop.python).wait_until_ready()
-    with futures.ThreadPoolExecutor(backends.num_threads()) as pool, contextlib.ExitStack() as running:
-        started = [running.enter_context(contender) for contender in pool.map(start, timed)]
+    begin = lambda loop: speed.Contender(*loop.arguments, python=loop.python).wait_until_ready()
+    with futures.ThreadPoolExecutor(start.num_threads()) as pool, contextlib.ExitStack() as running:
+        started = [running.enter_context(contender) for contender in pool.map(begin, timed)]
         rounds = [[take_turn(contender, loop.slice, seconds) for contender, loop in zip(started, timed)]
                   for _ in range(turns)]
     turns_of = list(zip(*rounds))

@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-import importlib
+import importlib.util
 import inspect
 
 import ale_py
@@ -12,7 +12,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
 import wrappers
-from environments import mirror, pomdps, rewards, slimevolley
+from environments import api, mirror, modules, pomdps, rewards, slimevolley
 from storage import layout
 
 gymnasium.register_envs(ale_py)
@@ -25,6 +25,9 @@ FLAGGED = "frameskip repeat_action_probability full_action_space max_num_frames_
 TAKEN = ("maxpool",)
 # Other values of these change nothing here: screens become gray anyway, and a film has its own emulator.
 HARMLESS = dict(obs_type=("rgb", "grayscale"), render_mode=(None, "rgb_array"))
+# How ids begin -> the package that registers them, which is no part of the suite.
+PACKAGES = {"minigrid": "minigrid", "babyai": "minigrid", "miniworld": "miniworld", "minatar/": "minatar",
+            "popgym": "popgym", "vizdoom": "vizdoom", "flappybird": "flappy-bird-gymnasium", "procgen": "procgen"}
 
 
 def atari_games():
@@ -52,13 +55,11 @@ def describe(env):
                           life_loss="none")
     try:
         spec = find_spec(env)
-    except (gymnasium.error.Error, ImportError) as error:
-        known = {name.lower(): name for name in [*games.values(), *gymnasium.registry]}
-        # The whole name first; then the part before the version, so that a wrong version finds its neighbours too.
-        near = difflib.get_close_matches(env.lower().replace("_", ""), known, n=3, cutoff=0) + [""]
+    except ImportError as error:
+        raise ValueError(f"--env={env} cannot be used: {wrappers.one_line(error)}") from error
+    except gymnasium.error.Error as error:
         raise ValueError(f"--env={env} is neither an ALE game nor a registered Gymnasium id "
-                         f"({wrappers.one_line(error)}); the nearest names are "
-                         f"{', '.join(known[name] for name in near if name)}") from error
+                         f"({wrappers.one_line(error)}); {_name_nearest(env, games)}") from error
     if spec.id in rewards.VARIANTS:
         return spec.id, describe(layout.GAMES[spec.id])[1]
     if not _is_atari(spec):
@@ -69,6 +70,17 @@ def describe(env):
     return env, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
                      full_actions=settings["full_action_space"], noops=settings["noop_max"],
                      max_episode_frames=min(filter(None, caps), default=0), life_loss="none")
+
+
+def _name_nearest(env, games):
+    """Return where an unknown name may be found: in a package that is not installed, or under a name like it."""
+    package = next((package for start, package in PACKAGES.items() if env.lower().startswith(start)), None)
+    if package and importlib.util.find_spec(package.replace("-", "_")) is None:
+        return f"such ids are of a package that is not installed: pip install {package}"
+    known = {name.lower(): name for name in [*games.values(), *gymnasium.registry]}
+    name = env.rpartition(":")[2].lower()
+    near = difflib.get_close_matches(name.replace("_", ""), known, n=3, cutoff=0)
+    return f"the nearest names are {', '.join(known[name] for name in near)}"
 
 
 def read_atari_arguments(env, spec):
@@ -94,7 +106,7 @@ def find_spec(env):
     """Return the Gymnasium spec of an id or `module:id`; importing the module registers the id, in every process."""
     module, _, name = env.rpartition(":")
     if module:
-        importlib.import_module(module)
+        modules.import_module(module)
     return gymnasium.spec(name)
 
 
@@ -156,12 +168,14 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
 def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
     """Return a vector environment of a Gymnasium spec, the names of its actions, and its observation space."""
     def wrap(single):
+        single = gymnasium.wrappers.TransformReward(single, api.to_number)
         single = wrappers.FrameSkip(single, frame_skip) if frame_skip > 1 else single
         return wrappers.as_frames(single, env, screen)
 
     try:
         envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
                                   vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
+        api.check(envs.envs[0], env)
         names = _name_actions(envs.metadata.get("action_names"), int(envs.single_action_space.n))
         box = envs.envs[0].env.observation_space  # below wrappers.as_frames
         if render_mode:

@@ -11,25 +11,22 @@ import threading
 import urllib.request
 import warnings
 
-import backends  # first: it imports the backend quietly
-
 import gymnasium
-import keras
 import numpy as np
-from keras import applications, ops
 
-import models
+import choices
 import wrappers
-from storage import files, layout, reading
+from storage import files, layout, reading, strangers
+from storage import weights as storage_weights
 
 IMAGENET_SCREEN = (224, 224, 3)  # RGB, of the size that networks of ImageNet were trained on
 STORAGE = "https://storage.googleapis.com/tensorflow/keras-applications"
-# name -> constructor, preprocessing of RGB from 0 to 255, address of the weights. EfficientNet is not among them: Keras
-# builds it in another way where Keras itself loads the weights of ImageNet.
+# name -> in keras.applications the constructor, and the module that preprocesses RGB from 0 to 255; address of the
+# weights. EfficientNet is not among them: Keras builds it in another way where Keras itself loads ImageNet's weights.
 PRETRAINED = {
-    "resnet50": (applications.ResNet50, applications.resnet50.preprocess_input,
+    "resnet50": ("ResNet50", "resnet50",
                  f"{STORAGE}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "mobilenetv2": (applications.MobileNetV2, applications.mobilenet_v2.preprocess_input,
+    "mobilenetv2": ("MobileNetV2", "mobilenet_v2",
                     f"{STORAGE}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"),
 }
 ANSWER_SECONDS = 5  # to wait for the server's answer
@@ -53,12 +50,13 @@ class Torso:
 
     def __init__(self, network, layers, prepare, screen, history, about):
         self.screen, self.history, self.size = screen, history, layers.output_shape[-1]
+        import backends  # here, as is `models` below, so that a flag is refused before Keras is imported
         self._network, self._about = network, about
         self._compiled, self.traces = backends.compile_torso(
             lambda frames: layers(prepare(frames), training=False), layers.variables, (history, *screen))
 
     def __call__(self, frames):
-        return ops.convert_to_numpy(self._compiled(frames))
+        return np.array(self._compiled(frames))
 
     def keep(self, run):
         """Write a copy into the directory of a storage.run.Run, so that the run needs the torso's source no more."""
@@ -90,33 +88,66 @@ def load(features, directory):
                          f"NAME:PATH_OF_WEIGHTS with a NAME of {', '.join(PRETRAINED)}")
     if not kept:
         settings, path = _read_source(f"--features={features}", features)
-        kept = dict(features=features, network=settings["network"], history=settings["history"])
-    if kept["network"] not in models.NETWORKS:
-        raise ValueError(f"--features={features} is a run of --network={kept['network']}, which is not in the table of "
-                         "models.py")
+        kept = dict(features=features, network=settings["network"], history=settings.get("history"))
+    network, history = kept.get("network"), kept.get("history")
+    if not isinstance(network, str) or network not in choices.NETWORKS:
+        raise ValueError(f"--features={features} is a run of --network={network!s:.80}, which is not in the table of "
+                         "choices.py")
+    if type(history) is not int or not 0 < history <= 1000:
+        raise ValueError(f"--features={features} is a run of --history={history!s:.80}; expected 1 to 1000")
+    import models
     # Only the torso is used, so any number of actions and units will do.
-    network = models.QNetwork(kept["network"], (84, 84), num_actions=1, history=kept["history"], units=1)
+    network = models.QNetwork(network, (84, 84), num_actions=1, history=history, units=1)
     _load_fitting(network.load_torso, path, f"--features={features} has no torso for screens of 84x84")
-    return Torso(network, network.torso, lambda frames: frames, (84, 84), kept["history"], kept)
+    return Torso(network, network.torso, lambda frames: frames, (84, 84), history, kept)
 
 
-def transfer(directory, agent):
-    """Copy the torso of a run's best weights into an agent, as --init_from says.
+def find_init(settings, directory):
+    """Return the path of the weights that --init_from names; None without it, or where a run goes on.
+
+    Args:
+        settings: of the run in `directory`.
 
     Raises:
-        ValueError: the run's torso does not fit, in one sentence.
+        ValueError: --init_from names no run, or one without best weights.
     """
-    flag = f"--init_from={directory}"
-    _load_fitting(agent.load_torso, _read_source(flag, directory)[1], f"{flag} has no torso that fits this run")
+    if not settings["init_from"] or reading.has_checkpoint(directory):
+        return None
+    return _read_source(f"--init_from={settings['init_from']}", settings["init_from"])[1]
+
+
+def transfer(path, agent):
+    """Copy the torso of weights that `find_init` found into an agent.
+
+    Raises:
+        ValueError: the torso does not fit, in one sentence.
+    """
+    flag = f"--init_from={path.parent}"
+    _load_fitting(agent.load_torso, path, f"{flag} has no torso that fits this run")
 
 
 def _kept(directory, features):
-    """Return the contents of torso.json in a run's directory; None if it has no copy of the torso of --features."""
-    about_path = pathlib.Path(directory, layout.TORSO_ABOUT)
-    if not about_path.exists() or not layout.weights_path(directory, layout.TORSO).exists():
+    """Return the contents of torso.json in a run's directory; None if the run has not begun and has no copy yet.
+
+    Raises:
+        ValueError: the run has begun, and its copy is missing, damaged or of another torso. Its weights fit no other.
+    """
+    about_path, weights = pathlib.Path(directory, layout.TORSO_ABOUT), layout.weights_path(directory, layout.TORSO)
+    missing = [path for path in (about_path, weights) if not os.path.lexists(path)]
+    if missing:
+        if reading.has_checkpoint(directory) or layout.weights_path(directory, layout.BEST).exists():
+            raise ValueError(f"{missing[0]} does not exist, and the run has learned from the features of no other "
+                             "torso; put the file back")
         return None
-    about = json.loads(about_path.read_text())
-    return about if about["features"] == features else None
+    strangers.check_regular(weights)
+    try:
+        about = reading.read_json(about_path)
+        if about["features"] == features:
+            return about
+        reason = f"it is of --features={about['features']!s:.80}"
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+    raise ValueError(f"{about_path} does not describe the torso of --features={features}, which the run has ({reason})")
 
 
 def _read_source(flag, directory):
@@ -135,24 +166,26 @@ def _load_fitting(load_weights, path, sentence):
     """Call load_weights(path).
 
     Raises:
-        ValueError: the weights do not fit; it says the sentence, and why.
+        ValueError: the weights are damaged, or do not fit; then it says the sentence, and why.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # Keras warns of each layer that does not fit.
+    with storage_weights.checked(path), warnings.catch_warnings(action="ignore"):  # Keras warns of what does not fit.
+        try:
             load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{sentence} ({' '.join(str(error).split())[:250]})") from error
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"{sentence} ({' '.join(str(error).split())[:250]})") from error
 
 
 def _pretrained(features, name, weights):
     """Return a Torso of keras.applications, its last feature maps averaged over the screen."""
-    (build, preprocess, url), flag = PRETRAINED[name], f"--features={features}"
+    (build_name, module, url), flag = PRETRAINED[name], f"--features={features}"
     if weights == "imagenet":
         weights = _find_imagenet(flag, url)
     elif not pathlib.Path(weights).is_file():
         raise ValueError(f"{flag}: there is no file {weights}; expected weights as Keras saves or publishes them")
+    from keras import applications, ops
+    build, preprocess = getattr(applications, build_name), getattr(applications, module).preprocess_input
     network = build(include_top=False, pooling="avg", weights=None, input_shape=IMAGENET_SCREEN)
-    _load_fitting(network.load_weights, weights, f"{flag}: {weights} does not hold the weights of a {build.__name__}")
+    _load_fitting(network.load_weights, weights, f"{flag}: {weights} does not hold the weights of a {build_name}")
     prepare = lambda frames: preprocess(ops.cast(frames[:, 0], "float32"))
     return Torso(network, network, prepare, IMAGENET_SCREEN, 1, dict(features=features))
 
@@ -166,6 +199,7 @@ def _find_imagenet(flag, url):
     if not _server_answers(url):
         raise ValueError(f"{flag}: {cached} does not exist, and the server that has it does not answer; download {url} "
                          f"where there is internet, and give its path: {flag.removesuffix('imagenet')}PATH")
+    import keras
     try:
         return keras.utils.get_file(name, url, cache_subdir="models")
     except Exception as error:  # Keras raises no narrower class.

@@ -8,7 +8,6 @@ import typing
 import gymnasium
 import numpy as np
 
-import agent as agents
 import build
 import evaluation
 from films import film, panels, saliency, sheet
@@ -22,7 +21,7 @@ class Player(typing.NamedTuple):
 
     settings: dict  # of config.json
     envs: gymnasium.vector.VectorWrapper  # wrappers.Flicker, or features.Features around it; with a screen
-    agent: agents.Agent
+    agent: typing.Any  # agent.Agent
     epsilon: float
     title: str
     subtitle: str

@@ -6,7 +6,6 @@ import math
 import pathlib
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageFont
 
@@ -251,4 +250,5 @@ def _fit_font_size(pen, words, room, size):
 @functools.cache
 def load_font(size, bold=False):
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    import matplotlib  # here: nothing else of a film needs it
     return ImageFont.truetype(str(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)

@@ -16,8 +16,9 @@
 #SBATCH --requeue                   # also after a node failed, or a job of higher priority took it
 #SBATCH --open-mode=append          # One log, slurm-<job>.out in the directory of sbatch, for all the times that the job runs.
 
-# Slurm runs a copy of this file, so where it was, and its name, are asked for.
-script=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)
+# Slurm runs a copy of this file, so where it was, and its name, are asked for: a path that may have spaces, then the arguments.
+script=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=//p' | head -n 1)
+until [ -f "$script" ] || [ "$script" = "${script% *}" ]; do script=${script% *}; done
 cd "$(dirname "$script")/.." || exit 2
 source .venv/bin/activate || exit 2
 

@@ -37,7 +37,7 @@ export folder swept
 export -f made score
 python status.py "$grid" || exit 2
 compgen -G "$folder/*/config.json" > /dev/null || { echo "No run of $grid has begun." >&2; exit 1; }
-for config in "$folder"/*/config.json; do dirname "$config"; done | xargs -P "$jobs" -I RUN bash -c 'score "RUN"'
+for config in "$folder"/*/config.json; do dirname "$config"; done | xargs -P "$jobs" -d '\n' -n 1 bash -c 'score "$1"' score
 
 python plot.py "$folder" $axes --out="$folder/curves"
 [ "$swept" = nothing ] || python plot.py "$folder/$swept"*/ --figure=observability --out="$folder/observability"

@@ -12,9 +12,10 @@ import zlib
 
 import numpy as np
 
-from storage import files, layout, reading
+from storage import files, layout, reading, states
 
 SEGMENT_TIMESTEPS = 2048  # of replay per file, 15 MB of Atari frames in memory; a full file is never written again
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged checkpoint raises
 
 
 class Checkpoints:
@@ -24,8 +25,11 @@ class Checkpoints:
     checkpoints/000006250/   after 6,250 vector steps: state.json, arrays.npz, online.weights.h5; the newest two stay
     replay/                  segments of the replay that these checkpoints name
     ```
+    Only files with these names are ever removed.
+
     Args:
         directory: of the run.
+        is_partial: where no checkpoint is whole, go on from one whose older replay alone is damaged.
 
     Attributes:
         state: of the newest whole checkpoint when this object was made; None if there was none.
@@ -34,10 +38,10 @@ class Checkpoints:
         ValueError: there are checkpoints, and none is whole.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory, is_partial=False):
         self.directory = pathlib.Path(directory)
         self.folder = self.directory / layout.CHECKPOINTS
-        self.state = self._restore_newest()
+        self.state = self._restore_newest(is_partial)
         self._segments = list(self.state["segments"]) if self.state else []
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self._written_ahead = None  # the future of a segment
@@ -54,8 +58,8 @@ class Checkpoints:
         Raises:
             OSError: the checkpoint could not be written; nothing of it is left, and older ones are as they were.
         """
-        aside, place = self.folder / "aside", layout.checkpoint_path(self.directory, replay.end)
-        if place.exists():
+        aside, place = self.folder / layout.ASIDE, layout.checkpoint_path(self.directory, replay.end)
+        if (place / layout.STATE).exists():
             return  # Nothing has happened since.
         shutil.rmtree(aside, ignore_errors=True)
         try:
@@ -138,50 +142,111 @@ class Checkpoints:
         """
         places = reading.find_checkpoints(self.directory)
         for place in places[:-2]:
-            shutil.rmtree(place, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _remove_checkpoint(place)
         with contextlib.suppress(OSError, ValueError):
-            states = [json.loads((place / layout.STATE).read_text()) for place in places[-2:]]
-            named = {segment["name"] for state in states for segment in state["segments"]}
+            newest = [reading.read_state(place) for place in places[-2:]]
+            named = {segment["name"] for state in newest for segment in state["segments"]}
             for path in (self.directory / layout.REPLAY).iterdir():
-                if f"{layout.REPLAY}/{path.name}" not in named:
-                    path.unlink()
+                if layout.is_segment(path) and f"{layout.REPLAY}/{path.name}" not in named:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
 
-    def _restore_newest(self):
+    def _restore_newest(self, is_partial):
         """Return the state of the newest whole checkpoint; remove damaged ones above it, and say so.
 
         Without a removal the damaged ones would later be taken for the newest two.
         """
-        damaged, places = [], reading.find_checkpoints(self.directory)
-        for place in reversed(places):
-            try:
-                state = self._read_whole(place)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                damaged.append(f"{place} is damaged ({' '.join(str(error).split())})")
-                continue
+        places = reading.find_checkpoints(self.directory)
+        place, state, damaged = _read_newest(self._read_whole, places)
+        faults = "; ".join(damaged)
+        message = f"{faults}; going back to the whole checkpoint {place and place.name}."
+        if places and not state:
+            place, state, _ = _read_newest(self._read_rest, places)
+            message = f"{self.directory} has no whole checkpoint: {faults}; choose another --run_dir"
+            if not state:
+                raise ValueError(message)
+            left = state["replay_end"] - state["segments"][0]["start"]
+            if not is_partial:
+                raise ValueError(f"{message}, or go on with --resume=partial from checkpoint {place.name}, whose "
+                                 f"damaged replay still has its newest {left:,} rows")
+            message = f"{faults}; going on with the newest {left:,} rows of the replay from checkpoint {place.name}."
+        if state:
             for above in places[places.index(place) + 1:]:
-                shutil.rmtree(above)
+                _remove_checkpoint(above)
             if damaged:
-                print(f"{'; '.join(damaged)}; going back to the whole checkpoint {place.name}.", file=sys.stderr)
+                print(message, file=sys.stderr)
             return state | dict(place=place)
-        if damaged:
-            raise ValueError(f"{self.directory} has no whole checkpoint: {'; '.join(damaged)}; "
-                             "choose another --run_dir")
         return None
 
     def _read_whole(self, place):
         """Return the state of a checkpoint whose files are as they were written.
 
         Raises:
-            OSError, ValueError, KeyError, TypeError, AttributeError: it is damaged.
+            DAMAGE: it is damaged.
         """
-        state = json.loads((place / layout.STATE).read_text())
-        if state.pop("crc32") != _checksum(state):
-            raise ValueError("state.json is not what was written")
-        for name, check in state["files"].items():
-            files.verify(place / name, check)
+        state = _read_state(place)
         for segment in state["segments"]:
             files.verify(self.directory / segment["name"], segment)
         return state
+
+    def _read_rest(self, place):
+        """Return the state of a checkpoint of which older segments alone are damaged, with the segments after these.
+
+        Raises:
+            DAMAGE: more is damaged.
+        """
+        state, rest = _read_state(place), []
+        for segment in reversed(state["segments"]):
+            try:
+                files.verify(self.directory / segment["name"], segment)
+            except (OSError, ValueError):
+                break
+            rest.insert(0, segment)
+        if not rest:
+            raise ValueError("nothing is left of its replay")
+        return state | dict(segments=rest)
+
+
+def _read_newest(read, places):
+    """Return the first of the places, from the newest, that `read` can read, its state, and why newer ones are damaged.
+
+    Place and state are None where there is none.
+    """
+    damaged = []
+    for place in reversed(places):
+        try:
+            return place, read(place), damaged
+        except DAMAGE as error:
+            damaged.append(f"{place} is damaged ({' '.join(str(error).split())})")
+    return None, None, damaged
+
+
+def _read_state(place):
+    """Return the state of a checkpoint whose own folder is as it was written.
+
+    Raises:
+        DAMAGE: it is damaged.
+    """
+    state = reading.read_state(place)
+    if state.pop("crc32") != _checksum(state):
+        raise ValueError("state.json is not what was written")
+    states.check(state)
+    for name, check in state["files"].items():
+        files.verify(place / name, check)
+    return state
+
+
+def _remove_checkpoint(place):
+    """Remove a checkpoint's files, and its folder if no other file lies in it.
+
+    Raises:
+        OSError: a file could not be removed.
+    """
+    for name in layout.CHECKPOINT:
+        (place / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        place.rmdir()
 
 
 def _segment_rows(replay):

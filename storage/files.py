@@ -10,6 +10,10 @@ import zlib
 
 import numpy as np
 
+from storage import strangers
+
+CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)  # the last of a folder that is open to read
+
 # Whole files
 
 
@@ -24,6 +28,22 @@ def write_whole(path, data):
     os.replace(aside, path)
 
 
+def check_writable(path):
+    """Raise the ValueError with which `written_whole` would refuse a path; nothing is left there."""
+    _touch_aside(pathlib.Path(path)).unlink()
+
+
+def _touch_aside(path):
+    aside = path.with_name(f"aside-{os.getpid()}-{path.name}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a directory")
+        aside.touch()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
+    return aside
+
+
 @contextlib.contextmanager
 def written_whole(path):
     """Yield a path aside. It becomes `path` if the block ends well, and vanishes if the block fails.
@@ -32,13 +52,7 @@ def written_whole(path):
         ValueError: nothing can be written there; this is known before the block.
     """
     path = pathlib.Path(path)
-    aside = path.with_name(f"aside-{os.getpid()}-{path.name}")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a directory")
-        aside.touch()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
+    aside = _touch_aside(path)
     try:
         yield aside
         os.replace(aside, path)
@@ -55,12 +69,21 @@ def write_csv(path, columns, rows):
 
 
 def sync_folder(folder):
-    """Write the names in a folder down to the disk."""
+    """Write the names in a folder down to the disk, if its file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor):
+    """Write a file or a folder down to the disk. Some file systems of networks and containers cannot."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
 
 
 # Files with checksums
@@ -94,11 +117,12 @@ def write_checked(path, fill):
         OSError: the file could not be written; nothing of it is left.
     """
     try:
-        with open(path, "wb") as file:
+        path.unlink(missing_ok=True)  # If a link lies there, the file behind it stays as it is.
+        with open(path, "xb") as file:
             writer = ChecksumWriter(file)
             fill(writer)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
             check = dict(size=file.tell(), crc32=writer.crc32)
         verify(path, check)
         return check
@@ -121,11 +145,17 @@ def write_npz(path, arrays, compression):
 
 
 def verify(path, check):
-    """Raise OSError where a file has another size or another checksum than `check` says."""
-    size, crc32 = path.stat().st_size, 0
-    with open(path, "rb") as file:
+    """Refuse a file that has another size or another checksum than `check` says.
+
+    Raises:
+        OSError: it has, or there is none.
+        ValueError: it is no regular file.
+    """
+    crc32 = 0
+    with strangers.open_regular(path, "rb") as file:
         while block := file.read(1 << 20):
             crc32 = zlib.crc32(block, crc32)
+        size = file.tell()
     if (size, crc32) != (check["size"], check["crc32"]):
         raise OSError(f"{path.name} is not what was written")
 
@@ -138,17 +168,24 @@ class RowFile:
 
     Args:
         path: made if missing.
-        size: bytes that stay. Later ones are cut off: they were written after the checkpoint, and will be again.
+        size: bytes of lines that stay. Later ones are cut off: they were written after the checkpoint, and will be
+            again. Of a file that lost some bytes, or holds zeros in their place, the whole lines before them stay.
+
+    Attributes:
+        size: bytes in the file.
+        num_rows: lines that stayed, and rows appended since.
     """
 
     def __init__(self, path, size=0):
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self.size = min(size, os.fstat(self._descriptor).st_size)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        kept = os.pread(self._descriptor, min(size, os.fstat(self._descriptor).st_size), 0).partition(b"\0")[0]
+        self.size, self.num_rows = kept.rfind(b"\n") + 1, kept.count(b"\n")
         os.ftruncate(self._descriptor, self.size)
         self._waiting = bytearray()
 
     def append(self, row):
         """Write the bytes of a row, now or with a later row."""
+        self.num_rows += 1
         self._waiting += row
         with contextlib.suppress(OSError):  # `sync` will raise it.
             self._flush()
@@ -160,7 +197,7 @@ class RowFile:
             OSError: the disk still refuses some.
         """
         self._flush()
-        os.fsync(self._descriptor)
+        _sync(self._descriptor)
 
     def close(self):
         """Write all rows and close the file.

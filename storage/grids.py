@@ -4,7 +4,7 @@ import csv
 import pathlib
 import re
 
-from storage import layout
+from storage import layout, strangers
 
 NAMED_FIRST = ("env", "network", "flagfile")  # flags whose values begin the name of a run, in train.py's order
 
@@ -22,6 +22,8 @@ def read_grid(path):
         ValueError: the file is no grid, in one sentence.
     """
     path, commands = pathlib.Path(path), {}
+    if path.exists() and not path.is_file():  # A pipe may never end.
+        raise ValueError(f"{path} is no file; expected a grid")
     with open(path, newline="", encoding="utf-8-sig") as file:  # also as spreadsheets write it
         table = csv.DictReader(line for line in file if not line.lstrip(' "').startswith("#"))
         columns = [column.strip() for column in table.fieldnames or ()]
@@ -34,6 +36,9 @@ def read_grid(path):
             if None in row or None in row.values():
                 raise ValueError(f"row {number} of {path} has more or fewer cells than the {len(columns)} columns")
             flags = {column.strip(): cell.strip() for column, cell in row.items() if cell.strip()}
+            strange = [cell for cell in flags.values() if strangers.CONTROL.search(cell)]
+            if strange:
+                raise ValueError(f"row {number} of {path} has {strange[0]!r}; expected text without control characters")
             if "run_dir" in flags:
                 raise ValueError(f"{path} has a column run_dir; expected none, "
                                  "since a row's other cells name its directory")

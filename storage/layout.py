@@ -18,12 +18,15 @@ observability.csv                 of evaluate.py: a sweep over the probability t
 
 import pathlib
 import re
+import zlib
 
 CONFIG, LOCK = "config.json", "lock"
 BEST, RANDOM = "best", "random"  # names of weights; random play has none, and its CSV is named like them
 TORSO, TORSO_ABOUT = "torso", "torso.json"
 CHECKPOINTS, REPLAY, MILESTONES = "checkpoints", "replay", "weights"  # folders
+ASIDE = "aside"  # the folder of a checkpoint that is still being written
 STATE, ARRAYS, ONLINE = "state.json", "arrays.npz", "online.weights.h5"  # in the folder of a checkpoint
+CHECKPOINT = (STATE, ARRAYS, ONLINE)
 SWEEP = "observability.csv"
 
 COLUMNS = {  # of the CSV files that training writes
@@ -51,6 +54,12 @@ FREE = (*LIMITS, "eval_period", "checkpoint_period", "weights_period")
 SAME_LINE = ("seed", *FREE)  # settings in which the runs of one line may differ
 # id of a variant with other training rewards -> its game, whose raw returns a run of either has
 GAMES = {"AssaultCrafted-v0": "Assault", "BowlingShaped-v0": "Bowling"}
+
+# Where training writes: files, and the folders with more of them.
+FILES = (CONFIG, LOCK, *(f"{name}.csv" for name in COLUMNS), *(f"{name}.weights.h5" for name in (BEST, TORSO)),
+         TORSO_ABOUT)
+FOLDERS = (CHECKPOINTS, REPLAY, MILESTONES, f"{CHECKPOINTS}/{ASIDE}")
+LONGEST_NAME = 251  # bytes of a run's name: file systems take 255, and `log_path` adds four
 
 
 def config_path(directory):
@@ -81,9 +90,25 @@ def segment_name(start, stop):
     return f"{REPLAY}/{start:09d}-{stop:09d}.npz"
 
 
+def is_checkpoint(path):
+    """Return whether a path in CHECKPOINTS is a checkpoint, whole or not."""
+    return bool(re.fullmatch(r"\d{9,}", path.name)) and any((path / name).exists() for name in CHECKPOINT)
+
+
+def is_segment(path):
+    """Return whether a path in REPLAY has the name of a segment."""
+    return bool(re.fullmatch(r"\d{9,}-\d{9,}\.npz", path.name))
+
+
 def events_path(directory, seconds, host, process):
     """Return the path of a file of events that begins at a time; TensorBoard reads the files in that order."""
     return pathlib.Path(directory, f"events.out.tfevents.{seconds:.0f}.{host}.{process}")
+
+
+def find_events(directory):
+    """Return when the files of events in a directory begin, as `events_path` takes it."""
+    names = (path.name for path in pathlib.Path(directory).glob("events.out.tfevents.*"))
+    return [int(found[1]) for found in (re.match(r"events\.out\.tfevents\.(\d+)\.", name) for name in names) if found]
 
 
 def episodes_path(directory, weights, otherwise=""):
@@ -115,7 +140,7 @@ def met_limit(settings, agent_step, episodes):
 
 
 def name_run(first, flags, seed, jid=None):
-    """Return the name of a run's directory.
+    """Return the name of a run's directory. A name that is too long for a file system ends in a checksum and the seed.
 
     Args:
         first: environment, network and presets.
@@ -126,4 +151,8 @@ def name_run(first, flags, seed, jid=None):
     spelled = [("" if value else "no") + name if isinstance(value, bool) else f"{name}={value}"
                for name, value in sorted(flags.items())]
     parts = [*first, *spelled, *([jid] if jid else []), f"s{seed}"]
-    return re.sub(r"[^\w.=:+-]+", "_", "-".join(parts))
+    name = re.sub(r"[^\w.=:+-]+", "_", "-".join(parts))
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    end = f"-{zlib.crc32(name.encode()):08x}{name[name.rindex('-s'):]}"
+    return name.encode()[:LONGEST_NAME - len(end)].decode(errors="ignore") + end

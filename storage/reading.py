@@ -1,9 +1,8 @@
-"""The one reader of runs: their settings, rows, evaluations, fresh episodes, sweeps, checkpoints and locks.
+"""The one reader of runs: their settings, rows, evaluations, checkpoints and locks; episodes.py reads evaluate.py's.
 
 A run may come from a stranger. Nothing here runs code of a run: its files are text and numbers.
 """
 
-import collections
 import contextlib
 import csv
 import fcntl
@@ -13,12 +12,24 @@ import socket
 
 import numpy as np
 
-from storage import layout
+from storage import layout, states, strangers
 
-# Settings that every run has, and that are texts or numbers.
-TEXTS = ("network", "env")
-NUMBERS = "seed history flicker num_envs frame_skip maxsteps eval_period eval_episodes".split()
+LEFT_OUT = "left out: "  # begins a sentence on a run that a script goes on without
 TAIL = 16_384  # bytes that are read from the end of a file: a table of many runs reads no long files
+
+
+def read_json(path, directory=None):
+    """Return the content of a JSON file of a run; `directory` as of `strangers.check_regular`.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: it is no regular file, or holds no JSON.
+    """
+    with strangers.open_regular(path, "rb", directory) as file:
+        try:
+            return json.loads(file.read())
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
 
 
 # Settings and directories
@@ -32,18 +43,40 @@ def read_config(directory):
     """
     path = layout.config_path(directory)
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
         config["settings"]["network"]
         return config
     except FileNotFoundError as error:
         missing = "holds no config.json, so it is no run of this suite" if path.parent.is_dir() else "does not exist"
         raise ValueError(f"{directory} {missing}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the configuration of a run of this suite ({error!r})") from error
+        reason = ("it holds no settings" if isinstance(error, TypeError) else
+                  f"it has no {error}" if isinstance(error, KeyError) else error)
+        raise ValueError(f"{path} is not the configuration of a run of this suite ({reason})") from error
 
 
-def find_runs(paths):
+def read_settings(directory, check):
+    """Return the settings of a run.
+
+    Args:
+        check: settings.check_settings, or a function like it: it returns the settings of a config.json whole, or
+            raises a ValueError with the reason why no run has them.
+
+    Raises:
+        ValueError: the directory has no config.json of this suite.
+    """
+    settings = read_config(directory)["settings"]
+    try:
+        return check(settings)
+    except ValueError as error:
+        raise ValueError(f"{layout.config_path(directory)} {error}") from error
+
+
+def find_runs(paths, check):
     """Find the runs among `paths` and in the folders among them.
+
+    Args:
+        check: as `read_settings` takes it.
 
     Returns:
         {directory: settings}, and a sentence for each path that is no run.
@@ -58,14 +91,32 @@ def find_runs(paths):
         for directory in _find_directories(path) or [path]:
             if directory.resolve() not in known:
                 try:
-                    found[directory] = _read_settings(directory)
+                    found[directory] = read_settings(_check_directory(directory), check)
                     known.add(directory.resolve())
                 except (ValueError, OSError) as error:
                     others.append(str(error))
     if not found:
         raise ValueError(others[0] if len(others) == 1 else
                          f"none of the {len(others)} paths given is a run; the first: {others[0]}")
-    return found, others
+    return found, [f"{LEFT_OUT}{other}" for other in others]
+
+
+def read_each(directories, read):
+    """Read the same of each run, so that a damaged run does not hide the others.
+
+    Args:
+        read: function of a directory.
+
+    Returns:
+        {directory: what `read` returned}, and a sentence for each run of which `read` raised ValueError or OSError.
+    """
+    results, notes = {}, []
+    for directory in directories:
+        try:
+            results[directory] = read(directory)
+        except (ValueError, OSError) as error:
+            notes.append(f"{LEFT_OUT}{error}")
+    return results, notes
 
 
 def _find_directories(folder):
@@ -74,17 +125,17 @@ def _find_directories(folder):
     return sorted(below | {config.parent for config in folder.glob(f"*/{layout.CONFIG}")})  # ** follows no link.
 
 
-def _read_settings(directory):
-    """Return the settings of a run, and check those that every reader needs."""
+def _check_directory(directory):
+    """Return `directory` if it is one whose name can be shown.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if strangers.CONTROL.search(str(directory)):
+        raise ValueError(f"{strangers.escape(str(directory))} has control characters in its name; rename it")
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file, so it is no run of this suite")
-    settings = read_config(directory)["settings"]
-    for names, kind in ((TEXTS, str), (NUMBERS, int | float)):
-        for name in names:
-            if not isinstance(settings.get(name), kind):
-                raise ValueError(f"{layout.config_path(directory)} has {settings.get(name)!r} for {name}, "
-                                 "so it is of no run of this suite")
-    return settings
+    return directory
 
 
 def newest_run(folder="runs"):
@@ -94,7 +145,8 @@ def newest_run(folder="runs"):
         ValueError: there is no run.
     """
     directories = _find_directories(pathlib.Path(folder))
-    runs = [directory for directory in directories if layout.csv_path(directory, "train").exists()]
+    runs = [directory for directory in directories
+            if layout.csv_path(directory, "train").exists() and not strangers.CONTROL.search(str(directory))]
     if not runs:
         raise ValueError(f"no run was found under {folder}/; train one, or give its --run_dir")
     return max(runs, key=read_last_write)
@@ -121,17 +173,22 @@ def find_weights(directory, which):
     if not paths:
         remedy = "evaluation (evaluate.py also plays --checkpoint=last)" if which == layout.BEST else "checkpoint"
         raise ValueError(f"{directory} has no {which} weights yet; wait for its first {remedy}")
-    return paths[-1]
+    return strangers.check_regular(paths[-1], pathlib.Path(directory))
 
 
 def find_milestones(directory):
-    """Return the paths of the weights that --weights_period kept, the oldest first."""
-    return sorted(pathlib.Path(directory, layout.MILESTONES).glob("[0-9]*.weights.h5"))
+    """Return the paths of the weights that --weights_period kept, the oldest first.
+
+    Raises:
+        ValueError: one is no regular file.
+    """
+    paths = sorted(pathlib.Path(directory, layout.MILESTONES).glob("[0-9]*.weights.h5"))
+    return [strangers.check_regular(path, pathlib.Path(directory)) for path in paths]
 
 
 def find_checkpoints(directory):
     """Return the folders of a run's checkpoints, whole or not, the oldest first."""
-    return sorted(pathlib.Path(directory, layout.CHECKPOINTS).glob("[0-9]*"))
+    return sorted(filter(layout.is_checkpoint, pathlib.Path(directory, layout.CHECKPOINTS).glob("[0-9]*")))
 
 
 def has_checkpoint(directory):
@@ -139,11 +196,17 @@ def has_checkpoint(directory):
     return bool(find_checkpoints(directory))
 
 
+def read_state(checkpoint):
+    """Return the content of a checkpoint's state.json; states.check judges it."""
+    return read_json(checkpoint / layout.STATE, checkpoint.parents[1])
+
+
 def read_saved_counts(directory):
     """Return agent steps and training episodes of the newest checkpoint, 0 and 0 if there is none."""
     for checkpoint in reversed(find_checkpoints(directory)):
-        with contextlib.suppress(OSError, ValueError, KeyError):  # Training may remove this one right now.
-            state = json.loads((checkpoint / layout.STATE).read_text())
+        with contextlib.suppress(OSError, ValueError):  # Training may remove this one right now.
+            state = read_state(checkpoint)
+            states.check(state, ("agent_step", "episodes"))
             return state["agent_step"], state["episodes"] - state.get("cut_episodes", 0)  # Old runs counted these too.
     return 0, 0
 
@@ -172,34 +235,49 @@ def count_lost_rows(directory, name):
 def _read_table(directory, name):
     """Return the rows of a CSV float64[rows, columns], and bool[rows], whether all known values are finite."""
     path, columns = layout.csv_path(directory, name), layout.COLUMNS[name]
-    with _name_damage(path):
-        lines = (path.read_text() if path.exists() else "").split("\n")[:-1] or [",".join(columns)]
+    with name_damage(path):
+        lines = _read_text(path).split("\n")[:-1] or [",".join(columns)]
         layouts = [each for each in _layouts(name) if lines[0] == ",".join(each)]
         if not layouts:
             raise ValueError(f"it begins with {lines[0][:40]!r}, expected {','.join(columns)}")
         table = _parse_rows(lines[1:], layouts)
-        is_finite = np.isfinite(table[:, [column not in layout.UNKNOWN for column in columns]]).all(axis=1)
+        is_finite = _find_finite(table, name)
         if (np.diff(table[is_finite, 0]) < 0).any():
             raise ValueError(f"{columns[0]} decreases")
     return table, is_finite
 
 
+def _read_text(path):
+    """Return the text of a file, an empty one if there is no file."""
+    with contextlib.suppress(FileNotFoundError), strangers.open_regular(path) as file:
+        return file.read()
+    return ""
+
+
 def read_last_rows(directory, name):
     """Return {column: list of numbers} of the last rows of a run's CSV; none if there is no file.
+
+    Rows with a value that is not finite are left out, as by `read_rows`.
 
     Raises:
         ValueError: they are not rows of this CSV.
     """
     path = layout.csv_path(directory, name)
-    with _name_damage(path):
+    with name_damage(path):
         # The first line is the header, or the end of a row.
         table = _parse_rows(read_last_lines(path)[1:], _layouts(name))
-    return dict(zip(layout.COLUMNS[name], table.T.tolist()))
+    return dict(zip(layout.COLUMNS[name], table[_find_finite(table, name)].T.tolist()))
+
+
+def _find_finite(table, name):
+    """Return bool[rows], whether all values of a row are finite but those that may be unknown."""
+    return np.isfinite(table[:, [column not in layout.UNKNOWN for column in layout.COLUMNS[name]]]).all(axis=1)
 
 
 def read_header(directory, name):
     """Return the first line of a run's CSV; an empty one if there is no file."""
-    with contextlib.suppress(FileNotFoundError), open(layout.csv_path(directory, name), errors="replace") as file:
+    path = layout.csv_path(directory, name)
+    with contextlib.suppress(FileNotFoundError), strangers.open_regular(path, errors="replace") as file:
         return file.readline().rstrip("\n")
     return ""
 
@@ -208,7 +286,7 @@ def read_last_lines(path):
     """Return the last whole lines of a file, read from its end; none if there is no file."""
     if not path.exists():
         return []
-    with open(path, "rb") as file:
+    with strangers.open_regular(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL))
         return file.read().decode(errors="replace").split("\n")[:-1]
 
@@ -234,13 +312,15 @@ def _parse_rows(lines, layouts):
 
 
 @contextlib.contextmanager
-def _name_damage(path):
+def name_damage(path):
     """Turn an error in the content of a CSV into a ValueError that names the file."""
     try:
         yield
+    except strangers.NoFileOfARun:
+        raise
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error).split(";")[0].rstrip(".")
-        raise ValueError(f"{path} is damaged, or not of this suite: {reason}") from error
+        raise ValueError(f"{path} is damaged, or not of this suite: {strangers.escape(reason)}") from error
 
 
 # Evaluations during training
@@ -274,107 +354,13 @@ def is_unfinished(directory, settings, agent_step):
     return not layout.met_limit(settings, agent_step + settings["eval_period"] - 1, episodes)
 
 
-# Episodes that evaluate.py played
-
-
-def read_episodes(path):
-    """Read the episodes of one policy that evaluate.py wrote.
-
-    Returns:
-        A dict of policy, weights, epsilon, flicker and eval_seed for each episode, and float64[episodes] of returns.
-
-    Raises:
-        ValueError: the CSV is damaged, or has no episodes.
-    """
-    with _name_damage(path):
-        rows = _parse_episodes(path, ("policy", "weights", "epsilon", "flicker", "episode_return", "eval_seed"))
-        return rows, _returns_of(rows)
-
-
-def count_episodes(path):
-    """Return a Counter of the episodes in a CSV of evaluate.py: (policy, probability that a screen is shown).
-
-    The probability is None where the CSV is no sweep. Of no file, or of a damaged one, the Counter is empty.
-    """
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, csv.Error), open(path, newline="") as file:
-        shown = lambda row: float(row["observation_probability"]) if "observation_probability" in row else None
-        return collections.Counter((row["policy"], shown(row)) for row in csv.DictReader(file, strict=True))
-    return collections.Counter()
-
-
-def read_random_play(directories):
-    """Return {directory: float64[episodes]} of random play's returns, of runs for which evaluate.py played at random.
-
-    Episodes beside a score win over episodes of a sweep.
-
-    Raises:
-        ValueError: a CSV is damaged, or has no episodes of random play.
-    """
-    returns = {}
-    for directory in directories:
-        paths = layout.episodes_path(directory, layout.RANDOM), layout.sweep_path(directory)
-        path = next((path for path in paths if path.exists()), None)
-        if path:
-            with _name_damage(path):
-                rows = _parse_episodes(path, ("policy", "episode_return"))
-                returns[directory] = _returns_of([row for row in rows if row["policy"] == "random"])
-    return returns
-
-
-def read_sweep(directory, trained):
-    """Read a run's sweep over the probability that a screen is shown.
-
-    Args:
-        trained: the probability of training, of which the sweep must have episodes.
-
-    Returns:
-        {probability: the agent's episode returns} by increasing probability; random play's episode returns; and the
-        set of (weights, epsilon) with which the agent played.
-
-    Raises:
-        ValueError: observability.csv is damaged, or lacks what a sweep needs.
-    """
-    path = layout.sweep_path(directory)
-    of_agent, of_random, played_with = {}, [], set()
-    with _name_damage(path):
-        columns = ("policy", "weights", "observation_probability", "epsilon", "episode_return")
-        for row in _parse_episodes(path, columns):
-            if row["policy"] == "random":
-                of_random.append(row["episode_return"])
-            else:
-                of_agent.setdefault(row["observation_probability"], []).append(row["episode_return"])
-                played_with.add((row["weights"], row["epsilon"]))
-        if trained not in of_agent or not of_random:
-            missing = "random play" if trained in of_agent else f"the probability of training, {trained:g}"
-            raise ValueError(f"it has no rows of {missing}")
-    return dict(sorted(of_agent.items())), of_random, played_with
-
-
-def _parse_episodes(path, columns):
-    """Return a dict of these columns for each row of a CSV of evaluate.py; numbers are finite."""
-    with open(path, newline="") as file:
-        rows = [{column: row[column] if column in layout.TEXT_COLUMNS else float(row[column]) for column in columns}
-                for row in csv.DictReader(file, strict=True)]
-    numbers = [row[column] for row in rows for column in columns if column not in layout.TEXT_COLUMNS]
-    if not np.isfinite(numbers).all():
-        raise ValueError("a value is not finite")
-    return rows
-
-
-def _returns_of(rows):
-    """Return float64[episodes] of the returns of at least one episode."""
-    if not rows:
-        raise ValueError("it has no episodes")
-    return np.array([row["episode_return"] for row in rows])
-
-
 # Locks
 
 
 def is_locked(directory):
     """Return whether a process holds the lock of a run; None if another machine took it, which may not show here."""
     try:
-        with open(pathlib.Path(directory, layout.LOCK)) as file:
+        with strangers.open_regular(pathlib.Path(directory, layout.LOCK)) as file:
             here = socket.gethostname() in file.read().split()
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:

@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import fcntl
 import importlib.metadata
-import io
 import json
 import os
 import pathlib
@@ -16,7 +15,7 @@ import time
 import numpy as np
 from tensorboardX.proto.event_pb2 import SessionLog
 
-from storage import checkpoints, events, files, layout, reading
+from storage import checkpoints, events, files, layout, opening, weights
 
 
 class Run:
@@ -25,48 +24,47 @@ class Run:
     Args:
         directory: made if missing.
         settings: all resolved settings that determine the run.
-        resume: `auto` goes on; `never` refuses a directory that is not empty.
+        resume: `auto` goes on; `never` refuses a directory that is not empty; `partial` goes on also where parts of the
+            replay are damaged, with what is left of them.
         command: the command line, for config.json.
 
     Raises:
-        ValueError: the directory cannot be written, is locked, or holds something else, or a run with other settings.
+        ValueError: the directory cannot be written, is locked, or is one that `opening.check` refuses.
     """
 
     def __init__(self, directory, settings, resume="auto", command=()):
         self.directory = pathlib.Path(directory)
-        config = layout.config_path(directory)
-        leftovers = (layout.LOCK, f"{layout.CONFIG}.aside")  # of a process that was killed before there was a run
-        occupied = self.directory.is_dir() and any(path.name not in leftovers for path in self.directory.iterdir())
-        if occupied and resume == "never":
-            raise ValueError(f"{directory} is not empty, and --resume=never was given; "
-                             "choose another --run_dir or remove it yourself")
-        if occupied and not config.exists():
-            raise ValueError(f"{directory} is not empty and holds no config.json, so it is no run of this suite; "
-                             "choose another --run_dir")
-        if occupied:
-            before = reading.read_config(directory)
-            _refuse_old_run(directory, before)
-            _refuse_other_settings(directory, before["settings"], settings)
+        opening.check(directory, settings, resume)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.directory)
-            self.checkpoints = checkpoints.Checkpoints(self.directory)
+            self.checkpoints = checkpoints.Checkpoints(self.directory, resume == "partial")
             about = dict(settings=settings, command=list(command), git_commit=_git_commit(), versions=_versions())
-            files.write_whole(config, json.dumps(about, indent=1).encode())
+            files.write_whole(layout.config_path(directory), json.dumps(about, indent=1).encode())
         except OSError as error:
-            raise ValueError(f"--run_dir={directory} cannot be written ({error.strerror or error})") from error
-        state = self.checkpoints.state or dict(csv_sizes={})
-        self._csv = {name: files.RowFile(layout.csv_path(directory, name), state["csv_sizes"].get(name, 0))
-                     for name in layout.COLUMNS}
-        for name, file in self._csv.items():
-            if not file.size:
-                file.append((",".join(layout.COLUMNS[name]) + "\n").encode())
-        self._events = files.RowFile(layout.events_path(directory, time.time(), socket.gethostname(), os.getpid()))
+            raise opening.refusal(directory, error) from error
+        state = self.checkpoints.state or dict(agent_step=0, csv_sizes={})
+        self._csv = {name: self._open_csv(name, state) for name in layout.COLUMNS}
+        seconds = max([time.time(), *(1 + begun for begun in layout.find_events(directory))])
+        self._events = files.RowFile(layout.events_path(directory, seconds, socket.gethostname(), os.getpid()))
         self._events.append(events.record(file_version="brain.Event:2"))
-        if self.checkpoints.state:  # TensorBoard then hides the later steps in the files of events before this one.
-            start = SessionLog(status=SessionLog.START)
-            self._events.append(events.record(step=state["agent_step"], session_log=start))
+        # TensorBoard then hides this step and later ones in the files of events before this file.
+        start = SessionLog(status=SessionLog.START)
+        self._events.append(events.record(step=state["agent_step"], session_log=start))
         self._waiting = {}  # path -> weights that are not on the disk yet
+
+    def _open_csv(self, name, state):
+        """Open a CSV at the last row that the checkpoint counts; say how many rows are lost."""
+        path, size = layout.csv_path(self.directory, name), state["csv_sizes"].get(name, 0)
+        file = files.RowFile(path, size)
+        counted = state.get("csv_rows", {}).get(name)  # Checkpoints of earlier versions do not have it.
+        lost = file.size < size and ("some" if counted is None else counted - max(1, file.num_rows))
+        if lost:
+            print(f"{path} has lost {lost} of the rows that the checkpoint counts; training goes on without them.",
+                  file=sys.stderr)
+        if not file.size:
+            file.append((",".join(layout.COLUMNS[name]) + "\n").encode())
+        return file
 
     def row(self, name, **values):
         """Append a row to the CSV `name`; each column must be given."""
@@ -103,7 +101,7 @@ class Run:
             name: as layout.weights_path takes it.
             save_weights: writes weights; called with what Keras takes for a path.
         """
-        self._waiting[layout.weights_path(self.directory, name)] = _weights_as_bytes(save_weights)
+        self._waiting[layout.weights_path(self.directory, name)] = weights.pack(save_weights)
         with contextlib.suppress(OSError):
             self._write_weights()
 
@@ -126,9 +124,9 @@ class Run:
         self._write_weights()
         for file in (*self._csv.values(), self._events):
             file.sync()
-        sizes = {name: file.size for name, file in self._csv.items()}
-        state = state | dict(csv_sizes=sizes)
-        self.checkpoints.save(state, arrays, replay, lambda: _weights_as_bytes(save_weights))
+        state = state | dict(csv_sizes={name: file.size for name, file in self._csv.items()},
+                             csv_rows={name: file.num_rows for name, file in self._csv.items()})
+        self.checkpoints.save(state, arrays, replay, lambda: weights.pack(save_weights))
 
     def close(self):
         """Close every file, and give up the lock.
@@ -140,20 +138,6 @@ class Run:
         for file in (*self._csv.values(), self._events):
             file.close()
         self._lock.close()
-
-
-class _MemoryFile(io.BytesIO):
-    """A file in memory that Keras takes for a path: after a full disk HDF5 would crash the process when it ends."""
-
-    def __str__(self):
-        return "memory.weights.h5"
-
-
-def _weights_as_bytes(save_weights):
-    """Return the bytes that `save_weights(path)` writes."""
-    memory = _MemoryFile()
-    save_weights(memory)
-    return memory.getbuffer()
 
 
 def _lock(directory):
@@ -169,39 +153,13 @@ def _lock(directory):
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
-        file.seek(0)
-        raise ValueError(f"{directory} is in use: {file.read().decode()} trains there; "
-                         "stop it, or choose another --run_dir") from error
+        raise opening.in_use(directory) from error
     except OSError as error:
         print(f"{directory} cannot be locked ({error.strerror}): see to it that no other process trains there.",
               file=sys.stderr)
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
-
-
-def _refuse_old_run(directory, config):
-    """Raise ValueError if a run was made when all environments were reset together: its checkpoints say too little."""
-    header = ",".join(layout.OLD_COLUMNS["train"])
-    if reading.read_header(directory, "train") == header:
-        raise ValueError(f"{directory} holds a run of an earlier version, which seeded all environments at once, so it "
-                         "cannot go on here; choose another --run_dir, or go on with the git commit that its "
-                         f"config.json names, {config.get('git_commit', 'unknown')}")
-
-
-def _refuse_other_settings(directory, before, now):
-    """Raise ValueError naming each setting in which a run differs from the settings asked for now.
-
-    A setting that did not exist when the run began counts as off: None, False or 0.
-    """
-    names = sorted(name for name in before.keys() | now.keys()
-                   if before.get(name) != now.get(name) and name not in layout.FREE
-                   and (name in before or now[name]))
-    if names:
-        flag = lambda name: "KERAS_BACKEND" if name == "backend" else f"--{name}"
-        changes = ", ".join(f"{flag(name)} was {before.get(name)} and is now {now.get(name)}" for name in names)
-        raise ValueError(f"{directory} holds a run with other settings: {changes}; "
-                         "repeat them, or choose another --run_dir")
 
 
 def _format_cell(value):

@@ -5,12 +5,12 @@ import pytest
 
 from analysis import curves, drawing
 from helpers.analysed_runs import write_seeds, write_sweep_rows
-from helpers.run_files import write_run, write_table
-from storage import layout, reading
+from helpers.run_files import find_checked, write_run, write_table
+from storage import episodes, layout
 
 
 def curves_of(*paths, x="agent_step", y="eval"):
-    return curves.read_curves(reading.find_runs(paths)[0], x, y)[0]
+    return curves.read_curves(find_checked(paths)[0], x, y)[0]
 
 
 def lines_of(figure, panel=0):
@@ -72,7 +72,7 @@ def test_the_last_bin_of_a_shorter_run_is_left_out_unless_half_full(tmp_path):
 def test_the_same_seed_counts_once(tmp_path):
     write_run(tmp_path / "a", [(100, (1, 3))])
     write_run(tmp_path / "b", [(100, (1, 3)), (200, (5, 7))])
-    longer, notes = curves.read_curves(reading.find_runs([tmp_path, tmp_path / "a"])[0])
+    longer, notes = curves.read_curves(find_checked([tmp_path, tmp_path / "a"])[0])
     assert [curve.directory.name for curve in longer] == ["b"]
     assert any("the same seed of the same settings" in note for note in notes)
 
@@ -97,18 +97,28 @@ def test_an_evaluation_that_is_being_written_is_left_out(tmp_path):
     (lambda text: "\x00" * 50 + "\n", "it begins with"),
     (lambda text: "\udcff", "can't decode"),
 ])
-def test_damaged_csvs_are_refused_by_name(tmp_path, damage, message):
+def test_a_run_with_a_damaged_csv_is_left_out_by_name_and_the_others_stay(tmp_path, damage, message):
     run = write_run(tmp_path / "a", [(100, (1, 3)), (200, (5, 9))])
-    write_run(tmp_path / "b", [(100, (1, 3))], seed=2)
+    write_run(tmp_path / "b", [(300, (1, 3))], seed=2)
     (run / "eval.csv").write_bytes(damage((run / "eval.csv").read_text()).encode(errors="surrogateescape"))
-    with pytest.raises(ValueError) as error:
-        curves_of(tmp_path)
-    assert str(error.value).startswith(f"{run / 'eval.csv'} is damaged") and message in str(error.value)
+    (curve,), (note,) = curves.read_curves(find_checked([tmp_path])[0])
+    assert (curve.directory.name, *curve.x, *curve.y) == ("b", 300, 2)
+    assert note.startswith(f"left out: {run / 'eval.csv'} is damaged") and message in note and "\n" not in note
+
+
+def test_episodes_that_limit_a_run_are_read_with_its_curve(tmp_path):
+    for name, maxepisodes in (("a", 1), ("b", 2), ("c", 2)):
+        write_run(tmp_path / name, [(100, (1, 3))], [(50, 2)], maxepisodes=maxepisodes, env=f"Game-{name}")
+    (tmp_path / "c/train.csv").write_text("torn\n")
+    run_curves, notes = curves.read_curves(find_checked([tmp_path])[0])
+    assert [curve.directory.name for curve in run_curves] == ["a", "b"]
+    assert notes[0].startswith(f"left out: {tmp_path / 'c/train.csv'} is damaged")
+    assert notes[1].startswith(f"1 of 3 runs are unfinished; the shortest is {tmp_path / 'b'}")
 
 
 def test_an_evaluation_that_is_not_finite_is_no_point_and_is_noted(tmp_path):
     run = write_run(tmp_path / "a", [(100, (1, float("nan"))), (200, (5, 9)), (300, (6, 8))])
-    (curve,), notes = curves.read_curves(reading.find_runs([tmp_path])[0])
+    (curve,), notes = curves.read_curves(find_checked([tmp_path])[0])
     np.testing.assert_array_equal([curve.x, curve.y], [(200, 300), (7, 7)])
     assert notes == [f"{run / 'eval.csv'} has values that are not finite; 1 row of it, and evaluations without them, "
                      "do not count"]
@@ -280,7 +290,7 @@ def test_a_panel_has_the_mean_of_its_random_play(tmp_path, y):
     rows = dict(evaluations=[(100, (1, 3))], episodes=[(50, 2)])
     for env, returns in (("Breakout", (1, 2)), ("Pong", (-21, -20, -20.5)), ("Tennis", ())):
         write_run(tmp_path / env, **rows, env=env, random=returns)
-    random_play = reading.read_random_play(reading.find_runs([tmp_path])[0])
+    random_play, _ = episodes.find_random_play(find_checked([tmp_path])[0])
     figure = curves.draw_curves(curves_of(tmp_path, y=y), y=y, random_play=random_play)
     dashed = [[line for line in axes.lines if line.get_color() == drawing.RANDOM["color"]] for axes in figure.axes]
     assert [[(line.get_label(), *line.get_ydata()) for line in of_panel] for of_panel in dashed] == [
@@ -294,9 +304,11 @@ def test_random_play_of_a_sweep_counts_where_there_is_no_other(tmp_path):
     for run in (swept, both):
         write_sweep_rows(run, "agent,best,1.0,0,100,9,0.05,0", "random,random,1.0,0,20,9,1.0,0",
                          "random,random,1.0,1,26,9,1.0,0")
-    returns = reading.read_random_play([swept, both])
+    returns, notes = episodes.find_random_play([swept, both, write_run(tmp_path / "none")])
+    assert list(returns) == [swept, both] and notes == []
     np.testing.assert_array_equal(returns[swept], [20, 26])
     np.testing.assert_array_equal(returns[both], [30, 40])  # The file beside a score comes first.
     (both / "episodes-random.csv").write_text("policy,episode_return\n")
-    with pytest.raises(ValueError, match=r"episodes-random.csv is damaged, or not of this suite: it has no episodes"):
-        reading.read_random_play([both])
+    returns, (note,) = episodes.find_random_play([swept, both])
+    assert list(returns) == [swept] and note == (
+        f"left out: {both / 'episodes-random.csv'} is damaged, or not of this suite: it has no episodes")

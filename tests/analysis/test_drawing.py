@@ -5,14 +5,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+import choices
 import models
 from analysis import curves, drawing
-from helpers.run_files import write_run
-from storage import reading
+from helpers.disks import small_disk
+from helpers.run_files import find_checked, write_run
 
 
 def draw_folder(folder):
-    return curves.draw_curves(curves.read_curves(reading.find_runs([folder])[0])[0])
+    return curves.draw_curves(curves.read_curves(find_checked([folder])[0])[0])
 
 
 def styles_of(figure):
@@ -47,7 +48,8 @@ def test_a_network_has_the_same_colour_in_every_figure(tmp_path):
         assert draw_folder(tmp_path / network).axes[0].lines[0].get_color() == colour
 
 
-def test_colours_belong_to_networks_and_dashes_to_their_variants(tmp_path):
+def test_colours_belong_to_networks_and_dashes_to_their_variants(tmp_path, monkeypatch):
+    monkeypatch.setitem(choices.NETWORKS, "Another", choices.NETWORKS["DQN"])
     for i, (network, history) in enumerate([("DRQN", 1), ("DQN", 1), ("DQN", 4), ("Another", 1)]):
         write_run(tmp_path / f"{i}", [(100, (i, i)), (200, (i, i))], network=network, history=history)
     styles = styles_of(draw_folder(tmp_path))
@@ -85,3 +87,24 @@ def test_a_figure_is_saved_under_the_names_that_its_path_asks_for(tmp_path):
         drawing.save_figure(figure, f"{out}.eps")
     with pytest.raises(ValueError, match=r"is a directory; expected a path to which .png and .svg are added"):
         drawing.save_figure(figure, str(tmp_path))
+
+
+def test_a_full_disk_leaves_the_figures_that_were_there(tmp_path):
+    figure = draw_folder(write_run(tmp_path / "run", [(100, (1, 3)), (200, (2, 4))]))
+    with small_disk(tmp_path / "disk") as disk:
+        paths = drawing.save_figure(figure, f"{disk.place}/one")
+        before = [path.read_bytes() for path in paths]
+        for room in (0, 4096, len(before[0]) + 4096):  # The last takes the picture, and not the drawing behind it.
+            disk.fill(but=room)
+            with pytest.raises(ValueError, match="--out=.*one cannot be written .*(No space left|File too large)"):
+                drawing.save_figure(figure, f"{disk.place}/one")
+            disk.free()
+            assert [path.read_bytes() for path in paths] == before
+            assert sorted(disk.place.iterdir()) == sorted(paths)
+
+
+def test_a_dollar_in_a_name_is_no_mathematics(tmp_path):
+    write_run(tmp_path / "a", [(100, (1, 3)), (200, (2, 4))], env=r"Dollar$\frac$-v0")
+    figure = draw_folder(tmp_path)
+    FigureCanvasAgg(figure).draw()
+    assert figure.axes[0].get_title() == r"Dollar$\frac$-v0"

@@ -2,17 +2,20 @@
 
 import base64
 import json
+import os
 import pathlib
 import re
 import shlex
+import subprocess
 
 import pytest
 
+import choices
 from analysis import page
 from helpers.analysed_runs import write_sweep_rows
 from helpers.pages import ParsedPage
-from helpers.run_files import write_run
-from storage import layout, reading
+from helpers.run_files import find_checked, write_run
+from storage import layout
 
 ROOT = pathlib.Path(page.__file__).parents[1]
 NONE, UNFINISHED = "\N{EN DASH}", "\N{DAGGER}"
@@ -23,7 +26,7 @@ def parse_page(tmp_path, monkeypatch):
     """Return a function that makes the page of tmp_path / "runs", and returns the parsed page."""
     def make_and_parse():
         monkeypatch.chdir(tmp_path)
-        source, make_and_parse.num_experiments = page.make_page(*reading.find_runs(["runs"]), "python report.py")
+        source, make_and_parse.num_experiments = page.make_page(*find_checked(["runs"]), "python report.py")
         return ParsedPage(source)
     return make_and_parse
 
@@ -123,8 +126,9 @@ def test_runs_without_evaluations_are_on_the_page(tmp_path, parse_page):
 # Parts of the page
 
 
-def test_names_are_text_and_nothing_else(tmp_path, parse_page):
+def test_names_are_text_and_nothing_else(tmp_path, parse_page, monkeypatch):
     bad = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    monkeypatch.setitem(choices.NETWORKS, f'"{bad}', choices.NETWORKS["DRQN"])
     run = write_run(tmp_path / "runs" / "<i>dir", [(100, (1, 3))], env=bad, network=f'"{bad}', fresh=(1, 2))
     (run / "film.gif").write_bytes(b"GIF89a")
     parsed = parse_page()
@@ -175,6 +179,70 @@ def test_commands_are_those_of_config_json(tmp_path, parse_page):
     assert shlex.split(train) == ["KERAS_BACKEND=jax", "python", *command]
     assert shlex.split(evaluate) == ["python", "evaluate.py", "--run_dir=runs/a b", "--episodes=3"]
     assert shlex.split(plot) == ["python", "plot.py", "runs/a b"]
+
+
+STOLEN = "touch stolen"
+
+
+@pytest.mark.parametrize("config, settings", [
+    (dict(command=["-c", "import os; os.system('touch stolen')"]), {}), (dict(command=["x.py; touch stolen #"]), {}),
+    (dict(command=["train.py", f"--jid=a\n{STOLEN}"]), {}), (dict(command=f"train.py; {STOLEN}"), {}),
+    (dict(command=["train.py", ["$(touch stolen)"]]), {}),
+    (dict(command=["train.py", "--jid=$(touch stolen); `x`"]), {}),
+    (dict(git_commit=f"abc\n{STOLEN}"), {}), (dict(git_commit=[f"\n{STOLEN}"]), {}), (dict(versions=[STOLEN]), {}),
+    (dict(versions={f"keras\n{STOLEN}": "3", "jax": f"\r\n{STOLEN}", "numpy": [1]}), {}), (dict(versions=None), {}),
+    ({}, dict(backend=f"jax; {STOLEN} #")), ({}, dict(backend="$(touch stolen)"))])
+def test_the_commands_to_copy_run_our_scripts_alone(tmp_path, parse_page, config, settings):
+    run = write_run(tmp_path / "runs/a; touch stolen", [(100, (1, 3))], fresh=(1, 2), **settings)
+    whole = json.loads((run / "config.json").read_text()) | dict(command=["train.py", "--seed=1"]) | config
+    (run / "config.json").write_text(json.dumps(whole))
+    (block,) = [text for text in parse_page().texts if text.startswith("# commit")]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_text('#!/bin/sh\necho "$1" >> ran\n')
+    (tmp_path / "bin/python").chmod(0o755)
+    paths = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", block], cwd=tmp_path, env={"PATH": paths}, check=True)
+    scripts = (tmp_path / "ran").read_text().split()
+    assert scripts in (["train.py", "evaluate.py", "plot.py"], ["evaluate.py", "plot.py"])
+    assert not (tmp_path / "stolen").exists()
+    if not {"train.py"} & set(scripts):
+        assert "# runs/a; touch stolen/config.json names no command of train.py" in block.splitlines()
+
+
+def test_only_regular_files_of_a_run_are_put_into_the_page(tmp_path, parse_page):
+    run = write_run(tmp_path / "runs/a", [(100, (1, 3))])
+    (tmp_path / "private.png").write_bytes(b"private")
+    (run / "private.png").symlink_to(tmp_path / "private.png")
+    (run / "zero.png").symlink_to("/dev/zero")
+    (run / "folder.gif").mkdir()
+    os.mkfifo(run / "pipe.mp4")
+    (run / "own.png").write_bytes(b"own")
+    parsed = parse_page()
+    (image,) = [attributes for tag, attributes in parsed.tags if tag in ("img", "video")]
+    assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == b"own"
+    assert not re.search(r"private\.png|zero\.png|folder\.gif|pipe\.mp4", parsed.source)
+
+
+def test_damaged_scores_and_sweeps_are_noted_and_their_runs_stay(tmp_path, parse_page):
+    for name in "ab":
+        run = write_run(tmp_path / "runs" / name, [(100, (1, 3))], fresh=(5, 7), random=(2, 2), seed=ord(name))
+        write_sweep_rows(run, "agent,best,1.0,0,20,9,0.05,0", "random,random,1.0,0,2,9,1.0,0")
+    damaged = ("episodes-best.csv", "episodes-random.csv", "observability.csv")
+    for name in damaged:
+        (run / name).write_text("torn")
+    parsed = parse_page()
+    assert parsed.row("CartPole-v1", "0", "DRQN, 1 frame", "2")[7:9] == ["6.00", "2.00"]
+    for name in damaged:
+        assert f"left out: runs/b/{name} is damaged, or not of this suite: it has no" in parsed.text
+
+
+def test_runs_whose_rows_are_damaged_are_left_out(tmp_path):
+    runs, _ = find_checked([write_run(tmp_path / name, [(100, (1, 3))]) for name in "ab"])
+    (tmp_path / "b/learn.csv").write_text("torn\n")
+    whole, (note,) = page.keep_whole(runs)
+    assert list(whole) == [tmp_path / "a"] and note.startswith(f"left out: {tmp_path}/b/learn.csv is damaged")
+    with pytest.raises(ValueError, match=f"^{tmp_path}/b/learn.csv is damaged"):
+        page.keep_whole({tmp_path / "b": runs[tmp_path / "b"]})
 
 
 def test_the_page_is_built_for_everybody(tmp_path, parse_page):

@@ -7,17 +7,17 @@ import pytest
 
 from analysis import curves, drawing, plotly_figures, statistics, sweeps
 from helpers.analysed_runs import write_swept_run
-from helpers.run_files import write_run
-from storage import reading
+from helpers.run_files import find_checked, write_run
+from storage import episodes
 
 
 def curve_figures(folder, y="eval"):
     """Return the figures of the runs in a folder, each with its `data` and `layout` beside title and alt."""
-    runs = reading.find_runs([folder])[0]
+    runs = find_checked([folder])[0]
     run_curves, _ = curves.read_curves(runs, y=y)
     in_labels = drawing.settings_in_labels(run_curves, ["flicker"])
     styles = drawing.style_lines(run_curves, in_labels)
-    figures = plotly_figures.make_curve_figures(run_curves, in_labels, styles, y, reading.read_random_play(runs))
+    figures = plotly_figures.make_curve_figures(run_curves, in_labels, styles, y, episodes.find_random_play(runs)[0])
     return [figure | json.loads(figure["json"]) for figure in figures]
 
 
@@ -37,7 +37,7 @@ def test_curves_are_those_of_the_statistics(tmp_path):
     assert traces_of_kind(evaluation, "seed")["seed 3"] == ([100, 200, 300], [1000, -1000, 100])
     assert traces_of_kind(evaluation, "other") == {"random play 1.50": ([0, 300], [1.5, 1.5])}
     (band,) = [trace for trace in evaluation["data"] if trace["meta"]["kind"] == "band"]
-    run_curves, _ = curves.read_curves(reading.find_runs([tmp_path])[0])
+    run_curves, _ = curves.read_curves(find_checked([tmp_path])[0])
     _, low, high = statistics.interquartile_band(np.array([curve.y for curve in run_curves]))
     np.testing.assert_allclose(band["y"], [*high, *low[::-1]])
     assert evaluation["layout"]["xaxis"]["title"]["text"] == "agent steps"
@@ -65,7 +65,7 @@ def test_sweeps_are_beside_the_papers_and_their_mean_is_over_environments(tmp_pa
     for env, half in (("Pong", 5), ("Breakout", 15)):
         write_swept_run(tmp_path / env, {0.5: (half,), 1.0: (20,)}, random=(2,), env=env)
     write_swept_run(tmp_path / "negative", {0.5: (-5,), 1.0: (-1,)}, random=(-9,), env="Tennis", flicker=0.5)
-    run_sweeps, _ = sweeps.read_sweeps(reading.find_runs([tmp_path])[0])
+    run_sweeps, _ = sweeps.read_sweeps(find_checked([tmp_path])[0])
     styles = drawing.style_lines(run_sweeps, drawing.settings_in_labels(run_sweeps, ["env", "flicker"]))
     figures = [figure | json.loads(figure["json"]) for figure in plotly_figures.make_sweep_figures(run_sweeps, styles)]
     titles = ["Breakout", "Pong", "mean over 2 environments", "Tennis, trained with flicker 0.5, random play being 0"]

@@ -8,13 +8,12 @@ import pytest
 
 from analysis import scores
 from helpers.analysed_runs import DRQN, write_scores
-from helpers.run_files import write_run
-from storage import reading
+from helpers.run_files import find_checked, write_run
 
 
 def read_folder(folder):
     """Return the scores of the runs in a folder, and the notes on those left out."""
-    return scores.read_scores(reading.find_runs([folder])[0])
+    return scores.read_scores(find_checked([folder])[0])
 
 
 def test_a_score_is_the_fresh_episodes_and_the_evaluation_that_chose_the_weights(tmp_path):
@@ -78,14 +77,17 @@ def test_scores_older_than_their_weights_are_noted(tmp_path):
     (lambda text: text + "agent,best", "float() argument must be"),
     (lambda text: text + "\udcff", "can't decode"),
 ])
-def test_damaged_episodes_are_refused_by_name(tmp_path, damage, reason):
+def test_a_run_with_damaged_episodes_is_left_out_by_name_and_the_others_stay(tmp_path, damage, reason):
     write_scores(tmp_path, [10], env="Bowling", **DRQN)
     (path,) = tmp_path.glob("*/episodes-best.csv")
     path.write_bytes(damage(path.read_text()).encode(errors="surrogateescape"))
-    sentence = f"{path} is damaged, or not of this suite: "
-    with pytest.raises(ValueError, match=re.escape(sentence) + ".*" + re.escape(reason)) as error:
+    sentence = f"left out: {path} is damaged, or not of this suite: "
+    with pytest.raises(ValueError, match=f"1 runs has a score: {re.escape(sentence)}.*{re.escape(reason)}") as error:
         read_folder(tmp_path)
     assert "\n" not in str(error.value)
+    write_scores(tmp_path / "b", [20], env="Bowling", learning_rate=0.5, **DRQN)
+    (score,), (note,) = read_folder(tmp_path)
+    assert score.returns.mean() == 20 and note.startswith(sentence) and reason in note
 
 
 def test_runs_without_any_score_are_refused(tmp_path):

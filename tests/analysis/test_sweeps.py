@@ -7,11 +7,11 @@ import pytest
 
 from analysis import sweeps
 from helpers.analysed_runs import write_swept_run
-from storage import reading
+from helpers.run_files import find_checked
 
 
 def sweeps_of(*paths):
-    return sweeps.read_sweeps(reading.find_runs(paths)[0])
+    return sweeps.read_sweeps(find_checked(paths)[0])
 
 
 def labelled_lines(figure, panel=0):

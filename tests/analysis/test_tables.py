@@ -7,14 +7,14 @@ import pytest
 
 from analysis import tables, writers
 from helpers.analysed_runs import DQN, DQN_10, DRQN, write_scores
-from storage import reading
+from helpers.run_files import find_checked
 
 ROOT = pathlib.Path(tables.__file__).parents[1]
 
 
 def table_of(name, *paths):
     """Return a table of the runs among paths, and its notes."""
-    return tables.make_table(name, reading.find_runs(paths)[0])
+    return tables.make_table(name, find_checked(paths)[0])
 
 
 def rows_of_env(table, env):
@@ -223,4 +223,5 @@ def test_the_caption_says_how_the_agents_were_trained(tmp_path):
     write_scores(tmp_path, [1], env="BeamRider", optimizer="adadelta", sample="sequential", **DRQN)
     for name in ("standard", "placement"):
         caption = table_of(name, tmp_path)[0].caption
-        assert "DRQN: optimizer adadelta, sample sequential, sticky None, num_envs 8." in caption
+        assert ("DRQN: optimizer adadelta, loss huber, update_period 4, target_period 10000, sample sequential, "
+                "life_loss None, sticky None, num_envs 8.") in caption

@@ -9,7 +9,7 @@ import pytest
 
 from analysis import tables, writers
 from helpers.analysed_runs import write_scores
-from storage import reading
+from helpers.run_files import find_checked
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def written(tmp_path):
     settings = dict(env="Wicked_&_100%_v-1", flicker=0.5)
     write_scores(tmp_path, [1234.5, 2000, 1 / 3], **settings, network="DRQN")
     write_scores(tmp_path, [-0.5, -0.7], **settings, network="DQN")
-    table, _ = tables.make_table("runs", reading.find_runs([tmp_path])[0])
+    table, _ = tables.make_table("runs", find_checked([tmp_path])[0])
     paths = writers.save_table(table, f"{tmp_path}/deep/table.csv")
     assert sorted(paths) == sorted((tmp_path / "deep").iterdir())
     return writers.to_text(table), lambda suffix: (tmp_path / "deep" / f"table.{suffix}").read_text()
@@ -66,6 +66,15 @@ def test_latex_escapes_the_signs_of_its_language():
     latex = writers.to_latex(writers.Table("t", tables.choose_columns("env flicker agent"), [row], ""))
     signs = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\{\}\$\#$<$a$|$b$>$$^*$"
     assert signs + r" & 0 & --$^\dagger$ \\" in latex
+
+
+def test_markdown_lets_no_name_begin_a_cell_a_tag_or_a_link():
+    row = dict(env="a|b<img src=x onerror=alert(1)>[c](javascript:d)</td>", flicker=0.5, agent="p <.001, 1 < 2 [1, 2]")
+    *_, cells, _, caption, _ = writers.to_markdown(writers.Table(
+        "t", tables.choose_columns("env flicker agent"), [row], "<b>p < .05")).split("\n")
+    assert cells == (r"| a\|b&lt;img src=x onerror=alert(1)>[c]\(javascript:d)&lt;/td> | 0.5     | "
+                     "p <.001, 1 < 2 [1, 2] |")
+    assert caption == "&lt;b>p < .05"
 
 
 def test_a_file_that_cannot_be_written_leaves_no_other_file(tmp_path):

@@ -3,6 +3,7 @@
 As a script this file is the half of the comparison that runs on the other backend.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -157,26 +158,25 @@ def test_further_numbers_of_environments_share_one_trace_on_tensorflow():
     assert agent.traces == ["act"] * num_traces
 
 
-WITHOUT_A_BACKEND = """
-import os, sys, types
-os.sched_setaffinity(0, map(int, sys.argv[1:]))
-sys.modules['keras'] = types.SimpleNamespace(backend=types.SimpleNamespace(backend=lambda: 'none'))
-import backends
-names = 'OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS', 'XLA_PYTHON_CLIENT_PREALLOCATE'
-print(*(os.environ[name] for name in names))
-"""  # Threads are settled before a backend starts.
+USERS_KERAS = """
+import backends, keras, numpy, agent
+pictures = agent.Agent("DQN", (36, 36), 2, history=2, units=4)
+print(keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
+print(pictures.online_network.torso.weights[0].shape, pictures.online_network.torso.weights[0].dtype)
+"""
 
 
-@pytest.mark.parametrize("given, threads", [
-    ({}, 2), ({"SLURM_CPUS_PER_TASK": "1"}, 1), ({"SLURM_CPUS_PER_TASK": "64"}, 2),
-    ({"SLURM_CPUS_PER_TASK": "1", "OMP_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}, 2)])
-def test_threads_are_those_of_the_affinity_or_fewer_by_slurm(given, threads):
-    bound = sorted(os.sched_getaffinity(0))[:2]
-    environment = {name: value for name, value in os.environ.items()
-                   if "THREADS" not in name and not name.startswith("SLURM")} | given
-    done = subprocess.run([sys.executable, "-c", WITHOUT_A_BACKEND, *map(str, bound)], env=environment, cwd=ROOT,
-                          capture_output=True, text=True)
-    assert done.stdout.split() == [str(min(threads, len(bound)))] * 2 + ["false"], done.stderr
+@pytest.mark.parametrize("settings, code, output", [
+    (dict(floatx="float16", epsilon=1e-3, image_data_format="channels_first"), 0,
+     "float32 1e-07 channels_last\n(8, 8, 2, 32) float32\n"),
+    (dict(floatx="float8"), 1, "")])
+def test_a_users_settings_of_keras_change_nothing_and_wrong_ones_are_named(tmp_path, settings, code, output):
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    environment = os.environ | dict(KERAS_HOME=str(tmp_path))
+    command = [sys.executable, "-c", USERS_KERAS]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, output), done.stderr
+    assert not code or f"Keras refuses its settings in {tmp_path}/keras.json: Invalid `floatx`" in done.stderr
 
 
 def test_scalars_come_to_the_host_as_floats():

@@ -9,6 +9,7 @@ import build
 import process
 from helpers.short_runs import CARTPOLE
 from settings import configure
+from storage import weights
 
 GAME = ["--env=Breakout", "--network=DQN", "--units=8", "--bufflen=64", "--learning_starts=9", "--noops=0"]
 
@@ -89,6 +90,22 @@ def test_saved_weights_are_loaded(cartpole_envs, tmp_path):
     build.load_weights(other, path, settings)
     for one, loaded in zip(agent.online_network.get_weights(), other.online_network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, loaded)
+
+
+def test_damaged_weights_and_weights_that_are_not_finite_are_refused(cartpole_envs, tmp_path):
+    settings, path = resolve_settings(), tmp_path / "online.weights.h5"
+    agent = build.make_agent(settings, cartpole_envs)
+    data = bytearray(weights.pack(agent.save_weights))
+    path.write_bytes(data)
+    build.load_weights(agent, path, settings)
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="online.weights.h5 is damaged: its checksum"):
+        build.load_weights(agent, path, settings)
+    agent.online_network.set_weights([np.full_like(array, np.nan) for array in agent.online_network.get_weights()])
+    path.write_bytes(weights.pack(agent.save_weights))
+    with pytest.raises(ValueError, match="online.weights.h5 holds a weight that is not finite, in "):
+        build.load_weights(agent, path, settings)
 
 
 @pytest.mark.parametrize("saved", [dict(network="DQN"), dict(units=9), None, b"no weights"])

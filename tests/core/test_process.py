@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -120,6 +122,20 @@ def test_max_hours_stops_with_a_code_of_its_own_and_the_run_goes_on(again, tmp_p
     assert_same_runs(again["directory"], tmp_path)
 
 
+@ONE_NETWORK
+@pytest.mark.parametrize("hours, code", [(0, 0), (7, 75)])
+def test_a_run_outside_of_the_main_thread_is_the_same_run(again, tmp_path, monkeypatch, hours, code):
+    """As a notebook's server or a thread pool trains: Python hears signals in the main thread alone."""
+    monkeypatch.setattr(process, "process_seconds", lambda: 3600.0 * 7)
+    config = train.configure([*again["arguments"], f"--run_dir={tmp_path}", f"--max_hours={hours}"])
+    with futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: train.Trainer(config).train()).result() == code
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer) and thread.is_alive()]
+    if code:
+        train.train(config | dict(max_hours=0))
+    assert_same_runs(again["directory"], tmp_path)
+
+
 def test_hours_count_from_the_start_of_the_process():
     command = ["ps", "-o", "etimes=", "-p", str(os.getpid())]
     age = lambda: int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -168,3 +184,10 @@ def test_saving_and_loading_400_000_timesteps_of_atari_takes_at_most_300_mb(tmp_
     assert measured["timesteps"] == 400_000 and measured["replay_raw_mb"] > 2800
     limited = ("first_save_extra_mb", "periodic_extra_mb", "load_extra_mb")
     assert all(measured[name] <= 300 for name in limited), measured
+
+
+def test_want_of_memory_is_known_from_other_errors():
+    assert process.is_out_of_memory(MemoryError())
+    assert process.is_out_of_memory(RuntimeError("{{function_node}} OOM when allocating tensor with shape[9]"))
+    assert process.is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+    assert not process.is_out_of_memory(RuntimeError("a mistake"))

@@ -226,6 +226,34 @@ def test_a_replay_restored_from_segments_goes_on_as_the_original(history, unroll
         tape.write(1)
 
 
+@pytest.mark.parametrize("left, more", [(1, 0), (3, 0), (20, 0), (1, 15), (20, 15), (20, 60)])
+@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize("history, unroll", HISTORY_UNROLL)
+def test_a_replay_of_which_only_the_newest_rows_are_left_draws_from_them_alone(history, unroll, sample, left, more):
+    original, restored = make_replay(history, unroll, sample), make_replay(history, unroll, sample, seed=1)
+    tape = Tape(original)
+    tape.write(97)
+    begin = 97 - left
+    at = np.arange(begin, 97) % NUM_ROWS
+    restored.restore([(begin, {name: column[at] for name, column in original.columns.items()})], 97)
+    if sample == "sequential":
+        original.sample(4)
+        restored.lanes = original.lanes.copy()  # Some of these rows are lost.
+    tape.replays = original, restored
+    tape.write(more)
+    oldest = max(begin, 97 + more - NUM_ROWS)
+    assert (restored.oldest, len(restored)) == (oldest, (97 + more - oldest) * N)
+    transitions = {episode[k].number: (env, episode, k) for env, episode, k in sum(tape.transitions(history), [])
+                   if episode[max(0, k + 1 - history)].row >= oldest}
+    assert restored.ready == (left + more > history + 1 or left + more >= NUM_ROWS)
+    if restored.ready:
+        for _ in range(30):
+            window = restored.sample(4)
+            numbers = window.frames[:, history - 1, 0].astype(int)
+            expected = naive_windows([transitions[number] for number in numbers], history, unroll)
+            assert_windows_equal(window._replace(first=expected.first), expected)
+
+
 def test_draws_depend_on_the_seed_alone():
     replays = [make_replay(seed=seed) for seed in (0, 0, 1)]
     Tape(*replays).write(60)

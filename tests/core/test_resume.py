@@ -18,10 +18,12 @@ import train
 from helpers import counting
 from helpers.short_runs import (
     CARTPOLE,
+    LEARNING_STARTS,
     MAXSTEPS,
     NUM_ENVS,
     ONE_NETWORK,
     ROOT,
+    UPDATE_PERIOD,
     arrays_of,
     assert_same_runs,
     checkpoint_of,
@@ -149,6 +151,27 @@ def test_a_finished_run_says_so_and_stays_as_it_is(again, tmp_path, capsys):
     assert re.search(r"is finished: 30\d of 300 agent steps. Raise --maxsteps", capsys.readouterr().out)
     assert run.agent_step == again["run"].agent_step
     assert read_files() == before
+
+
+@ONE_NETWORK
+def test_a_run_whose_older_replay_is_damaged_goes_on_with_what_is_left_of_it(again, tmp_path, capsys):
+    run = shutil.copytree(again["directory"], tmp_path / "run")
+    named = [{segment["name"] for segment in json.loads((place / layout.STATE).read_text())["segments"]}
+             for place in (run / layout.CHECKPOINTS).iterdir()]
+    (run / min(set.intersection(*named))).write_bytes(b"damaged")
+    arguments = [*again["arguments"], "--maxsteps=400", f"--run_dir={run}"]
+    assert train.main(arguments) == 2
+    said = capsys.readouterr().err
+    left = int(re.search(r"or go on with --resume=partial .* still has its newest (\d+) rows$", said)[1])
+    assert said.count("\n") == 1 and 10 < left < 60
+    assert train.main([*arguments, "--resume=partial"]) == 0
+    said = capsys.readouterr()
+    assert f"going on with the newest {left} rows of the replay" in said.err and "is finished: 40" in said.out
+    rows = rows_without_seconds(run, "learn")
+    assert [int(row["agent_step"]) // 70 for row in rows] == [1, 2, 3, 4, 5, 5]
+    assert int(rows[-1]["updates"]) == (400 - LEARNING_STARTS) // UPDATE_PERIOD and np.isfinite(float(rows[-1]["loss"]))
+    assert train_run([*again["arguments"], "--maxsteps=420"], run).agent_step >= 420  # from a whole checkpoint
+    assert capsys.readouterr().err == ""
 
 
 # Refused settings

@@ -75,6 +75,17 @@ def test_a_rollout_is_ready_when_its_last_row_is_there_and_no_longer_when_the_ne
     assert [row for row, now in enumerate(ready) if now] == [4, 8]
 
 
+def test_a_rollout_that_lost_rows_is_not_ready_until_all_rows_of_one_are_there():
+    replay, ready = make_rollouts(unroll=4), []
+    fill(replay, 6)
+    at = np.arange(5, 6) % replay.num_rows
+    replay.restore([(5, {name: column[at] for name, column in replay.columns.items()})], 6)
+    for _ in range(6, 18):
+        fill(replay, 1)
+        ready.append(replay.ready)
+    assert [row for row, now in enumerate(ready, 6) if now] == [12, 16]  # Row 8 ends a rollout that began at row 4.
+
+
 def test_what_a_first_row_holds_is_never_read():
     replay = make_rollouts()
     everywhere = np.ones(6, bool)

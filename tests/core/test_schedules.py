@@ -4,6 +4,7 @@ import math
 
 import backends  # noqa: F401 - first: it imports the backend quietly
 
+import keras
 import pytest
 
 import schedules
@@ -68,7 +69,7 @@ def test_the_cosine_with_restarts_of_kalbag(unit):
 
 def test_a_rate_is_a_float_and_its_schedule_is_asked_once_per_count(monkeypatch):
     asked = []
-    monkeypatch.setattr(schedules.keras.optimizers.schedules, "ExponentialDecay",
+    monkeypatch.setattr(keras.optimizers.schedules, "ExponentialDecay",
                         lambda rate, *args, **kwargs: lambda count: asked.append(count) or rate / (1 + count))
     rate = schedules.learning_rate(1.0, "step:25ep:0.8")
     counts = [dict(ep=ep, u=u) for u, ep in enumerate((0, 0, 0, 1, 1, 0))]

@@ -1,15 +1,17 @@
 """Flags and the config that they resolve to: defaults, presets, names of runs, help, and refused input."""
 
+import json
 import re
 import subprocess
 import sys
 
 import pytest
 
-import models
+import choices
 import train
+from helpers.run_files import SETTINGS
 from helpers.short_runs import CARTPOLE, ROOT
-from settings import GROUPS, configure, define_flags
+from settings import GROUPS, LATER, check_settings, configure, define_flags
 
 # Settings
 
@@ -30,6 +32,10 @@ from settings import GROUPS, configure, define_flags
     (["--env=Pong-v4", "--frame_skip=3"], dict(frame_skip=3)),
     (["--optimizer=adadelta"], dict(learning_rate=0.1)),
     (["--optimizer=adam", "--learning_rate=3e-4"], dict(learning_rate=3e-4)),
+    (["--network=drqn_relu", "--sample=Timestep"], dict(network="DRQN_ReLU", sample="timestep")),
+    (["--maxsteps=1e6", "--bufflen=100_000", "--learning_starts=1.5e3"],
+     dict(maxsteps=1_000_000, bufflen=100_000, learning_starts=1500)),
+    (["--seed=0", "--maxsteps", "2E5"], dict(seed=0, maxsteps=200_000)),
     (["--epsilonStep=1e-5"], dict(epsilonStep=1e-5, epsilon_decay=None)),
     (["--lr_schedule=constant"], dict(lr_schedule=None)),
     (["--lr_schedule=step:9u:0.5"], dict(lr_schedule="step:9u:0.5", learning_rate=2.5e-4)),
@@ -40,7 +46,7 @@ def test_defaults_of_the_family_are_resolved_once(arguments, resolved):
 
 
 @pytest.mark.parametrize("preset", sorted(ROOT.glob("presets/*.flags")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("network", list(models.NETWORKS))
+@pytest.mark.parametrize("network", list(choices.NETWORKS))
 def test_every_preset_parses(preset, network, monkeypatch):
     monkeypatch.chdir(ROOT)  # A preset names other presets by their path from here.
     replayed = ["--sample=timestep"] if network.startswith("PQN") and not preset.stem.startswith("pqn") else []
@@ -184,8 +190,20 @@ def test_every_count_names_its_unit_in_brackets():
      "9u:0.02 was given; expected a floor between 0 and --learning_rate=0.01"),
     (["--epsilon_begin=0.05"], "--epsilon_begin=0.05 is below --epsilon_end=0.1"),
     (["--init_from="], "--init_from was given without a value; expected one, or no --init_from"),
-    (["--epsilon=0.5"], "epsilon"), (["--nosuchflag=1"], "nosuchflag"), (["--core=LSTM"], "core"),
-    (["stray"], "'stray' is no flag"), (["--flagfile=nowhere.flags"], "nowhere.flags"), (["--maxsteps"], "maxsteps"),
+    *[([f"--maxsteps={value}"], f"--maxsteps={value}: expected a whole number, such as 1000000, 1_000_000 or 1e6")
+      for value in ("1.5", "1e-3", "1e999", "nan", "12,000", "1e16")],
+    (["--maxsteps=-1e6"], "--maxsteps=-1e6"), (["--epsilon_decay=10000"],
+     r"=10000 names no unit; expected a schedule such as linear:10000steps \(agent steps\) or linear:10000ep "),
+    (["--lr_schedule=25"], r"=25 names no unit; expected a schedule such as step:25u:0.8 \(updates\) or step:25ep:0.8"),
+    (["--epsilon=0.5"], "--epsilon is no flag; perhaps --epsilon_begin or --epsilon_end or --epsilon_decay or "),
+    (["--lr=0.1"], "--lr is no flag; perhaps --learning_rate or --lr_schedule is meant"),
+    (["--learning-rate=0.1"], "--learning-rate is no flag; perhaps --learning_rate or "),
+    (["--nosuchflag=1"], "--nosuchflag is no flag; perhaps "), (["--core=LSTM"], "--core is no flag"),
+    (["stray"], "'stray' is no flag"), (["--maxsteps"], "maxsteps"),
+    (["--flagfile=nowhere.flags"], "--flagfile=nowhere.flags cannot be opened .No such file.*; perhaps .*presets/"),
+    (["--flagfile=presets/drqn.flags"], "perhaps .*presets/drqn_paper.flags is meant"),
+    (["--flagfile", "Pong"], "--flagfile=Pong cannot be opened .No such file or .*; perhaps .*presets/pong.flags is"),
+    (["--flagfile="], "--flagfile was given without a value; expected one, or no --flagfile"),
     (["--run_dir=/proc/run"], "/proc/run"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_bad_input_is_refused_in_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
@@ -196,6 +214,25 @@ def test_bad_input_is_refused_in_one_sentence(arguments, sentence, tmp_path, mon
     assert printed.err.startswith("train.py: ") and printed.err.count("\n") == 1 and printed.out == ""
     assert re.search(sentence, printed.err)
     assert list(tmp_path.iterdir()) == []  # Nothing was written.
+
+
+@pytest.mark.parametrize("text", [
+    "--seed=7\n--network=DQN\n", "\n# a comment\n--seed=7\n--network=DQN", "# a comment\n--seed=7\n--network=DQN\n",
+    "// a comment\n--seed=7\n--network=DQN\n", "--flagfile=inner.flags\n--network=DQN\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_flagfile_may_begin_with_a_byte_order_mark(text, mark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.flags").write_text(mark + text, encoding="utf-8")
+    (tmp_path / "inner.flags").write_text(f"{mark}--seed=7\n", encoding="utf-8")
+    config = configure(["--flagfile=mine.flags", "--env=CartPole-v1"])
+    assert (config["settings"]["seed"], config["settings"]["network"]) == (7, "DQN")
+    assert config["run_dir"] == "runs/CartPole-v1-DQN-mine-s7"
+
+
+def test_a_flagfile_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "mine.flags").write_text("--seed=7\n", encoding="utf-16")
+    with pytest.raises(ValueError, match="a --flagfile is no text in UTF-8"):
+        configure([f"--flagfile={tmp_path}/mine.flags"])
 
 
 def test_a_directory_of_something_else_is_refused(tmp_path, capsys):
@@ -215,3 +252,54 @@ def test_a_real_process_prints_nothing_but_the_sentence(arguments, tmp_path):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("train.py: ") and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+# Back from a config.json
+
+
+def test_settings_that_configure_resolves_are_those_that_readers_take():
+    for arguments in ([], ["--env=CartPole-v1", "--network=PQN_LSTM", "--batch_size=8", "--update_period=64"],
+                      ["--epsilonStep=1e-5", "--maxepisodes=3"]):
+        settings = configure(arguments)["settings"]
+        assert check_settings(json.loads(json.dumps(settings))) == settings
+    early = {name: value for name, value in SETTINGS.items() if name not in LATER}
+    assert check_settings(early) == SETTINGS and list(check_settings(early))[:len(early)] == list(early)
+    assert check_settings(SETTINGS | dict(of_later="x"))["of_later"] == "x"
+
+
+NUMBERS = [name for name, value in SETTINGS.items() if type(value) in (int, float)]
+NESTED = json.loads("[" * 300 + "]" * 300)
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "of_another_version"])
+def test_a_setting_that_its_flag_would_not_take_is_named(name):
+    wrong = [[], {}, NESTED, {"a": NESTED}, float("nan"), float("inf"), 10**30, "\x1b[31mred", "a\nb"]
+    wrong += [-1, -0.5, "x", "", True, "8"] + [None] * (name != "bufflen") if name in NUMBERS else []
+    wrong += [1e9, 0.5] if type(SETTINGS.get(name)) is int else []
+    wrong += [3, "drqn", None, "DRQN "] if name == "network" else []
+    for value in wrong:
+        with pytest.raises(ValueError, match=f"^has .* for {name}; expected ") as error:
+            check_settings(SETTINGS | {name: value})
+        assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("name, value, sentence", [
+    ("history", -1, "has -1 for history; expected an integer in the range [1, 1000]"),
+    ("history", 10**7, "has 10000000 for history; expected an integer in the range [1, 1000]"),
+    ("network", 3, "has 3 for network; expected one of DQN, DRQN, "),
+    ("flicker", 1e9, "has 1000000000.0 for flicker; expected a number in the range [0, 1]"),
+    ("double", 1, "has 1 for double; expected true or false"), ("env", None, "has None for env; expected a value"),
+    ("frame_skip", None, "has None for frame_skip; expected a value"), ("features", 3, "has 3 for features; expected "),
+    ("backend", None, "has None for backend; expected text"), ("sample", "often", "expected one of timestep, episode"),
+    ("eval_epsilon", 1.01, "has 1.01 for eval_epsilon; expected a number in the range [0, 1]"),
+    ("a\x1b[31m", 3, r"has 3 for a\x1b[31m; expected text without control characters")])
+def test_what_a_setting_is_and_what_is_expected(name, value, sentence):
+    with pytest.raises(ValueError) as error:
+        check_settings(SETTINGS | {name: value})
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name not in (*LATER, "backend")])
+def test_a_setting_that_every_run_has_may_not_be_missing(name):
+    with pytest.raises(ValueError, match=f"^has no {name}, which every run has$"):
+        check_settings({other: value for other, value in SETTINGS.items() if other != name})

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import agent as agents
+import choices
 from helpers.windows import (
     A,
     arrays_differ,
@@ -192,8 +193,8 @@ def test_an_optimizer_has_the_settings_of_its_table_unless_others_are_given():
 
 
 def test_adagrad_steps_as_pytorchs_does():
-    make_adagrad, settings = agents.OPTIMIZERS["adagrad"]
-    weight, optimizer = keras.Variable([1.0, 1.0, 1.0]), make_adagrad(**settings)
+    name, settings = choices.OPTIMIZERS["adagrad"]
+    weight, optimizer = keras.Variable([1.0, 1.0, 1.0]), getattr(keras.optimizers, name)(**settings)
     # The first step is lr g / (sqrt(g^2) + 1e-10): lr times the sign of g, however small g is.
     optimizer.apply([np.array([3.0, -1e-6, 0.0], np.float32)], [weight])
     np.testing.assert_allclose(ops.convert_to_numpy(weight), [0.995, 1.005, 1.0], rtol=1e-6)

@@ -44,7 +44,7 @@ def test_an_environment_outside_of_ale_has_no_settings_of_ale():
 
 @pytest.mark.parametrize("name, near", [
     ("Frostbit", "Frostbite"), ("brekout", "Breakout"), ("ms-pacman", "MsPacman"), ("CartPol-v1", "CartPole-v1"),
-    ("CartPole-v9", "CartPole-v1"), ("ALE/Pnog-v5", "ALE/Pong-v5"), ("nothing_like_it:at_all", ""), ("", "")])
+    ("CartPole-v9", "CartPole-v1"), ("ALE/Pnog-v5", "ALE/Pong-v5"), ("json:at_all", ""), ("", "")])
 def test_an_unknown_name_gets_the_three_nearest(name, near):
     with pytest.raises(ValueError, match="neither an ALE game nor a registered Gymnasium id") as error:
         catalogue.describe(name)
@@ -53,6 +53,27 @@ def test_an_unknown_name_gets_the_three_nearest(name, near):
     assert len(names) == 3 and near in [*names, ""]
     assert set(names) <= {*catalogue.atari_games().values(), *gymnasium.registry}
     assert sentence.startswith(f"--env={name} ") and "\n" not in sentence
+
+
+@pytest.mark.parametrize("name, sentence", [
+    ("nothing_like:at_all", "there is no module nothing_like; PYTHONPATH=FOLDER names the folder that has it, or, of a "
+                            "package: pip install nothing_like"),
+    ("MiniGrid-Empty-5x5-v0", "such ids are of a package that is not installed: pip install minigrid"),
+    ("BabyAI-GoToObj-v0", "pip install minigrid"), ("MinAtar/Breakout-v1", "pip install minatar"),
+    ("FlappyBird-v0", "pip install flappy-bird-gymnasium")])
+def test_a_name_of_a_package_that_is_missing_says_what_to_install(name, sentence):
+    with pytest.raises(ValueError) as error:
+        catalogue.describe(name)
+    assert sentence in str(error.value) and str(error.value).startswith(f"--env={name} ")
+    assert "nearest" not in str(error.value)
+
+
+def test_a_module_of_the_user_that_fails_is_named(tmp_path, monkeypatch):
+    (tmp_path / "failing_envs.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="^--env=failing_envs:X-v0 cannot be used: the module failing_envs fails when "
+                                         r"it is imported \(ZeroDivisionError: division by zero\)$"):
+        catalogue.describe("failing_envs:X-v0")
 
 
 def test_golden_hash_of_preprocessed_pong():

@@ -20,6 +20,7 @@ import train
 import wrappers
 from environments import catalogue, features
 from helpers import counting
+from storage import weights
 
 H = 2  # of the run whose torso this is
 SHORT = """--network=DRQN --maxsteps=150 --units=8 --num_envs=3 --bufflen=120 --batch_size=4 --unroll=2 --flicker=0.5
@@ -37,7 +38,7 @@ def make_source(directory, network="DQN", frame_shape=(84, 84), history=H):
     source_agent = agent.Agent(network, frame_shape, 3, history, units=8, seed=7)
     directory.mkdir()
     (directory / "config.json").write_text(json.dumps(dict(settings=dict(network=network, history=history))))
-    source_agent.save_weights(directory / "best.weights.h5")
+    (directory / "best.weights.h5").write_bytes(weights.pack(source_agent.save_weights))
     return source_agent
 
 
@@ -209,6 +210,58 @@ def test_a_run_on_features_is_evaluated_without_the_other_run(finished_run, tmp_
                           f"--csv={tmp_path / 'sweep.csv'}"]) == 0
 
 
+@pytest.fixture
+def kept(finished_run, source, tmp_path):
+    """Return a copy of a run that learned on features, and its --features."""
+    return pathlib.Path(shutil.copytree(finished_run[0], tmp_path / "kept")), str(source[0])
+
+
+@pytest.mark.parametrize("name", ["torso.json", "torso.weights.h5"])
+def test_a_missing_torso_is_never_taken_from_its_source(kept, name):
+    run, given = kept
+    (run / name).unlink()
+    with pytest.raises(ValueError, match=f"kept/{name} does not exist, and the run has learned from the features of"):
+        features.load(given, run)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ValueError, match=f"kept/{name} does not exist"):
+        features.load(given, run)
+    (run / "best.weights.h5").unlink()  # Killed before its first weights, the run begins anew.
+    assert features.load(given, run).size == 3136
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("{", "which the run has (Expecting property name"), ("[]", "which the run has ("), ("3", "which the run has ("),
+    ("[" * 100_000, "it is nested too deeply"), ("{}", "it has no 'features'"),
+    ('{"features": "other"}', "(it is of --features=other)"), ('{"features": 3}', "(it is of --features=3)"),
+    ('{"features": GIVEN}', "is a run of --network=None, which is not in the table"),
+    ('{"features": GIVEN, "network": 3, "history": 2}', "is a run of --network=3, which is not in the table"),
+    ('{"features": GIVEN, "network": ["DQN"], "history": 2}', "which is not in the table of choices.py"),
+    *[(f'{{"features": GIVEN, "network": "DQN", "history": {history}}}', "expected 1 to 1000")
+      for history in ("-1", "0", '"x"', "null", "2.0", "true", "1000000000")]])
+def test_a_changed_description_of_a_torso_is_refused(kept, text, sentence):
+    run, given = kept
+    (run / "torso.json").write_text(text.replace("GIVEN", json.dumps(given)))
+    with pytest.raises(ValueError) as error:
+        features.load(given, run)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_torso_that_is_a_link_or_flipped_is_refused(kept, tmp_path):
+    run, given = kept
+    weights = run / "torso.weights.h5"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-99] + bytes([data[-99] ^ 1]) + data[-98:])
+    with pytest.raises(ValueError, match="torso.weights.h5 is damaged: its checksum is another one"):
+        features.load(given, run)
+    for name in ("torso.weights.h5", "torso.json"):
+        (run / name).rename(tmp_path / name)
+        (run / name).symlink_to(tmp_path / name)
+        with pytest.raises(ValueError, match=f"kept/{name} is a link, so it is not opened"):
+            features.load(given, run)
+        (run / name).unlink()
+        (tmp_path / name).rename(run / name)
+
+
 # Transfer
 
 
@@ -314,7 +367,7 @@ def refused(source, vectors, tmp_path, monkeypatch, capsys):
     ("--features=torn",
      "--features=torn has no torso for screens of 84x84 (Unable to synchronously open file (truncated file"),
     ("--features=theirs",
-     "--features=theirs is a run of --network=DRQN_theirs, which is not in the table of models.py"),
+     "--features=theirs is a run of --network=DRQN_theirs, which is not in the table of choices.py"),
     ("--features=untrained",
      "--features=untrained: untrained has no best weights yet; wait for its first evaluation (evaluate.py also"),
     ("--features=images --env=CartPole-v1",

@@ -12,6 +12,10 @@ from storage.run import Run
 SETTINGS = dict(network="DRQN", env="CartPole-v1", maxsteps=100, seed=1, eval_period=10, checkpoint_period=10, units=8,
                 gamma=0.99)
 NUM_ENVS = 2
+GENERATORS = {name: np.random.default_rng(seed).bit_generator.state
+              for seed, name in enumerate(("exploration", "replay", "flicker"))}
+STATE = dict(updates=0, evaluations=0, episodes=0, checked=0, best=None, seconds=0.5, returns=[], pending={}, phases={},
+             generators=GENERATORS)  # what training saves beside the agent step
 
 
 def open_run(directory, resume="auto", **changed):
@@ -34,7 +38,7 @@ def save_run(run, ring, end):
     """Fill the replay to row `end`, write a row of train.csv, and write a checkpoint."""
     fill_replay(ring, end)
     write_episode(run, end)
-    state, arrays = dict(agent_step=end * NUM_ENVS), [("value", np.arange(500) + end)]
+    state, arrays = STATE | dict(agent_step=end * NUM_ENVS), [("value", np.arange(500) + end)]
     run.save(state, arrays, ring, lambda path: path.write(b"weights"))
 
 

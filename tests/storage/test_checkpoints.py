@@ -1,6 +1,7 @@
 """Checkpoints of a run are restored, stay few, are skipped when damaged, and survive full disks."""
 
 import concurrent.futures
+import json
 import pathlib
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 
 from helpers.run_parts import (
     NUM_ENVS,
+    STATE,
     check_restores,
     fill_replay,
     make_small_replay,
@@ -18,7 +20,7 @@ from helpers.run_parts import (
     save_run,
     write_episode,
 )
-from storage import checkpoints
+from storage import checkpoints, layout
 
 pytestmark = pytest.mark.usefixtures("small_segments")
 FULL = "No space left|File too large"  # the second where a disk is only simulated
@@ -86,6 +88,13 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-9])
 
 
+def content_of(path):
+    """Return the bytes of weights without their checksum."""
+    content, seal, _ = path.read_bytes().rpartition(b"\ncrc32=")
+    assert seal
+    return content
+
+
 NEWEST = dict(arrays="checkpoints/000000027/arrays.npz", weights="checkpoints/000000027/online.weights.h5",
               replay="replay/000000024-000000027.npz", state="checkpoints/000000027/state.json")
 DAMAGE = [(flip, "arrays"), (truncate, "replay"), (truncate, "state")]
@@ -131,11 +140,111 @@ def test_after_a_fall_the_newest_two_whole_checkpoints_stay(tmp_path, damage, pa
     check_restores(open_run(tmp_path), 20)
 
 
+# A damaged replay
+
+
+def run_with_damaged_replay(directory, damage=flip, rows=(16, 24), ends=(25, 27)):
+    """Write two checkpoints, and damage the segment of these rows, which both name."""
+    run, ring = open_run(directory), make_small_replay()
+    for end in ends:
+        save_run(run, ring, end)
+    run.close()
+    damage(directory / layout.segment_name(*rows))
+    return ring
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, pathlib.Path.unlink])
+def test_where_older_replay_alone_is_damaged_the_way_to_go_on_is_named(tmp_path, damage):
+    run_with_damaged_replay(tmp_path, damage)
+    before = read_tree(tmp_path)
+    with pytest.raises(ValueError, match="has no whole checkpoint: .*027 is damaged.*025 is damaged") as error:
+        open_run(tmp_path)
+    assert "\n" not in str(error.value) and str(error.value).endswith(
+        "choose another --run_dir, or go on with --resume=partial from checkpoint 000000027, whose damaged replay "
+        "still has its newest 3 rows")
+    assert {**before, "lock": b""} == {**read_tree(tmp_path), "lock": b""}
+
+
+def test_a_partial_replay_holds_its_newest_rows_and_is_saved_as_such(tmp_path, capsys):
+    run_with_damaged_replay(tmp_path)
+    run, ring = open_run(tmp_path, "partial"), make_small_replay()
+    said = capsys.readouterr().err
+    assert said.endswith("; going on with the newest 3 rows of the replay from checkpoint 000000027.\n")
+    assert said.count("\n") == 1 and run.checkpoints.state["agent_step"] == 27 * NUM_ENVS
+    ring.restore(run.checkpoints.load_replay(), 27)
+    assert (ring.oldest, ring.end, len(ring)) == (24, 27, 3 * NUM_ENVS)
+    for end in (30, 60):
+        save_run(run, ring, end)
+        copy = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-{end}"))
+        going_on, again = open_run(copy), make_small_replay()  # `auto` takes the new checkpoint for a whole one.
+        again.restore(going_on.checkpoints.load_replay(), end)
+        assert again.oldest == ring.oldest == max(24, end - 20)
+        rows = np.arange(ring.oldest, end) % ring.num_rows
+        for name, column in ring.columns.items():
+            np.testing.assert_array_equal(again.columns[name][rows], column[rows], err_msg=name)
+    check_restores(going_on, 60)
+
+
+def test_partial_goes_on_from_whole_checkpoints_as_auto_does(tmp_path, capsys):
+    assert open_run(tmp_path / "new", "partial").checkpoints.state is None
+    run_with_damaged_replay(tmp_path / "run", rows=(24, 27))
+    check_restores(open_run(tmp_path / "run", "partial"), 25)
+    assert "going back to the whole checkpoint 000000025" in capsys.readouterr().err
+
+
+def test_without_the_newest_rows_or_the_weights_nothing_is_offered(tmp_path):
+    run_with_damaged_replay(tmp_path / "newest", rows=(24, 27), ends=(27,))
+    run_with_damaged_replay(tmp_path / "weights")
+    for checkpoint in (25, 27):
+        flip(tmp_path / f"weights/checkpoints/{checkpoint:09d}/online.weights.h5")
+    for name in ("newest", "weights"):
+        for resume in ("auto", "partial"):
+            with pytest.raises(ValueError, match="has no whole checkpoint: .*; choose another --run_dir$"):
+                open_run(tmp_path / name, resume)
+
+
+# Files of others
+
+
+def test_files_of_others_stay_and_do_not_end_the_cleaning(tmp_path):
+    run, ring = open_run(tmp_path), make_small_replay()
+    save_run(run, ring, 10)
+    others = {"replay/0/a.npz", "replay/notes.txt", "replay/10-20.npz", "replay/000000000-000000001.npz/a",
+              "checkpoints/2026-05-01/notes.txt", "checkpoints/000000010/notes.txt", "weights/notes.txt"}
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("years of work")
+    for end in (30, 50, 53):
+        save_run(run, ring, end)
+    run.close()
+    check_restores(open_run(tmp_path), 53)
+    kept = {name for name in read_tree(tmp_path) if "/" in name}
+    assert kept - others == {
+        *(f"checkpoints/{end:09d}/{name}" for end in (50, 53) for name in layout.CHECKPOINT),
+        *(layout.segment_name(*rows) for rows in ((30, 32), (32, 40), (40, 48), (48, 50), (48, 53)))}
+    assert others <= kept
+
+
+def test_a_file_of_others_in_a_damaged_checkpoint_stays(tmp_path, capsys):
+    run, ring = open_run(tmp_path), make_small_replay()
+    for end in (10, 20, 27):
+        save_run(run, ring, end)
+    run.close()
+    place = tmp_path / "checkpoints/000000027"
+    flip(place / "arrays.npz")
+    (place / "notes.txt").write_text("years of work")
+    check_restores(open_run(tmp_path), 20)
+    assert [path.name for path in place.iterdir()] == ["notes.txt"]
+    capsys.readouterr()
+    check_restores(open_run(tmp_path), 20)
+    assert capsys.readouterr().err == ""  # It is no checkpoint any more.
+
+
 def test_best_weights_are_replaced(tmp_path):
     run = open_run(tmp_path)
     for weights in (b"first", b"second"):
         run.save_weights("best", lambda path, weights=weights: path.write(weights))
-        assert (tmp_path / "best.weights.h5").read_bytes() == weights
+        assert content_of(tmp_path / "best.weights.h5") == weights
 
 
 def test_segments_written_ahead_are_those_of_a_checkpoint(tmp_path):
@@ -186,9 +295,9 @@ def test_what_a_full_disk_refuses_waits_and_nothing_half_written_is_left(disk):
     assert read_steps(copy) == [10]
     save_run(run, ring, 30)
     assert read_steps(directory) == [10, *(end for end in (16, 21, 24, 27) for _ in range(201)), 30]
-    assert (directory / "best.weights.h5").read_bytes() == b"later" * 999
+    assert content_of(directory / "best.weights.h5") == b"later" * 999
     for end in (16, 21, 24, 27):
-        assert (directory / f"weights/{end:06d}.weights.h5").read_bytes() == bytes([end]) * 999
+        assert content_of(directory / f"weights/{end:06d}.weights.h5") == bytes([end]) * 999
     run.close()
     check_restores(open_run(directory), 30)
     assert not list(directory.rglob("*aside*"))
@@ -202,7 +311,7 @@ def test_wherever_in_a_checkpoint_the_disk_becomes_full(disk):
     for pages in range(60):
         disk.fill(but=4096 * pages)
         try:
-            run.save(dict(agent_step=60), [("noise", noise)], ring, lambda path: path.write(noise.tobytes()))
+            run.save(STATE | dict(agent_step=60), [("noise", noise)], ring, lambda path: path.write(noise.tobytes()))
             break
         except OSError:
             now = read_tree(run.directory)
@@ -238,3 +347,16 @@ def test_rows_that_could_not_be_written_in_the_end_are_an_error(disk):
         write_episode(run, 7)
     with pytest.raises(OSError, match=FULL):
         run.close()
+
+
+def test_a_state_with_a_right_checksum_and_a_wrong_value_is_passed_over(tmp_path, capsys):
+    run, ring = open_run(tmp_path), make_small_replay()
+    for end in (10, 20):
+        save_run(run, ring, end)
+    run.close()
+    path = layout.checkpoint_path(tmp_path, 20) / layout.STATE
+    state = json.loads(path.read_text()) | dict(pending=3)
+    del state["crc32"]
+    path.write_text(json.dumps(state | dict(crc32=checkpoints._checksum(state))))
+    check_restores(open_run(tmp_path), 10)
+    assert "000000020 is damaged (state.json has '3' for pending); going back to the whole" in capsys.readouterr().err

@@ -81,6 +81,18 @@ def test_what_a_resumed_run_does_again_is_there_once(tmp_path, monkeypatch):
     assert [(event.step, read_film(event).max()) for event in board.Images(SEEN)] == [(10, 0), (24, 9)]
 
 
+@pytest.mark.parametrize("clock", [itertools.count(2e9), itertools.count(2e9, -1), itertools.repeat(2e9)])
+def test_what_a_run_killed_before_its_first_checkpoint_did_is_there_once(tmp_path, monkeypatch, clock):
+    monkeypatch.setattr(time, "time", lambda: next(clock))  # A clock may be put back.
+    for attempt in range(3):
+        run = open_run(tmp_path)
+        for step in (5, 10 - attempt):
+            run.scalars(step, train__episode_return=attempt)
+        run.close()
+    curve = read_board(tmp_path).Scalars("train/episode_return [raw reward]")
+    assert [(event.step, event.value) for event in curve] == [(5, 2), (8, 2)]
+
+
 def test_a_film_that_a_full_disk_refuses_waits(disk):
     run = open_run(disk.place / "run")
     disk.fill()

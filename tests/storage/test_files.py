@@ -1,5 +1,7 @@
 """Files that are whole or not there, checksums, and rows that wait for a full disk."""
 
+import errno
+import os
 import pathlib
 import zipfile
 import zlib
@@ -66,6 +68,33 @@ def test_a_disk_that_stores_something_else_is_noticed_and_nothing_is_left(tmp_pa
     assert names_in(tmp_path) == []
 
 
+def test_a_link_is_replaced_and_the_file_behind_it_stays(tmp_path):
+    (tmp_path / "private").write_bytes(b"private")
+    (tmp_path / "a").symlink_to("private")
+    check = files.write_checked(tmp_path / "a", lambda file: file.write(b"new"))
+    assert (tmp_path / "private").read_bytes() == b"private" and not (tmp_path / "a").is_symlink()
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(ValueError, match="b is a link"):
+        files.verify(tmp_path / "b", check)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_that_cannot_sync_is_written_all_the_same(tmp_path, monkeypatch, number):
+    def refuse(descriptor):
+        raise OSError(number, os.strerror(number))
+    monkeypatch.setattr(os, "fsync", refuse)
+    files.write_whole(tmp_path / "a", b"data")
+    files.sync_folder(tmp_path)
+    rows = files.RowFile(tmp_path / "rows")
+    rows.append(b"row\n")
+    rows.sync()
+    assert (tmp_path / "a").read_bytes() == b"data" and (tmp_path / "rows").read_bytes() == b"row\n"
+    number = errno.EIO  # The disk is broken.
+    for write in (lambda: files.write_whole(tmp_path / "b", b"data"), lambda: files.sync_folder(tmp_path), rows.sync):
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            write()
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_arrays_come_back_and_only_one_is_in_memory(tmp_path, compression):
     arrays = {"agent/online/0": np.arange(6, dtype=np.float32).reshape(2, 3), "lanes": np.array([True, False]),
@@ -87,6 +116,21 @@ def test_rows_beyond_the_size_are_cut_and_later_ones_appended(tmp_path):
     rows.close()
     assert path.read_bytes() == b"header\nkept\nnew\n"
     assert files.RowFile(path, size=10**6).size == len(b"header\nkept\nnew\n")  # The file is shorter than it was.
+
+
+@pytest.mark.parametrize("found, kept", [
+    (b"header\none\ntwo\n", b"header\none\ntwo\n"), (b"header\none\ntwo\nthree\n", b"header\none\ntwo\n"),
+    (b"header\none\ntw", b"header\none\n"), (b"header\none\n", b"header\none\n"), (b"hea", b""), (b"", b""),
+    (b"header\none\n\0\0\0\0", b"header\none\n"), (b"header\no\0\0\ntwo\n", b"header\n"),
+])
+def test_whole_lines_stay_of_a_file_that_lost_bytes(tmp_path, found, kept):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(found)
+    rows = files.RowFile(path, size=len(b"header\none\ntwo\n"))
+    assert (rows.size, rows.num_rows) == (len(kept), kept.count(b"\n"))
+    rows.append(b"new\n")
+    rows.close()
+    assert path.read_bytes() == kept + b"new\n" and rows.num_rows == kept.count(b"\n") + 1
 
 
 def test_rows_that_a_full_disk_refuses_wait(disk):

@@ -13,8 +13,9 @@ from PIL import Image
 import evaluate
 import plot
 import train
+from helpers.run_files import find_checked
 from helpers.run_parts import read_tree
-from storage import checkpoints, layout, reading
+from storage import checkpoints, episodes, layout, reading
 
 OLD_RUN = pathlib.Path(__file__).with_name("old_run")
 FLAGS = """--network=DRQN --env=CartPole-v1 --units=8 --num_envs=4 --bufflen=240 --batch_size=4 --unroll=3 --flicker=0.3
@@ -37,7 +38,7 @@ def test_its_files_have_the_names_of_today():
 
 
 def test_the_readers_read_it(old_run):
-    (found, others) = reading.find_runs([old_run])
+    (found, others) = find_checked([old_run])
     assert list(found) == [old_run] and not others and reading.newest_run(".") == old_run
     settings = found[old_run]
     assert (settings["network"], settings["env"], settings["maxsteps"]) == ("DRQN", "CartPole-v1", 300)
@@ -78,9 +79,9 @@ def test_going_on_is_refused_in_a_sentence_and_changes_no_file(old_run, capsys, 
 def test_its_best_weights_play(old_run, capsys):
     assert evaluate.main([f"--run_dir={old_run}"]) == 0
     assert "chosen at agent step 200 by evaluations' mean 10.00 (2 episodes)" in capsys.readouterr().out
-    _, returns = reading.read_episodes(layout.episodes_path(old_run, layout.BEST))
+    _, returns = episodes.read_episodes(layout.episodes_path(old_run, layout.BEST))
     assert len(returns) == 30 and (returns >= 8).all()  # CartPole's shortest episode takes 8 steps.
-    assert len(reading.read_random_play([old_run])[old_run]) == 30
+    assert len(episodes.read_random_play(old_run)) == 30
 
 
 def test_it_is_drawn(old_run, capsys):

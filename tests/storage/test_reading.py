@@ -1,4 +1,4 @@
-"""The one reader of runs: runs and weights are found, rows and episodes read, and damaged files named."""
+"""The one reader of runs: runs and weights are found, rows read, damaged files named, and no link is followed."""
 
 import fcntl
 import json
@@ -8,16 +8,8 @@ import socket
 import numpy as np
 import pytest
 
-from helpers.run_files import SETTINGS, hold_lock, write_run, write_state, write_table
+from helpers.run_files import SETTINGS, find_checked, hold_lock, write_run, write_state, write_table
 from storage import layout, reading
-
-
-def write_sweep(run, *rows):
-    """Write a sweep of (policy, weights, probability, episode return, epsilon)."""
-    write_table(layout.sweep_path(run), layout.SWEEP_COLUMNS,
-                [(policy, weights, p, i, episode_return, 9, epsilon, 0)
-                 for i, (policy, weights, p, episode_return, epsilon) in enumerate(rows)])
-
 
 # Settings and directories
 
@@ -25,9 +17,9 @@ def write_sweep(run, *rows):
 def test_runs_are_found_once_in_folders_of_folders(tmp_path):
     a, b = write_run(tmp_path / "x" / "a"), write_run(tmp_path / "b", seed=2)
     (tmp_path / "a.log").touch()
-    found, others = reading.find_runs([tmp_path / "b", tmp_path, a, tmp_path / "a.log"])
+    found, others = find_checked([tmp_path / "b", tmp_path, a, tmp_path / "a.log"])
     assert {path: settings["seed"] for path, settings in found.items()} == {b: 2, a: 1}
-    assert others == [f"{tmp_path / 'a.log'} is a file, so it is no run of this suite"]
+    assert others == [f"left out: {tmp_path / 'a.log'} is a file, so it is no run of this suite"]
 
 
 def test_runs_that_are_links_are_found_once(tmp_path):
@@ -35,29 +27,50 @@ def test_runs_that_are_links_are_found_once(tmp_path):
     (tmp_path / "runs").mkdir()
     link = tmp_path / "runs/a"
     link.symlink_to(run)
-    assert list(reading.find_runs([tmp_path / "runs"])[0]) == [link] and reading.newest_run(tmp_path / "runs") == link
-    assert len(reading.find_runs([tmp_path])[0]) == 1
+    assert list(find_checked([tmp_path / "runs"])[0]) == [link] and reading.newest_run(tmp_path / "runs") == link
+    assert len(find_checked([tmp_path])[0]) == 1
 
 
 @pytest.mark.parametrize("config, message", [
     (None, "holds no config.json, so it is no run of this suite"),
     ("{", "config.json is not the configuration of a run of this suite"),
-    ('{"settings": {}}', "config.json is not the configuration of a run of this suite"),
-    (json.dumps(dict(settings=SETTINGS | dict(seed="1"))), "config.json has '1' for seed, so it is of no run of this"),
-    (json.dumps(dict(settings=SETTINGS | dict(env=None))), "config.json has None for env, so it is of no run of this"),
+    ('{"settings": {}}', "config.json is not the configuration of a run of this suite (it has no 'network')"),
+    ('{"settings": [1]}', "config.json is not the configuration of a run of this suite (it holds no settings)"),
+    ("[" * 100_000, "config.json is not the configuration of a run of this suite (it is nested too deeply)"),
+    ("\udcff", "config.json is not the configuration of a run of this suite ('utf-8' codec can't decode"),
+    (json.dumps(dict(settings=SETTINGS | dict(seed="1"))), "config.json has '1' for seed; expected a non-negative"),
+    (json.dumps(dict(settings=SETTINGS | dict(env=None))), "config.json has None for env; expected a value"),
 ])
 def test_a_directory_that_is_no_run_is_named(tmp_path, config, message):
     (tmp_path / "a").mkdir()
     if config is not None:
-        layout.config_path(tmp_path / "a").write_text(config)
+        layout.config_path(tmp_path / "a").write_bytes(config.encode(errors="surrogateescape"))
     with pytest.raises(ValueError) as error:
-        reading.find_runs([tmp_path / "a"])
+        find_checked([tmp_path / "a"])
     assert str(error.value).startswith(str(tmp_path / "a")) and message in str(error.value)
     with pytest.raises(ValueError, match="none of the 2 paths given is a run; the first: "):
         (tmp_path / "b").mkdir()
-        reading.find_runs([tmp_path / "a", tmp_path / "b"])
+        find_checked([tmp_path / "a", tmp_path / "b"])
     with pytest.raises(ValueError, match="nowhere does not exist"):
-        reading.find_runs([tmp_path / "nowhere"])
+        find_checked([tmp_path / "nowhere"])
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path):
+    runs = [write_run(tmp_path / name, [(100, (1, 3))], seed=seed) for seed, name in enumerate("abc")]
+    layout.config_path(runs[1]).write_text("{")
+    found, (note,) = find_checked([tmp_path])
+    assert list(found) == [runs[0], runs[2]] and note.startswith(f"left out: {runs[1]}/config.json is not the config")
+    layout.csv_path(runs[2], "eval").write_text("torn\n")
+    rows, (note,) = reading.read_each(found, lambda directory: len(reading.read_rows(directory, "eval")["episode"]))
+    assert rows == {runs[0]: 2} and note.startswith(f"left out: {runs[2]}/eval.csv is damaged")
+
+
+def test_a_name_that_would_move_the_cursor_is_no_run(tmp_path):
+    run = write_run(tmp_path / "a\x1b[31m", episodes=[(100, 1)])
+    (_, note), other = find_checked([tmp_path, write_run(tmp_path / "b")]), tmp_path / "b"
+    assert note == [f"left out: {tmp_path}/a\\x1b[31m has control characters in its name; rename it"]
+    os.utime(layout.csv_path(other, "train"), (0, 0))
+    assert reading.newest_run(tmp_path) == other != run
 
 
 def test_the_newest_run_is_the_one_that_trained_last(tmp_path):
@@ -98,6 +111,51 @@ def test_milestones_are_in_the_order_of_training(tmp_path):
     for path in reversed(paths):
         path.touch()
     assert reading.find_milestones(tmp_path) == paths
+
+
+def test_a_checkpoint_with_wrong_counts_counts_nothing(tmp_path):
+    run = write_run(tmp_path / "a")
+    write_state(run, 5, agent_step=40, episodes=3)
+    for number, wrong in enumerate([dict(agent_step="x"), dict(agent_step=-1), dict(episodes=[]), dict(episodes=True)]):
+        write_state(run, 12 + number, **dict(agent_step=96, episodes=7) | wrong)
+    assert reading.read_saved_counts(run) == (40, 3)
+
+
+# Links, pipes and devices in the place of a run's files
+
+
+NO_FILES = {"a link": lambda path: path.symlink_to(path.with_name("private")), "a device or a pipe": os.mkfifo,
+            "a folder": lambda path: path.mkdir()}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize("read, name", [
+    (reading.read_config, "config.json"), (lambda run: reading.read_rows(run, "eval"), "eval.csv"),
+    (lambda run: reading.read_last_rows(run, "train"), "train.csv"), (reading.is_locked, "lock"),
+    (lambda run: reading.read_header(run, "train"), "train.csv"),
+    (lambda run: reading.find_weights(run, "best"), "best.weights.h5"),
+    (lambda run: reading.read_state(run / "checkpoints/000000012"), "checkpoints/000000012/state.json"),
+    (reading.find_milestones, "weights/000050.weights.h5")])
+def test_what_is_no_regular_file_is_never_opened(tmp_path, read, name, kind):
+    path = write_run(tmp_path / "a") / name
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name("private").write_text("private")
+    NO_FILES[kind](path)
+    with pytest.raises(ValueError, match=f"{name} is {kind}, so it is not opened") as error:
+        read(tmp_path / "a")
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", "checkpoints/000000012"])
+def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path, folder):
+    run, theirs = write_run(tmp_path / "a"), write_run(tmp_path / "theirs")
+    write_state(theirs, 12, agent_step=96, episodes=7)
+    (run / folder).parent.mkdir(exist_ok=True)
+    (run / folder).symlink_to(theirs / folder)
+    assert reading.read_saved_counts(run) == (0, 0)
+    with pytest.raises(ValueError, match=f"a/{folder} is a link, so it is not opened"):
+        reading.find_weights(run, "last")
 
 
 # Rows of training
@@ -156,6 +214,7 @@ def test_losses_may_be_unknown_and_other_rows_that_are_not_finite_are_left_out(t
     write_table(path, layout.COLUMNS["learn"], [one.values() for one in (row, *lost, row | dict(agent_step=2))])
     # A bad row does not hide the others.
     assert list(reading.read_rows(run, "learn")["agent_step"]) == [1, 2] and reading.count_lost_rows(run, "learn") == 3
+    assert reading.read_last_rows(run, "learn")["agent_step"] == [1, 2]
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -212,66 +271,6 @@ def test_an_evaluation_that_is_not_finite_is_left_out_and_never_the_best(tmp_pat
 def test_a_run_is_unfinished_until_no_evaluation_follows(tmp_path, agent_step, limits, unfinished):
     run = write_run(tmp_path / "a", episodes=[(5, 1), (12, 2)])
     assert reading.is_unfinished(run, SETTINGS | limits, agent_step) == unfinished
-
-
-# Episodes that evaluate.py played
-
-
-def test_episodes_of_a_score(tmp_path):
-    run = write_run(tmp_path / "a", fresh=(3, 4.5), flicker=0.5)
-    rows, returns = reading.read_episodes(layout.episodes_path(run, "best"))
-    np.testing.assert_array_equal(returns, [3, 4.5])
-    names = ("policy", "weights", "epsilon", "flicker", "eval_seed")
-    assert [{name: row[name] for name in names} for row in rows] == [
-        dict(policy="agent", weights="best", epsilon=0.05, flicker=0.5, eval_seed=0)] * 2
-
-
-def test_episodes_are_counted_by_policy_and_probability(tmp_path):
-    run = write_run(tmp_path / "a", fresh=(3, 4, 5))
-    assert reading.count_episodes(layout.episodes_path(run, "best")) == {("agent", None): 3}
-    write_sweep(run, *[("agent", "best", p, 1, 0.05) for p in (0.5, 1.0, 0.5)], ("random", "random", 1.0, 7, 1.0))
-    assert reading.count_episodes(layout.sweep_path(run)) == {
-        ("agent", 0.5): 2, ("agent", 1.0): 1, ("random", 1.0): 1}
-    layout.sweep_path(run).write_text("policy,observation_probability\nagent,often\n")
-    assert not reading.count_episodes(layout.sweep_path(run)) and not reading.count_episodes(run / "none.csv")
-
-
-def test_random_play_is_that_beside_a_score_or_else_of_a_sweep(tmp_path):
-    score, swept, neither = (write_run(tmp_path / name, random=(1, 2) * (name == "a")) for name in "abc")
-    for run in (score, swept):
-        write_sweep(run, ("agent", "best", 1.0, 50, 0.05), ("random", "random", 1.0, 7, 1.0))
-    returns = reading.read_random_play([score, swept, neither])
-    assert {run: list(values) for run, values in returns.items()} == {score: [1, 2], swept: [7]}
-
-
-def test_a_sweep_is_sorted_by_probability(tmp_path):
-    run = write_run(tmp_path / "a")
-    played = [("agent", "best", p, episode_return, 0.05) for p, episode_return in ((1.0, 50), (0.1, 5), (1.0, 60))]
-    write_sweep(run, *played, ("random", "random", 1.0, 7, 1.0))
-    of_agent, of_random, played_with = reading.read_sweep(run, 1.0)
-    assert list(of_agent.items()) == [(0.1, [5]), (1.0, [50, 60])]
-    assert of_random == [7] and played_with == {("best", 0.05)}
-    with pytest.raises(ValueError, match="observability.csv is damaged.* no rows of the probability of training, 0.5"):
-        reading.read_sweep(run, 0.5)
-    write_sweep(run, ("agent", "best", 1.0, 50, 0.05))
-    with pytest.raises(ValueError, match="it has no rows of random play"):
-        reading.read_sweep(run, 1.0)
-
-
-@pytest.mark.parametrize("text, message", [
-    ("", "it has no episodes"),
-    ("policy,weights\nagent,best\n", "it has no column 'epsilon'"),
-    ("policy,weights,epsilon,flicker,eval_seed,episode_return\nagent,best,0,0,0,nan\n", "a value is not finite"),
-    ("policy,weights,epsilon,flicker,eval_seed,episode_return\nagent,best,0,0,0\n", "not 'NoneType'"),
-    ("policy,weights,epsilon,flicker,eval_seed,episode_return\nagent,best,0,0,0,ten\n",
-     "could not convert string to float: 'ten'"),
-])
-def test_damaged_episodes_are_named(tmp_path, text, message):
-    path = tmp_path / "episodes-best.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError) as error:
-        reading.read_episodes(path)
-    assert str(error.value).startswith(f"{path} is damaged, or not of this suite: ") and message in str(error.value)
 
 
 # Locks

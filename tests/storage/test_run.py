@@ -1,5 +1,6 @@
 """A run on disk cuts rows where the checkpoint ends, admits one process at a time, and refuses other directories."""
 
+import os
 import pathlib
 import re
 import socket
@@ -19,7 +20,7 @@ from helpers.run_parts import (
     save_run,
     write_episode,
 )
-from storage import layout, reading
+from storage import layout, opening, reading
 from storage import run as run_module
 from storage.run import Run
 
@@ -64,6 +65,45 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path):
     assert read_steps(tmp_path) == []
 
 
+def lose_rows(path, num_bytes, zeros=b""):
+    """Cut the last bytes of a file off, or put zeros in their place."""
+    path.write_bytes(path.read_bytes()[:-num_bytes] + zeros)
+
+
+@pytest.mark.parametrize("damage, left, lost", [
+    (lambda path: lose_rows(path, 7), [10, 20], 1),
+    (lambda path: lose_rows(path, 7, bytes(7)), [10, 20], 1),
+    (lambda path: lose_rows(path, len("30,0,0.5,0,0,0,0\n")), [10, 20], 1),
+    (lambda path: lose_rows(path, 19), [10], 2),
+    (lambda path: path.write_bytes(b""), [], 3),
+    (pathlib.Path.unlink, [], 3),
+])
+def test_a_csv_that_lost_rows_is_cut_at_its_last_whole_one_and_says_so(tmp_path, capsys, damage, left, lost):
+    run, ring = open_run(tmp_path), make_small_replay()
+    for end in (10, 20, 30):
+        save_run(run, ring, end)
+    run.close()
+    damage(tmp_path / "train.csv")
+    run = open_run(tmp_path)
+    assert capsys.readouterr().err == (f"{tmp_path / 'train.csv'} has lost {lost} of the rows that the checkpoint "
+                                       "counts; training goes on without them.\n")
+    assert read_steps(tmp_path) == left
+    save_run(run, ring, 40)
+    run.close()
+    assert reading.read_rows(tmp_path, "train")["agent_step"].tolist() == [*left, 40]
+    open_run(tmp_path).close()
+    assert capsys.readouterr().err == ""  # The next checkpoint counts what is there.
+
+
+def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_them(tmp_path, monkeypatch):
+    run, ring, synced = open_run(tmp_path), make_small_replay(), []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    save_run(run, ring, 10)
+    names = [pathlib.Path(path).name for path in synced]
+    assert {"train.csv", "learn.csv", "eval.csv"} == set(names[:3]) and names.index("state.json") > 3
+    assert run.checkpoints.folder.name == names[-1]
+
+
 def test_tensorboard_reads_the_scalars_and_unknown_values_are_left_out(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -96,9 +136,10 @@ def test_the_second_process_is_refused_and_told_which_is_the_first(tmp_path):
         assert holder.stdout.readline() == "open\n"
         before = read_tree(tmp_path)
         sentence = f"in use: process {holder.pid} on {re.escape(socket.gethostname())} trains there"
-        with pytest.raises(ValueError, match=sentence) as error:
-            open_run(tmp_path)
-        assert "\n" not in str(error.value) and read_tree(tmp_path) == before
+        for refuse in lambda: opening.check(tmp_path, SETTINGS), lambda: open_run(tmp_path):
+            with pytest.raises(ValueError, match=sentence) as error:
+                refuse()
+            assert "\n" not in str(error.value) and read_tree(tmp_path) == before
         assert reading.read_config(tmp_path)["settings"] == SETTINGS  # To read needs no lock.
     finally:
         holder.kill()

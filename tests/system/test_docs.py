@@ -7,14 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 from absl import flags
 
-import agent
+import choices
 import evaluate
-import models
 import plot
 import report
 import settings
@@ -272,9 +272,9 @@ def test_each_group_of_flags_has_its_table_of_defaults(group, heading):
 def test_networks_and_optimizers_are_those_of_the_code():
     rows = read_rows(read_section(FLAGS, "## Networks"))
     assert {name.strip("`"): (int(history), int(unroll)) for name, _, _, history, unroll in rows} == {
-        name: (network.history, network.unroll) for name, network in models.NETWORKS.items()}
+        name: (network.history, network.unroll) for name, network in choices.NETWORKS.items()}
     assert {name.strip("`"): float(rate) for name, rate, _ in read_rows(read_section(FLAGS, "## Optimizers"))} == {
-        name: options["learning_rate"] for name, (_, options) in agent.OPTIMIZERS.items()}
+        name: options["learning_rate"] for name, (_, options) in choices.OPTIMIZERS.items()}
 
 
 def test_every_environment_of_the_suite_can_be_chosen():
@@ -351,12 +351,11 @@ def test_its_blocks_are_short():
     (3, "DRQN", "runs/*optimizer=lion*"), (4, "DRQN", "runs/notebook")])
 def test_a_block_trains_what_it_defines(number, network, directory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module, table in (models, "NETWORKS"), (agent, "OPTIMIZERS"):
-        monkeypatch.setattr(module, table, dict(getattr(module, table)))
     trained, configure, run = [], train.configure, train.train
     monkeypatch.setattr(train, "configure", lambda arguments: configure([*arguments, *TINY]))
     monkeypatch.setattr(train, "train", lambda config: trained.append(run(config)) or trained[-1])
-    exec(PYTHON[number], {})
+    with mock.patch.dict(choices.NETWORKS), mock.patch.dict(choices.OPTIMIZERS):
+        exec(PYTHON[number], {})
     assert (trained[0].settings["network"], trained[0].updates) == (network, 12)
     assert [str(path) for path in pathlib.Path().glob(directory)] == [str(trained[0].storage.directory)]
     assert trained[0].evaluations == 2 and np.isfinite(trained[0].best)
@@ -374,8 +373,9 @@ def env(tmp_path, monkeypatch):
 
 def test_an_environment_of_a_users_module_is_known_by_its_whole_name(env):
     assert train.configure([env])["settings"]["env"] == "my_envs:Recall-v0"
-    for wrong in "no_such_module:Recall-v0", "my_envs:Recal-v0":
-        sentence = f"--env={wrong} is neither an ALE game nor a registered Gymnasium id .*(No module|Recal)"
+    for wrong, reason in [("no_such_module:Recall-v0", "cannot be used: there is no module no_such_module; PYTHON"),
+                          ("my_envs:Recal-v0", "is neither an ALE game nor a registered Gymnasium id .*Recal")]:
+        sentence = f"--env={wrong} {reason}"
         with pytest.raises(ValueError, match=sentence):
             train.configure([f"--env={wrong}"])
 

@@ -234,13 +234,13 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(run_evaluate, mo
     (["--run_dir=missing"], "missing does not exist"),
     (["--run_dir=empty"], "empty holds no config.json"),
     (["--run_dir=foreign"], "is not the configuration of a run"),
-    (["--run_dir=half"], "does not describe a run that can be rebuilt here"),
+    (["--run_dir=half"], "half/config.json has no env, which every run has"),
     (["--run_dir=unknown"], "Environment `CartPoole` doesn't exist"),
     (["--run_dir=young"], "young has no best weights yet"),
     ([RUN, "--weights=runs/pacman/best.weights.h5"], "does not hold weights of DRQN with 8 units for CartPole-v1"),
     ([RUN, "--weights=wider.weights.h5"], "does not hold weights of DRQN with 8 units for CartPole-v1"),
     ([RUN, "--weights=cut.weights.h5"], "does not hold weights"),
-    ([RUN, "--weights=missing.weights.h5"], "does not hold weights"),
+    ([RUN, "--weights=missing.weights.h5"], "--weights=missing.weights.h5 is no file"),
     ([RUN, "--video=missing/film.mp4"], "missing/film.mp4 cannot be written (No such file or directory)"),
     ([RUN, "--video=file/film.mp4"], "file/film.mp4 cannot be written (Not a directory)"),
     ([RUN, "--video=folder.mp4"], "folder.mp4 cannot be written (it is a directory)"),
@@ -272,6 +272,7 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(run_evaluate, mo
     (["--observation_probabilities=1", "--video=film.mp4"], "--observation_probabilities and --video"),
     (["--observation_probabilities=1", "--policy=random"], "--observation_probabilities and --policy=random"),
     (["--observation_probabilities="], "--observation_probabilities= was given; expected probabilities from 0 to 1"),
+    ([RUN, "--weights=flipped.weights.h5"], "flipped.weights.h5 is damaged: its checksum is another one than when it"),
     (["--observation_probabilities=1", RUN, "--csv=missing/sweep.csv"], "missing/sweep.csv cannot be written"),
     (["--episodes=0"], "episodes"),
     (["--checkpoint=newest"], "checkpoint"),
@@ -290,12 +291,14 @@ def test_bad_input_is_one_sentence_before_anything_is_played(run_evaluate, monke
                            unknown=config.replace("CartPole-v1", "CartPoole-v1")).items():
         pathlib.Path(name).mkdir()
         pathlib.Path(name, "config.json").write_text(text)
+    pathlib.Path("unknown/best.weights.h5").touch()
     pathlib.Path("torn/weights").mkdir()
     pathlib.Path("torn/weights/000002.weights.h5").write_bytes(b"torn")
     pathlib.Path("file").write_text("")
     pathlib.Path("folder.mp4").mkdir()
     weights = pathlib.Path("runs/cartpole/best.weights.h5").read_bytes()
     pathlib.Path("cut.weights.h5").write_bytes(weights[:len(weights) // 2])
+    pathlib.Path("flipped.weights.h5").write_bytes(weights[:-99] + bytes([weights[-99] ^ 1]) + weights[-98:])
     if "--weights=wider.weights.h5" in arguments:
         agent.Agent("DRQN", (4,), 2, 1, 9).save_weights("wider.weights.h5")
     monkeypatch.setattr(evaluation, "play", lambda *_, **__: pytest.fail("an episode was played"))
@@ -305,6 +308,36 @@ def test_bad_input_is_one_sentence_before_anything_is_played(run_evaluate, monke
     assert words in said and said.startswith("evaluate.py: ")
     assert len(said.splitlines()) <= 2 and "Traceback" not in said
     assert list_files() == before
+
+
+def test_code_of_a_run_is_never_imported_and_a_users_own_module_is(run_evaluate, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("runs/cartpole/payload", "own_cartpoles"):
+        pathlib.Path(f"{name}.py").write_text(f"open('{name}.ran', 'w')\n")
+    config = pathlib.Path("runs/cartpole/config.json")
+    original = config.read_text()
+    config.write_text(original.replace("CartPole-v1", "runs.cartpole.payload:CartPole-v1"))
+    for arguments in ([], ["--policy=random"], ["--observation_probabilities=1"], ["--contact_sheet=sheet.png"]):
+        said = run_evaluate("--run_dir=runs/cartpole", *arguments, code=2)
+        assert "the module runs.cartpole.payload is not imported, since " in said and said.count("\n") == 1
+    assert not pathlib.Path("runs/cartpole/payload.ran").exists()
+    for env, sentence in (("own_cartpole:CartPole-v1", "there is no module own_cartpole; PYTHONPATH=FOLDER names the"),
+                          (".:CartPole-v1", "'.' is no name of a module")):
+        config.write_text(original.replace("CartPole-v1", env))
+        said = run_evaluate("--run_dir=runs/cartpole", code=2)
+        assert sentence in said and said.count("\n") == 1
+    config.write_text(original.replace("CartPole-v1", "own_cartpoles:CartPole-v1"))
+    assert "1 episodes" in run_evaluate("--run_dir=runs/cartpole", "--episodes=1")
+    assert pathlib.Path("own_cartpoles.ran").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("OOM when allocating tensor with shape[9, 9]")])
+def test_want_of_memory_is_one_sentence(run_evaluate, monkeypatch, error):
+    def want(*_):
+        raise error
+    monkeypatch.setattr(build, "make_agent", want)
+    said = run_evaluate("--run_dir=runs/cartpole", code=2)
+    assert said == "evaluate.py: this machine has too little memory for it\n"
 
 
 def test_without_runs_it_asks_for_one(tmp_path, monkeypatch, capsys):

@@ -200,10 +200,28 @@ def test_runs_without_points_are_not_drawn(tmp_path, capsys):
 def test_directories_of_other_programs_are_left_out(tmp_path, capsys, config):
     run = write_run(tmp_path / "a", [(100, (1, 3))])
     (run / "config.json").write_text(config)
-    sentences = "is not the configuration of a run of this suite|so it is of no run of this suite"
+    sentences = "is not the configuration of a run of this suite|config.json has .*; expected|has no env, which every"
     assert re.search(sentences, plot_error(capsys, run))
     write_run(tmp_path / "b", [(100, (1, 3))])
     assert "left out" in plot_text(capsys, run, tmp_path / "b", f"--out={tmp_path / 'c'}")
+
+
+def test_damaged_runs_are_noted_and_the_others_drawn(tmp_path, capsys):
+    for seed, name in enumerate("abcd"):
+        write_run(tmp_path / name, [(100, (1, 3))], fresh=(1, 2), random=(0, 1), seed=seed)
+    (tmp_path / "b/eval.csv").write_text("agent_step\n1\n")
+    (tmp_path / "c/config.json").write_text('{"settings": {"network": 3}}')
+    (tmp_path / "d/episodes-random.csv").write_text("torn")
+    figure = plot_text(capsys, tmp_path).splitlines()
+    assert figure[0].startswith(f"Note: left out: {tmp_path}/c/config.json has no env")
+    assert figure[1].startswith(f"Note: left out: {tmp_path}/b/eval.csv is damaged, or not of this suite: ")
+    assert figure[-2].startswith(f"Note: left out: {tmp_path}/d/episodes-random.csv is damaged")
+    assert figure[-1] == "2 runs drawn: curves.png and curves.svg."
+    (tmp_path / "d/episodes-best.csv").write_text("torn")
+    table = plot_text(capsys, tmp_path, "--table=runs")
+    assert "1 × 2@0" in table
+    for name in ("b/eval.csv", "c/config.json", "d/episodes-best.csv"):
+        assert f"Note: left out: {tmp_path}/{name} " in table
 
 
 def test_missing_paths_are_never_passed_over(tmp_path, capsys):

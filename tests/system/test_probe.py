@@ -13,6 +13,7 @@ import models
 import train
 from benchmarks import hidden, probe
 from environments import catalogue
+from storage.weights import pack
 
 
 def make_untrained_run(directory, *arguments):
@@ -21,7 +22,8 @@ def make_untrained_run(directory, *arguments):
     envs = build.make_envs(settings, 1)
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(dict(settings=settings)))
-    build.make_agent(settings | dict(seed=2), envs).save_weights(directory / "best.weights.h5")
+    agent = build.make_agent(settings | dict(seed=2), envs)
+    (directory / "best.weights.h5").write_bytes(pack(agent.save_weights))
     envs.close()
     return directory
 

@@ -49,7 +49,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, capsys):
     assert "a.log is a file" in report_error(capsys, "a.log")
     assert "--out=empty is a directory" in report_error(capsys, "a", "-o", "empty")
     assert "--out=a.log/x.html cannot be written" in report_error(capsys, "a", "--out=a.log/x.html")
-    assert "Unknown command line flag 'colour'" in report_error(capsys, "a", "--colour=red")
+    assert "--colour is no flag" in report_error(capsys, "a", "--colour=red")
     (run / "eval.csv").write_text("agent_step\n1\n")
     assert "eval.csv is damaged" in report_error(capsys, "a")
     (run / "config.json").write_text("{")
@@ -67,6 +67,21 @@ def test_logs_beside_runs_are_passed_over_and_other_folders_are_named(tmp_path, 
     parsed = ParsedPage((tmp_path / "report.html").read_text())
     assert "left out: runs/b holds no config.json" in parsed.text and "a.log" not in parsed.text
     assert "python report.py runs/a runs/b -o report.html" in parsed.text
+
+
+def test_damaged_runs_are_named_and_the_others_shown_on_the_page(tmp_path, capsys):
+    for name in "abc":
+        write_run(tmp_path / "runs" / name, [(100, (1, 3))])
+    (tmp_path / "runs/b/eval.csv").write_text("agent_step\n1\n")
+    (tmp_path / "runs/c/config.json").write_text("{")
+    assert report.main(["runs"]) == 0
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("Note: left out: runs/c/config.json is not the configuration of a run of this suite")
+    assert second.startswith("Note: left out: runs/b/eval.csv is damaged, or not of this suite: it begins with")
+    assert last.startswith("1 run in 1 experiment: report.html")
+    parsed = ParsedPage((tmp_path / "report.html").read_text())
+    assert "left out: runs/b/eval.csv is damaged" in parsed.text and "left out: runs/c/config.json" in parsed.text
+    assert parsed.row("runs/a")[1] == "1"
 
 
 def test_help_needs_no_backend():

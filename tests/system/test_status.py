@@ -130,6 +130,17 @@ def test_a_run_on_another_machine_is_running_while_it_writes_rows(table):
     assert table()[0]["runs/one"][0] == "waiting"
 
 
+@pytest.mark.parametrize("ahead, state, age", [(60, "running", "00:00"), (status.FRESH + 60, "waiting", "-")])
+def test_a_clock_that_is_ahead_tells_no_age(table, ahead, state, age):
+    """The machine that writes rows, or the file server, may be ahead of this one by seconds, or wrong by hours."""
+    run = write_run(pathlib.Path("runs/one"))
+    (run / "lock").write_text("process 1 on another.machine\n")
+    for path in run.glob("*.csv"):
+        os.utime(path, (time.time() + ahead,) * 2)
+    row = table()[0]["runs/one"]
+    assert (row[0], row[-1]) == (state, age)
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 75, 130, 137, 138, 143])
 def test_an_exit_code_tells_a_failed_row_from_a_stopped_one(code, table):
     run = write_run(pathlib.Path("runs/one"))
@@ -153,6 +164,58 @@ def test_a_row_that_goes_on_after_it_failed_is_no_longer_failed(table):
                     "3 runs: 2 waiting, 1 failed"]
     log.write_text(log.read_text() + "runs/grid/Pong-s1: network=DRQN\n")
     assert table("grid.csv")[0]["runs/grid/Pong-s1"][0] == "waiting"
+
+
+# Damaged runs, and runs from strangers
+
+
+def test_damaged_runs_are_named_and_the_others_shown(table):
+    for name in "abcd":
+        write_run(pathlib.Path("runs", name), [(100, (1, 2))])
+    pathlib.Path("runs/b/eval.csv").write_text("a\nb\nc\n")
+    pathlib.Path("runs/c/config.json").write_text("{")
+    pathlib.Path("runs/d/learn.csv").unlink(missing_ok=True)
+    os.mkfifo("runs/d/learn.csv")
+    rows, rest = table()
+    assert {run: cells[0] for run, cells in rows.items()} == {
+        "runs/a": "waiting", "runs/b": "damaged", "runs/d": "damaged"}
+    assert rest[0].startswith("damaged: runs/b/eval.csv is damaged, or not of this suite: ")
+    assert rest[1].startswith("damaged: runs/d/learn.csv is a device or a pipe, so it is not opened")
+    assert rest[2] == "3 runs: 1 waiting, 2 damaged"
+    assert rest[3].startswith("Note: left out: runs/c/config.json is not the configuration of a run")
+
+
+def test_rows_of_a_grid_that_cannot_be_read_do_not_hide_the_others(table):
+    write_grid("grid", "env,seed", "Pong,1", "Pong,2", f"Pong{'g' * 300},1")
+    write_run(pathlib.Path("runs/grid/Pong-s2"), env="Pong")
+    pathlib.Path("runs/grid/Pong-s2/config.json").write_text('{"settings": {"network": 3}}')
+    rows, rest = table("grid.csv")
+    assert rows["runs/grid/Pong-s1"][0] == "waiting" and rows["runs/grid/Pong-s2"][0] == "damaged"
+    assert rest == ["damaged: runs/grid/Pong-s2/config.json has no env, which every run has",
+                    "3 runs: 2 waiting, 1 damaged"]
+
+
+def test_a_path_too_long_for_the_file_system_is_one_damaged_row():
+    pathlib.Path("runs").mkdir()
+    too_long = status.read_status(pathlib.Path("runs", "g" * 300))
+    assert too_long.state == "damaged" and "File name too long" in too_long.reason
+
+
+def test_the_end_of_a_log_moves_no_cursor(table):
+    run = write_run(pathlib.Path("runs/one"))
+    log = run.with_name("one.log")
+    log.write_text("train.py: \x1b[2J\x1b[31ma reason\r\nexit code 1\n", newline="")
+    assert r"runs/one: train.py: \x1b[2J\x1b[31ma reason\r (exit code 1)" in table()[1][0]
+    log.unlink()
+    log.symlink_to("/etc/hostname")
+    assert table()[1][0].startswith("damaged: runs/one.log is a link, so it is not opened")
+
+
+def test_no_grid_is_read_from_a_pipe_or_writes_to_the_terminal(capsys):
+    os.mkfifo("pipe.csv")
+    assert "pipe.csv is no file; expected a grid" in refuse_status(capsys, "pipe.csv")
+    said = refuse_status(capsys, write_grid("bad", "env,jid", "Pong,\x1b[31mred"), "--commands")
+    assert r"row 1 of bad.csv has '\x1b[31mred'; expected text without control characters" in said
 
 
 # --watch
@@ -183,8 +246,8 @@ def test_only_the_ends_of_long_files_are_read(table):
     assert 400 < len(long.returns) < 800
     assert (long.speed, long.step, long.maxsteps, long.evaluation) == (250, 40_000, 300, 1.5)
     (run / "train.csv").write_text("a\nb\nc\n")
-    with pytest.raises(ValueError, match="runs/long/train.csv is damaged"):
-        status.read_status(run)
+    damaged = status.read_status(run)
+    assert damaged.state == "damaged" and damaged.reason.startswith("runs/long/train.csv is damaged")
 
 
 def test_a_live_table_names_what_is_known():

@@ -1,0 +1,45 @@
+"""The networks and the optimizers that flags choose from: tables alone, so that flags are checked without Keras."""
+
+import collections
+
+Network = collections.namedtuple("Network", "torso core history unroll sample norm", defaults=(False,))
+Network.__doc__ = """A row of NETWORKS.
+
+torso: (filters, size, stride) of each convolution; or a function (frame_shape, history, dtype) -> Keras layers from
+    frames [B*T, H, ...] to features [B*T, F].
+core: a name of models.CORES; or a function (units, dtype) -> a layer such as those there.
+history, unroll, sample: defaults of the flags of these names.
+norm: whether a LayerNorm stands between each layer of the torso and its ReLU.
+"""
+NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # 3136 features; Mnih et al. 2015
+SMALL = ((16, 8, 4), (32, 4, 2))  # 2592 features; Mnih et al. 2013
+NETWORKS = {
+    "DQN": Network(NATURE, "dense", history=4, unroll=1, sample="timestep"),  # Mnih et al. 2015
+    "DRQN": Network(NATURE, "lstm", history=1, unroll=10, sample="episode"),  # this paper
+    # Other places of the LSTM in the paper's appendix; in DRQN it replaces the dense layer.
+    "DRQN_ReLU": Network(NATURE, "lstm_relu", history=1, unroll=10, sample="episode"),
+    "DRQN_after_dense": Network(NATURE, "dense_lstm", history=1, unroll=10, sample="episode"),
+    "DRQN_after_dense_ReLU": Network(NATURE, "dense_lstm_relu", history=1, unroll=10, sample="episode"),
+    # Gallici et al. 2025, with --sample=rollout; the memory stands in the dense layer's place.
+    "PQN": Network(NATURE, "norm_dense", history=4, unroll=32, sample="rollout", norm=True),
+    "PQN_LSTM": Network(NATURE, "lstm", history=1, unroll=32, sample="rollout", norm=True),
+    "PQN_dense_LSTM": Network(NATURE, "norm_dense_lstm", history=1, unroll=32, sample="rollout", norm=True),
+    "DQN2013": Network(SMALL, "dense", history=4, unroll=1, sample="timestep"),  # --units=256
+    "DRQN_RNN2": Network(NATURE, "rnn2", history=1, unroll=10, sample="episode"),  # Bhowmik
+}
+
+OPTIMIZERS = {  # name -> class, or its name in keras.optimizers, and settings; the loss is a mean over batch and time
+    # Mnih et al. 2015, as DeepMind's dqn_zoo runs it on a mean loss: the paper's minimum squared gradient .01 belongs
+    # to a summed loss.
+    "rmsprop": ("RMSprop", dict(learning_rate=2.5e-4, rho=0.95, centered=True, epsilon=0.01 / 32**2)),
+    # Hausknecht & Stone 2015. rho is their momentum. epsilon is Caffe's, and fits the gradients of Caffe's loss:
+    # --loss=euclidean.
+    "adadelta": ("Adadelta", dict(learning_rate=0.1, rho=0.95, epsilon=1e-8)),
+    # Kalbag et al., in PyTorch. Its accumulator starts at 0; Keras' 0.1 would hide gradients below 0.3. Its epsilon,
+    # 1e-10, stands outside of the root: inside it is 1e-20.
+    "adagrad": ("Adagrad", dict(learning_rate=0.005, initial_accumulator_value=0.0, epsilon=1e-20)),
+    # CleanRL and Stable-Baselines3 (dqn_atari); epsilon is PyTorch's.
+    "adam": ("Adam", dict(learning_rate=1e-4, epsilon=1e-8)),
+    # Rainbow (Hessel et al. 2018) and Dopamine.
+    "adam_rainbow": ("Adam", dict(learning_rate=6.25e-5, epsilon=1.5e-4)),
+}
