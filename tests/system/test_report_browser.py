@@ -18,22 +18,23 @@ from helpers.analysed_runs import write_sweep_rows
 from helpers.run_files import write_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-EVIL = "DQN<img src=x onerror=window.broken=1>"
+EVIL = "<img src=x onerror=window.broken=1>"
 
 
 @pytest.fixture(scope="module")
 def page_address(tmp_path_factory):
     """Write the page of two networks with three seeds each on two environments; return its address.
 
-    The name of one network tries to run a script.
+    A setting of one network tries to run a script.
     """
     folder = tmp_path_factory.mktemp("report")
     for env in ("Pong", "Breakout"):
-        for network in ("DRQN", EVIL):
+        for network, init_from in (("DRQN", None), ("DQN", EVIL)):
             for seed in range(3):
                 run = write_run(
-                    folder / "runs" / f"{env}-{network[:4]}-{seed}", [(100, (1, seed)), (200, (seed, 4))], env=env,
-                    network=network, seed=seed, fresh=(seed, 4), random=(0, 1), episodes=[(99, 1), (200, 2)])
+                    folder / "runs" / f"{env}-{network}-{seed}", [(100, (1, seed)), (200, (seed, 4))], env=env,
+                    network=network, init_from=init_from, seed=seed, fresh=(seed, 4), random=(0, 1),
+                    episodes=[(99, 1), (200, 2)])
                 write_sweep_rows(run, f"agent,best,0.5,0,{seed + 1},9,0.05,0", "agent,best,1.0,0,5,9,0.05,0",
                                  "random,random,1.0,0,2,9,1.0,0")
     assert report.main([str(folder / "runs"), "-o", str(folder / "report.html")]) == 0
