@@ -12,8 +12,8 @@ NAMED_FIRST = ("env", "network", "flagfile")  # flags whose values begin the nam
 def read_grid(path):
     """Turn the rows of a grid into commands; nothing else does this.
 
-    An empty cell gives no flag. A row without a filled cell is no row, nor is a comment, which begins with #, quoted or
-    not.
+    An empty cell gives no flag, and at a line's end there may be more of them than columns. A row without a filled
+    cell is no row, nor is a comment, which begins with #, quoted or not.
 
     Returns:
         {run directory: command}, in the order of the rows.
@@ -25,17 +25,19 @@ def read_grid(path):
     if path.exists() and not path.is_file():  # A pipe may never end.
         raise ValueError(f"{path} is no file; expected a grid")
     with open(path, newline="", encoding="utf-8-sig") as file:  # also as spreadsheets write it
-        table = csv.DictReader(line for line in file if not line.lstrip(' "').startswith("#"))
-        columns = [column.strip() for column in table.fieldnames or ()]
+        lines = [[cell.strip() for cell in row]
+                 for row in csv.reader(line for line in file if not line.lstrip(' "').startswith("#"))]
+        columns, *rows = [line for line in lines if any(line)] or [[]]
+        columns = _without_end(columns, 0)
         strange = [column for column in columns if not re.fullmatch(r"\w+", column) or columns.count(column) > 1]
         if strange:
             raise ValueError(f"{path} has the column {strange[0]!r}; expected names of flags, each once, "
                              "with commas between them")
-        rows = [row for row in table if any(cell and str(cell).strip() for cell in row.values())]
         for number, row in enumerate(rows, 1):
-            if None in row or None in row.values():
+            row = _without_end(row, len(columns))
+            if len(row) != len(columns):
                 raise ValueError(f"row {number} of {path} has more or fewer cells than the {len(columns)} columns")
-            flags = {column.strip(): cell.strip() for column, cell in row.items() if cell.strip()}
+            flags = {column: cell for column, cell in zip(columns, row) if cell}
             strange = [cell for cell in flags.values() if strangers.CONTROL.search(cell)]
             if strange:
                 raise ValueError(f"row {number} of {path} has {strange[0]!r}; expected text without control characters")
@@ -50,6 +52,13 @@ def read_grid(path):
     if not commands:
         raise ValueError(f"{path} has no rows; expected a line of flags' names, and a line of their values per run")
     return commands
+
+
+def _without_end(cells, number):
+    """Return cells without the empty ones past a number, which spreadsheets write at the end of every line."""
+    while len(cells) > number and not cells[-1]:
+        cells = cells[:-1]
+    return cells
 
 
 def name_row(flags):

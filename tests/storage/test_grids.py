@@ -39,6 +39,14 @@ def test_rows_without_a_filled_cell_and_quoted_comments_are_no_rows(write_csv_li
         grids.read_grid(write_csv_lines("empty", "env,units", ",", ","))
 
 
+def test_empty_cells_past_the_columns_are_none(write_csv_lines):
+    path = write_csv_lines("g", "env,units,,", "Pong,8,,", ",,,,", "Pong,9", "Pong,,,,,")
+    assert [arguments[2:-1] for arguments in grids.read_grid(path).values()] == [
+        ["--env=Pong", "--units=8"], ["--env=Pong", "--units=9"], ["--env=Pong"]]
+    with pytest.raises(ValueError, match="has the column ''"):
+        grids.read_grid(write_csv_lines("gap", "env,,units", "Pong,,8"))
+
+
 def test_the_cells_of_a_row_win_over_its_preset(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "g.csv").write_text("env,units,flagfile\nPong,7,presets/cartpole.flags\n")
