@@ -59,12 +59,7 @@ class Trainer(Counters):
             torso.keep(self.storage)
         self.max_hours, self.evaluation_owed = config["max_hours"], False
         if self.storage.checkpoints.state:
-            try:
-                self._restore()
-            except (KeyError, TypeError, IndexError) as error:
-                place = self.storage.checkpoints.state["place"]
-                raise ValueError(f"{place} is no checkpoint that training wrote "
-                                 f"({error!r}); choose another --run_dir") from error
+            self._restore()
         self.before = self.agent_step, self.episodes
         self.caught = ()  # signals, while `train` runs
 

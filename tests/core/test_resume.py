@@ -32,7 +32,7 @@ from helpers.short_runs import (
     stop_at,
     train_run,
 )
-from storage import checkpoints, layout
+from storage import layout
 
 pytestmark = pytest.mark.usefixtures("small_periods")
 
@@ -254,14 +254,3 @@ def test_killed_at_random_moments_and_inside_checkpoints(tmp_path):
         rows = list(csv.DictReader(file))
     assert sum(row["exit"] == str(-signal.SIGKILL) for row in rows) == 24
     assert {row["run"] for row in rows if row["equal"] == "yes"} == {"CartPole", "Breakout", "Breakout-PQN"}
-
-
-@pytest.mark.parametrize("name", ["rollout/frames", "rollout/unobscured", "replay/lanes", "agent/target"])
-def test_a_checkpoint_without_one_of_its_arrays_is_refused_in_a_sentence(name, tmp_path, monkeypatch):
-    arguments = [*CARTPOLE, "--network=DQN"]
-    stop_at(40, arguments, tmp_path)
-    load = checkpoints.Checkpoints.load_arrays
-    monkeypatch.setattr(checkpoints.Checkpoints, "load_arrays", lambda self: {
-        key: value for key, value in load(self).items() if not key.startswith(name)})
-    with pytest.raises(ValueError, match=name.rpartition("/")[2]):
-        train_run(arguments, tmp_path)
