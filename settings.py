@@ -306,9 +306,9 @@ def doubt(settings):
     count = dict(steps=s["maxsteps"], ep=s["maxepisodes"] or math.inf)
     decay = schedules.epsilon(**{name: s[name] for name in EPSILON})
     if decay(count) > 0.5:
-        doubts.append(f"--maxsteps={s['maxsteps']} ends while epsilon is {decay(count):.2f}, so most actions are random "
-                      f"to the end; a shorter --epsilon_decay than {s['epsilon_decay'] or s['epsilonStep']} lets the "
-                      "agent play.")
+        given = s["epsilon_decay"] or s["epsilonStep"]
+        doubts.append(f"--maxsteps={s['maxsteps']} ends while epsilon is {decay(count):.2f}, so most actions stay "
+                      f"random to the end; a shorter --epsilon_decay than {given} lets the agent play.")
     updates = max(0, s["maxsteps"] - s["learning_starts"]) // s["update_period"]
     if updates < FEW_UPDATES:
         doubts.append(f"--maxsteps={s['maxsteps']} makes {updates:,} updates, which is little to learn from; "
