@@ -233,6 +233,9 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(run_evaluate, mo
 @pytest.mark.parametrize("arguments, words", [
     (["--run_dir=missing"], "missing does not exist"),
     (["--run_dir=empty"], "empty holds no config.json"),
+    (["runs/cartpole", "runs/pacman"], "'runs/pacman' was given beside the run runs/cartpole; expected one run"),
+    ([RUN, "extra"], "the argument 'extra' was given beside the run runs/cartpole; expected one run"),
+    (["foreign"], "foreign/config.json is not the configuration of a run"),
     (["--run_dir=foreign"], "is not the configuration of a run"),
     (["--run_dir=half"], "half/config.json has no env, which every run has"),
     (["--run_dir=unknown"], "Environment `CartPoole` doesn't exist"),
