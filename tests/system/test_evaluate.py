@@ -279,7 +279,6 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(run_evaluate, mo
     (["--observation_probabilities=1", RUN, "--csv=missing/sweep.csv"], "missing/sweep.csv cannot be written"),
     (["--episodes=0"], "episodes"),
     (["--checkpoint=newest"], "checkpoint"),
-    (["runs/cartpole"], "'runs/cartpole' is no flag"),
     (["--moviefile=film.mp4"], "moviefile"),
 ])
 def test_bad_input_is_one_sentence_before_anything_is_played(run_evaluate, monkeypatch, arguments, words):
