@@ -1,4 +1,6 @@
-"""The networks and the optimizers that flags choose from: tables alone, so that flags are checked without Keras."""
+"""The networks and optimizers that flags choose from, and defaults: tables alone, so that flags are checked without
+Keras.
+"""
 
 import collections
 
@@ -43,3 +45,16 @@ OPTIMIZERS = {  # name -> class, or its name in keras.optimizers, and settings; 
     # Rainbow (Hessel et al. 2018) and Dopamine.
     "adam_rainbow": ("Adam", dict(learning_rate=6.25e-5, epsilon=1.5e-4)),
 }
+
+# Defaults where observations are vectors, which are little to see and quick to learn from: --sample -> flag -> value.
+# They are found on CartPole-v1 in miniature: presets/cartpole.flags, and presets/pqn_mini.flags of rollouts.
+VECTORS = dict(
+    replay=dict(
+        maxsteps=60_000, units=64, bufflen=50_000, sample="timestep", batch_size=64, optimizer="adam",
+        learning_rate=1e-3, loss="mse", target_period=200, learning_starts=1000, epsilon_decay="linear:10000steps",
+        epsilon_end=0.05, eval_period=4000, eval_epsilon=0.0, checkpoint_period=20_000),
+    rollout=dict(
+        maxsteps=100_000, num_envs=16, units=64, batch_size=4, optimizer="adam", learning_rate=1e-3,
+        reward_scale="rescale", loss="mse", update_period=32, target_period=0, trace_decay=0.65, learning_starts=0,
+        epsilon_decay="linear:20000steps", epsilon_end=0.05, eval_period=5000, eval_epsilon=0.0,
+        checkpoint_period=50_000))

@@ -1,7 +1,7 @@
 """Evaluate a run: returns of its agent beside random play's (protocol of Mnih et al. 2015), a window, a film, a sheet.
 
     python evaluate.py                              the newest run under runs/, its best checkpoint
-    python evaluate.py --run_dir=runs/Pong-DQN-s1 --episodes=100 --flicker=0.5
+    python evaluate.py runs/Pong-DQN-s1 --episodes=100 --flicker=0.5
     python evaluate.py --video=film.mp4             and its first episode as a film
     python evaluate.py --video=film.mp4 --compare runs/Pong-DQN-s1 runs/Pong-DRQN-s1
                                                     two runs on the same seed, side by side
@@ -56,7 +56,8 @@ def define_flags():
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
     here = dict(flag_values=values, module_name="evaluate")
-    flags.DEFINE_string("run_dir", None, "directory of the run; default: the newest under runs/", **here)
+    flags.DEFINE_string("run_dir", None, "directory of the run, also as a plain argument; default: the newest under "
+                        "runs/", **here)
     define_enum("checkpoint", "best", ["best", "last"],
                 "weights of the best evaluation, or of the newest checkpoint", **here)
     flags.DEFINE_string("weights", None, "a .weights.h5 file instead of --checkpoint", **here)
@@ -272,7 +273,8 @@ def evaluate_run(values):
                                         for i, episode in enumerate(episodes)]
         if values.policy == "agent":
             random_envs = make_episode_envs(settings, values, values.episodes, features.torso_of(envs))
-            random_play = play_episodes(settings, random_envs, run.agent, 1.0, values.eval_seed)
+            at_random = evaluation.RandomPlay(len(envs.action_names))
+            random_play = play_episodes(settings, random_envs, at_random, 1.0, values.eval_seed)
             print(format_returns(layout.RANDOM, random_play))
             if not values.csv:
                 with files.written_whole(random_path) as random_aside:
@@ -326,7 +328,8 @@ def sweep_run(values):
         played = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed, repeats=len(probabilities))
         envs.close()
         random_envs = build.make_envs(settings, values.episodes, features.torso_of(envs), flicker=0.0)
-        played += play_episodes(settings, random_envs, run.agent, 1.0, values.eval_seed)
+        at_random = evaluation.RandomPlay(len(envs.action_names))
+        played += play_episodes(settings, random_envs, at_random, 1.0, values.eval_seed)
         groups = [dict(policy="agent", weights=run.weights, observation_probability=probability, epsilon=epsilon)
                   for probability in probabilities]
         groups.append(dict(policy="random", weights=layout.RANDOM, observation_probability=1.0, epsilon=1.0))
@@ -357,8 +360,10 @@ def main(arguments):
         rest = parse_flags(values, arguments)
         if values.compare and rest and not values.run_dir:
             values.run_dir, values.compare = values.compare, rest.pop(0)  # --compare RUN_A RUN_B
+        elif rest and not values.run_dir:
+            values.run_dir = rest.pop(0)
         if rest:
-            raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
+            raise ValueError(f"the argument {rest[0]!r} was given beside the run {values.run_dir}; expected one run")
         check_flags(values)
         if values.contact_sheet:
             show_milestones(values)

@@ -74,6 +74,24 @@ def evaluate(*arguments, watch=lambda *step: None, **keywords):
             return end.value
 
 
+class RandomPlay:
+    """Plays as an agent.Agent does at an epsilon of 1, the same actions by the same generator, without a network.
+
+    Args:
+        num_actions: to choose from.
+    """
+
+    def __init__(self, num_actions):
+        self.num_actions = num_actions
+
+    def initial_state(self, num_envs):
+        return []
+
+    def act(self, frames, state, first, epsilon, rng):
+        rng.random(len(first))  # An agent draws here who acts at random.
+        return rng.integers(self.num_actions, size=len(first)), state
+
+
 class Progress:
     """Say how far episodes are: a bar on a terminal, a plain line per minute elsewhere. A `stop` that never stops.
 

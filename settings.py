@@ -27,6 +27,9 @@ LATER = "maxepisodes weights_period features init_from lr_schedule reward_scale 
 TYPES = dict(int=(int,), float=(int, float), bool=(bool,))  # kind of a flag -> types of its value; the others take text
 UNNAMED = ("network", "env", "seed", *NO_SETTING, *layout.FREE)  # never part of a run's name as a flag of their own
 
+EPSILON = "epsilon_begin epsilon_end epsilon_decay epsilonStep".split()
+FEW_UPDATES = 1000
+
 BYTE_ORDER_MARK = "\ufeff"  # with which some editors begin a file
 
 
@@ -201,6 +204,13 @@ def define_flags():
     return values
 
 
+def explain_defaults():
+    """Return the part of --help on defaults where observations are vectors."""
+    tables = [" ".join(f"--{name}={value}" for name, value in table.items()) for table in choices.VECTORS.values()]
+    return (f"Where observations are vectors, other defaults apply [found on CartPole-v1: presets/cartpole.flags]:\n"
+            f"  {tables[0]}\nand with --sample=rollout, so for PQN [presets/pqn_mini.flags]:\n  {tables[1]}")
+
+
 def configure(arguments):
     """Turn command line arguments into a config: `train(configure(["--env=Pong", "--flicker=0.5"]))`.
 
@@ -219,7 +229,10 @@ def configure(arguments):
     from environments import catalogue  # here, so that other scripts read their flags without Gymnasium
     given["env"], of_env = catalogue.describe(given["env"])
     network = choices.NETWORKS[given["network"]]
-    of_network = dict(history=network.history, unroll=network.unroll, sample=network.sample)
+    defaults = dict(history=network.history, unroll=network.unroll, sample=network.sample)
+    if catalogue.shows_vectors(given["env"], of_env):
+        defaults |= _of_vectors(values, given["sample"] or network.sample)
+    defaults |= of_env
     for name in ("frame_skip", "sticky", "full_actions", "noops", "max_episode_frames", "life_loss"):
         if given[name] is not None and name not in of_env:
             raise ValueError(f"--{name}={given[name]} does not apply to --env={given['env']}, which is no ALE game")
@@ -229,14 +242,14 @@ def configure(arguments):
         if value == "" and name not in NO_SETTING:  # A shell's variable that is not set.
             raise ValueError(f"--{name} was given without a value; expected one, or no --{name}")
         if name not in NO_SETTING:
-            settings[name] = value if value is not None else {**of_env, **of_network}.get(name)
+            settings[name] = value if values[name].present else defaults.get(name, value)
     if settings["frame_skip"] is None:
         raise ValueError(f"--env={given['env']} skips a random 2 to 5 frames; expected a fixed --frame_skip, or the "
                          "game's bare name")
     if given["epsilon_decay"] is not None and given["epsilonStep"] is not None:
         raise ValueError("--epsilon_decay and --epsilonStep both set the decay of epsilon; expected one of them")
-    if given["epsilonStep"] is None:
-        settings["epsilon_decay"] = given["epsilon_decay"] or "linear:1000000steps"
+    if given["epsilonStep"] is None and settings["epsilon_decay"] is None:
+        settings["epsilon_decay"] = "linear:1000000steps"
     if settings["learning_rate"] is None:
         settings["learning_rate"] = choices.OPTIMIZERS[settings["optimizer"]][1]["learning_rate"]
     if settings["lr_schedule"] == "constant":
@@ -245,12 +258,22 @@ def configure(arguments):
         if given["bufflen"] is not None:
             raise ValueError(f"--bufflen={given['bufflen']} does not apply to --sample=rollout, which keeps one "
                              "rollout and nothing else; expected no --bufflen, or another --sample")
-    elif given["bufflen"] is None:
+    elif settings["bufflen"] is None:
         settings["bufflen"] = BUFFLEN
     _check(settings)
     settings["backend"] = backend
     return dict(settings=settings, run_dir=given["run_dir"] or _name_run(arguments, given), resume=given["resume"],
                 max_hours=given["max_hours"], command=["train.py", *arguments])
+
+
+def _of_vectors(values, sample):
+    """Return the defaults where observations are vectors, but for those that a given flag replaces."""
+    defaults = dict(choices.VECTORS["rollout" if sample == "rollout" else "replay"])
+    for given, replaced in (("optimizer", "learning_rate"), ("epsilonStep", "epsilon_decay"),
+                            ("maxepisodes", "maxsteps")):
+        if values[given].present:
+            defaults.pop(replaced)
+    return defaults
 
 
 def _check(settings):
@@ -273,9 +296,24 @@ def _check(settings):
         raise ValueError("--double needs a target network, and --target_period=0 has none; expected one of them")
     if settings["learning_rate"] <= 0:
         raise ValueError(f"--learning_rate={settings['learning_rate']} was given; expected a positive number")
-    names = "epsilon_begin epsilon_end epsilon_decay epsilonStep".split()
-    schedules.epsilon(**{name: settings[name] for name in names})
+    schedules.epsilon(**{name: settings[name] for name in EPSILON})
     schedules.learning_rate(settings["learning_rate"], settings["lr_schedule"])
+
+
+def doubt(settings):
+    """Return sentences on settings with which a run may be too short to learn."""
+    s, doubts = settings, []
+    count = dict(steps=s["maxsteps"], ep=s["maxepisodes"] or math.inf)
+    decay = schedules.epsilon(**{name: s[name] for name in EPSILON})
+    if decay(count) > 0.5:
+        given = s["epsilon_decay"] or s["epsilonStep"]
+        doubts.append(f"--maxsteps={s['maxsteps']} ends while epsilon is {decay(count):.2f}, so most actions stay "
+                      f"random to the end; a shorter --epsilon_decay than {given} lets the agent play.")
+    updates = max(0, s["maxsteps"] - s["learning_starts"]) // s["update_period"]
+    if updates < FEW_UPDATES:
+        doubts.append(f"--maxsteps={s['maxsteps']} makes {updates:,} updates, which is little to learn from; "
+                      f"--learning_starts={s['learning_starts']} and --update_period={s['update_period']} set them.")
+    return doubts
 
 
 def _check_rollout(settings):

@@ -21,7 +21,7 @@ import process
 import rollout
 from counters import Counters
 from environments import features
-from settings import GROUPS, configure, define_flags
+from settings import GROUPS, configure, define_flags, doubt, explain_defaults
 from storage import layout, opening
 from storage.run import Run
 
@@ -269,7 +269,7 @@ def main(arguments):
     """
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
         values = define_flags()
-        print(__doc__, *(values.module_help(group) for group in GROUPS), sep="\n")
+        print(__doc__, *(values.module_help(group) for group in GROUPS), explain_defaults(), sep="\n")
         return 0
     try:
         config = configure(arguments)
@@ -283,7 +283,7 @@ def main(arguments):
     directory = trainer.storage.directory
     process.tell(f"{directory}: " + " ".join(
         f"{name}={value}" for name, value in config["settings"].items() if value is not None))
-    for remark in trainer.envs.remarks:
+    for remark in [*doubt(config["settings"]), *trainer.envs.remarks]:
         process.tell(remark)
     try:
         code = trainer.train()

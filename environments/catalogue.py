@@ -1,5 +1,6 @@
 """Names of environments, and the one factory for Atari and every other Gymnasium id."""
 
+import contextlib
 import copy
 import difflib
 import importlib.util
@@ -70,6 +71,21 @@ def describe(env):
     return env, dict(frame_skip=frame_skip, sticky=settings["repeat_action_probability"],
                      full_actions=settings["full_action_space"], noops=settings["noop_max"],
                      max_episode_frames=min(filter(None, caps), default=0), life_loss="none")
+
+
+def shows_vectors(env, of_env):
+    """Return whether the observations of an environment are vectors of numbers, not pictures.
+
+    Args:
+        env, of_env: what `describe` returned.
+
+    Raises:
+        ValueError: as `make_envs` does, which builds it once for this.
+    """
+    if "noops" in of_env:  # an ALE game
+        return False
+    with contextlib.closing(make_envs(env, 1, **of_env)) as envs:
+        return len(envs.frame_shape) == 1
 
 
 def _name_nearest(env, games):

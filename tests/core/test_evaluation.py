@@ -1,10 +1,13 @@
 """Evaluation: one episode per environment, with seeds that training does not use."""
 
 import numpy as np
+import pytest
 
+import build
 import evaluation
 from environments import catalogue
 from helpers.steppers import Recorder, make_rollout
+from settings import configure
 
 
 def evaluate_recorder(envs, seed=1, number=1, epsilon=0.1, history=2, agent=None):
@@ -49,6 +52,14 @@ def test_repeated_groups_have_the_seeds_and_the_random_actions_of_the_first_grou
     agent, envs = Recorder(), make_rollout(num_envs=6, length=(2, 9)).envs
     episodes = evaluation.evaluate(agent, envs, 1, 1.0, 1, 1, repeats=3)
     assert episodes[:2] == episodes[2:4] == episodes[4:] and episodes[0] != episodes[1]
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_random_play_does_what_an_agent_does_at_an_epsilon_of_1(repeats):
+    envs = make_rollout(num_envs=6, length=(2, 30), flicker=0.5).envs
+    play = lambda player: evaluation.evaluate(player, envs, 1, 1.0, 5, 0, repeats=repeats)
+    settings = configure(["--units=4", "--env=CartPole-v1", "--network=DRQN"])["settings"]
+    assert play(evaluation.RandomPlay(len(envs.action_names))) == play(build.make_agent(settings, envs))
 
 
 def test_a_glimpse_holds_the_first_steps_of_an_evaluation_and_does_not_change_it():

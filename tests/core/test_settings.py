@@ -11,7 +11,7 @@ import choices
 import train
 from helpers.run_files import SETTINGS
 from helpers.short_runs import CARTPOLE, ROOT
-from settings import GROUPS, LATER, check_settings, configure, define_flags
+from settings import GROUPS, LATER, check_settings, configure, define_flags, doubt
 
 # Settings
 
@@ -25,6 +25,15 @@ from settings import GROUPS, LATER, check_settings, configure, define_flags
     (["--sample=sequential"], dict(network="DRQN", unroll=10, sample="sequential")),
     (["--network=DQN", "--sample=sequential"], dict(history=4, unroll=1, sample="sequential")),
     (["--env=CartPole-v1"], dict(frame_skip=1, max_episode_frames=500, sticky=None, noops=None, life_loss=None)),
+    (["--env=CartPole-v1"], dict(history=1, unroll=10, reward_scale=None, **choices.VECTORS["replay"])),
+    (["--env=CartPole-v1", "--sample=episode", "--epsilon_end=0.1", "--maxsteps=9000"],
+     choices.VECTORS["replay"] | dict(sample="episode", epsilon_end=0.1, maxsteps=9000)),
+    (["--env=CartPole-v1", "--optimizer=rmsprop"], dict(optimizer="rmsprop", learning_rate=2.5e-4, batch_size=64)),
+    (["--env=CartPole-v1", "--epsilonStep=1e-5", "--maxepisodes=7"],
+     dict(epsilonStep=1e-5, epsilon_decay=None, maxepisodes=7, maxsteps=10_000_000)),
+    (["--env=CartPole-v1", "--network=PQN_LSTM"], dict(unroll=32, sample="rollout", **choices.VECTORS["rollout"])),
+    (["--env=CartPole-v1", "--network=PQN", "--sample=timestep"], choices.VECTORS["replay"]),
+    (["--env=CartPolePixels-v0"], dict(maxsteps=10_000_000, sample="episode", learning_starts=50_000)),
     (["--env=ms_pacman"], dict(env="MsPacman", frame_skip=4)),
     (["--env=ALE/Pong-v5"], dict(env="ALE/Pong-v5", frame_skip=4, sticky=0.25)),
     (["--env=ALE/Pong-v5", "--sticky=0", "--frame_skip=5"], dict(frame_skip=5, sticky=0.0)),
@@ -265,6 +274,29 @@ def test_settings_that_configure_resolves_are_those_that_readers_take():
     early = {name: value for name, value in SETTINGS.items() if name not in LATER}
     assert check_settings(early) == SETTINGS and list(check_settings(early))[:len(early)] == list(early)
     assert check_settings(SETTINGS | dict(of_later="x"))["of_later"] == "x"
+
+
+@pytest.mark.parametrize("preset, arguments", [
+    ("cartpole", ["--env=CartPole-v1", "--network=DRQN"]),
+    ("pqn_mini", ["--env=CartPole-v1", "--network=PQN_LSTM", "--flicker=0.5"])])
+def test_the_defaults_of_vectors_are_those_of_the_presets_that_were_measured(preset, arguments):
+    of_preset = configure([f"--flagfile={ROOT}/presets/{preset}.flags", *arguments[1:2]])["settings"]
+    resolved = configure(arguments)["settings"]
+    assert {name: of_preset[name] for name in resolved if of_preset[name] != resolved[name]} == (
+        dict(lr_schedule="cosine_restarts:3200u:0.00001") if preset == "pqn_mini" else {})
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], []), (["--env=CartPole-v1"], []), (["--env=CartPole-v1", "--maxsteps=10000"], []),
+    (["--env=CartPole-v1", "--network=PQN"], []),
+    (["--maxsteps=200000"], ["ends while epsilon is 0.82"]),
+    (["--maxsteps=600000", "--learning_starts=599000", "--bufflen=600000"], ["makes 250 updates"]),
+    (["--env=CartPole-v1", "--maxsteps=2000"], ["ends while epsilon is 0.81", "makes 250 updates"]),
+    (["--epsilon_decay=linear:100ep", "--epsilon_end=0", "--maxepisodes=40"], ["ends while epsilon is 0.60"]),
+    (["--epsilon_decay=linear:100ep"], []), (["--epsilonStep=1e-8"], ["a shorter --epsilon_decay than 1e-08"])])
+def test_a_run_that_is_too_short_to_learn_is_doubted(arguments, words):
+    doubts = doubt(configure(arguments)["settings"])
+    assert len(doubts) == len(words) and all(word in sentence for word, sentence in zip(words, doubts))
 
 
 NUMBERS = [name for name, value in SETTINGS.items() if type(value) in (int, float)]

@@ -17,7 +17,7 @@ MAXSTEPS, LEARNING_STARTS, UPDATE_PERIOD, NUM_ENVS = 300, 60, 8, 4
 CARTPOLE = f"""--env=CartPole-v1 --maxsteps={MAXSTEPS} --units=8 --num_envs={NUM_ENVS} --bufflen=240 --batch_size=4
     --unroll=3 --flicker=0.3 --learning_starts={LEARNING_STARTS} --update_period={UPDATE_PERIOD} --target_period=50
     --optimizer=adam --learning_rate=1e-2 --epsilon_decay=linear:200steps --eval_period=100 --eval_episodes=2
-    --checkpoint_period=90""".split()
+    --checkpoint_period=90 --loss=huber --epsilon_end=0.1""".split()
 
 # For tests of the fixture `whole` in which a second network would show nothing new.
 ONE_NETWORK = pytest.mark.parametrize("whole", ["DRQN"], indirect=True)

@@ -233,6 +233,9 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(run_evaluate, mo
 @pytest.mark.parametrize("arguments, words", [
     (["--run_dir=missing"], "missing does not exist"),
     (["--run_dir=empty"], "empty holds no config.json"),
+    (["runs/cartpole", "runs/pacman"], "'runs/pacman' was given beside the run runs/cartpole; expected one run"),
+    ([RUN, "extra"], "the argument 'extra' was given beside the run runs/cartpole; expected one run"),
+    (["foreign"], "foreign/config.json is not the configuration of a run"),
     (["--run_dir=foreign"], "is not the configuration of a run"),
     (["--run_dir=half"], "half/config.json has no env, which every run has"),
     (["--run_dir=unknown"], "Environment `CartPoole` doesn't exist"),
@@ -276,7 +279,6 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(run_evaluate, mo
     (["--observation_probabilities=1", RUN, "--csv=missing/sweep.csv"], "missing/sweep.csv cannot be written"),
     (["--episodes=0"], "episodes"),
     (["--checkpoint=newest"], "checkpoint"),
-    (["runs/cartpole"], "'runs/cartpole' is no flag"),
     (["--moviefile=film.mp4"], "moviefile"),
 ])
 def test_bad_input_is_one_sentence_before_anything_is_played(run_evaluate, monkeypatch, arguments, words):
