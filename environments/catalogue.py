@@ -11,8 +11,9 @@ from ale_py.env import AtariEnv
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
+import modules
 import wrappers
-from environments import api, mirror, modules, pomdps, rewards, slimevolley
+from environments import api, mirror, pomdps, rewards, slimevolley
 from storage import layout
 
 gymnasium.register_envs(ale_py)
