@@ -172,8 +172,8 @@ def is_picture(box):
 def as_frames(env, name, screen):
     """Turn pictures of any size and colour into uint8[*screen], other observations into float32[D].
 
-    Of what is no Box, whole numbers become one-hot, and parts are put side by side, in the order of
-    their keys. A part of a Dict that has no numbers, such as a text, is left out.
+    Of what is no Box, whole numbers become one-hot, and parts are put side by side in their order.
+    A part of a Dict that has no numbers, such as a text, is left out.
 
     Args:
         env: a Gymnasium environment.
