@@ -17,7 +17,7 @@ PAPER = "train models agent replay rollout wrappers".split()  # the six files of
 
 # A module or room -> the modules and rooms of ours that it may import. A module without a row has the row of its room.
 MAY_IMPORT = {
-    **dict.fromkeys(SCRIPTS, "analysis films settings build loading evaluation counters rollout agent models "
+    **dict.fromkeys(SCRIPTS, "analysis films settings build cost loading evaluation counters rollout agent models "
                              "replay wrappers environments storage process schedules backends choices start"),
     "films.camera": "films build evaluation",
     "films.film": "films.panels",
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "films": "",
     "settings": "schedules choices start environments.catalogue storage.layout storage.strangers",
     "build": "agent choices rollout replay process start environments storage.weights",
+    "cost": "build rollout environments.features backends",
     "loading": "settings build environments.features storage",
     "evaluation": "rollout agent wrappers",
     "rollout": "agent wrappers",
