@@ -230,9 +230,11 @@ def _find_numbers(space):
 def describe_frames(name, space):
     """Return a sentence on what `as_frames` makes of observations, None where it is plain."""
     if not isinstance(space, spaces.Box):
-        numbers = _find_numbers(space) if isinstance(space, spaces.Dict) else ()
-        seen = spaces.Dict({key: space[key] for key in numbers}) if numbers else space
-        unseen = ", ".join(sorted(space.spaces.keys() - set(numbers))) if numbers else ""
+        seen, unseen = space, ""
+        if isinstance(space, spaces.Dict) and not _has_numbers(space):
+            numbers = _find_numbers(space)
+            seen = spaces.Dict({key: space[key] for key in numbers})
+            unseen = ", ".join(sorted(space.spaces.keys() - set(numbers)))
         shown = textwrap.shorten(one_line(seen), 120, placeholder=" ...")
         return (f"--env={name} has observations {shown}: the agent sees vectors of "
                 f"{spaces.flatdim(seen)} numbers, whole numbers as one-hot"
