@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+import choices
 import models
-from choices import OPTIMIZERS
 
 RESCALE_EPSILON = 1e-3  # of scale_value
 
@@ -32,9 +32,7 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
             without a gradient.
         window: replay.Window with T+H frames.
         state: of the online network before the window, list of float32[B, units].
-        error_loss: `huber` (Mnih et al. 2015: errors clipped to 1); `mse`, half the square; or
-            `euclidean`, half the square summed over the batch. The last is Caffe's loss over a
-            blob [T, B, A], which Caffe divides by 2 T alone.
+        error_loss: name of choices.LOSSES, or `module:name` of a user's own.
         trace_decay: lambda of `q_lambda`; 0 for one-step targets.
         double: whether the online network chooses the action whose target value counts (van Hasselt
             et al. 2016).
@@ -70,10 +68,7 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     assert len(set(shapes)) == 1, (f"targets, predictions, actions, rewards, discounts and mask "
                                    f"have shapes {shapes}, and would broadcast")
     td_error = y - q_a_tm1
-    size = ops.abs(td_error)
-    half_square = 0.5 * td_error**2
-    errors = {"mse": half_square, "huber": ops.where(size <= 1, half_square, size - 0.5),
-              "euclidean": ops.cast(ops.shape(y)[0], "float32") * half_square}[error_loss]
+    errors = choices.find("loss", error_loss)(td_error, ops)  # [B, T]
     transitions = ops.maximum(ops.sum(window.mask), 1)  # A short rollout may hold reset rows alone.
     loss = ops.sum(window.mask * errors) / transitions
     mean_q = ops.sum(window.mask * ops.max(q_tm1, axis=-1)) / transitions
@@ -133,8 +128,8 @@ class Agent:
     Args:
         network, frame_shape, num_actions, history, units, precision, features, flicker: of
             models.QNetwork.
-        optimizer: name of choices.OPTIMIZERS.
-        learning_rate: None for the one that choices.OPTIMIZERS has.
+        optimizer: name of choices.OPTIMIZERS, or `module:name` of a user's own.
+        learning_rate: None for the one that comes with the optimizer.
         clip_norm: global L2 norm that gradients are clipped to, 0 for none.
         loss, trace_decay, double, rescale: of td_loss.
         target_network: whether there is one.
@@ -154,7 +149,7 @@ class Agent:
         self.num_actions = num_actions
         self.error_loss, self.trace_decay = loss, trace_decay
         self.double, self.rescale = double, rescale
-        make_optimizer, settings = OPTIMIZERS[optimizer]
+        make_optimizer, settings = choices.find("optimizer", optimizer)
         if isinstance(make_optimizer, str):
             make_optimizer = getattr(keras.optimizers, make_optimizer)
         if learning_rate is not None:
@@ -189,23 +184,32 @@ class Agent:
     def initial_state(self, num_envs):
         return self.online_network.initial_state(num_envs)
 
-    def q_values(self, frames, state, first):
+    def q_values(self, frames, state=None, first=None):
         """Return float32[N, A] and the next state.
 
         Args:
             frames: [N, H, ...], the last H of each environment.
-            state: list of float32[N, units]; zeroed where `first`.
-            first: bool[N].
+            state: list of float32[N, units]; None: every episode begins.
+            first: bool[N], where an episode begins, so that the state is zeroed; None: nowhere.
         """
+        state = self.initial_state(len(frames)) if state is None else state
+        first = np.zeros(len(frames), bool) if first is None else first
         q_values, state = self._compiled.act(frames, state, first)
         return ops.convert_to_numpy(q_values), state
 
-    def act(self, frames, state, first, epsilon, rng):
-        """Choose epsilon-greedy actions int64[N].
+    def act(self, frames, state=None, first=None, epsilon=0.0, rng=None):
+        """Choose epsilon-greedy actions int64[N]; return them and the next state.
 
         The state advances over every frame, whether its action is random or not.
+
+        Args:
+            frames, state, first: as `q_values` takes them.
+            epsilon: probability of a random action.
+            rng: NumPy's generator; None: no action is random.
         """
         q_values, state = self.q_values(frames, state, first)
+        if rng is None:
+            return q_values.argmax(axis=-1), state
         explore = rng.random(len(q_values)) < epsilon
         actions = rng.integers(self.num_actions, size=len(q_values))
         return np.where(explore, actions, q_values.argmax(axis=-1)), state

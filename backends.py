@@ -49,6 +49,7 @@ with _silence():
         for _gpu in tf.config.list_physical_devices("GPU"):  # Looks for GPUs now, in silence.
             tf.config.experimental.set_memory_growth(_gpu, True)
 
+_exporting = False  # whether a graph is traced for other programs, which have no XLA
 # Keras' defaults, whatever a user's keras.json says.
 keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
@@ -57,7 +58,7 @@ keras.config.set_image_data_format("channels_last")
 
 def give_back_memory():
     """Return freed memory, which the C library keeps, to the system. Call this before a large copy would add to it."""
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(AttributeError, TypeError):  # as on macOS and Windows
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -96,8 +97,41 @@ def fuse(function):
     TensorFlow would make one pass per operation; JAX fuses them anyway.
     """
     if keras.backend.backend() == "tensorflow":
-        return tf.function(function, autograph=False, jit_compile=True)
+        fused = tf.function(function, autograph=False, jit_compile=True)
+        return lambda *inputs: (function if _exporting else fused)(*inputs)
     return function
+
+
+def export_acting(network, path):
+    """Write the acting step of a Q-network for programs without Keras: ONNX at a path in .onnx, else a SavedModel.
+
+    ```
+    frames [N, H, ...], state_0, ...  ->  q_values float32[N, A], next_state_0, ...
+    ```
+    Raises:
+        ImportError: the package that writes ONNX is missing.
+    """
+    global _exporting
+    signature = [tf.TensorSpec((None, network.history, *network.frame_shape), network.frame_dtype, "frames"),
+                 *(tf.TensorSpec((None, size), name=f"state_{i}") for i, size in enumerate(network.core.state_sizes))]
+
+    def act(frames, *state):
+        q_values, state = network(frames, list(state))  # T = 1
+        return dict(q_values=q_values[:, -1], **{f"next_state_{i}": s for i, s in enumerate(state)})
+
+    _exporting = True
+    try:
+        if path.suffix == ".onnx":
+            import tf2onnx
+            with _silence():
+                tf2onnx.convert.from_function(tf.function(act, autograph=False), signature, output_path=str(path))
+        else:
+            archive = keras.export.ExportArchive()
+            archive.track(network)
+            archive.add_endpoint("serving_default", act, signature)
+            archive.write_out(str(path), verbose=False)
+    finally:
+        _exporting = False
 
 
 def compile_torso(torso, variables, frame_shape):

@@ -4,6 +4,7 @@ import contextlib
 
 import start  # first: it sets numbers of threads
 
+import choices
 import process
 import replay
 import rollout
@@ -39,6 +40,8 @@ def make_envs(settings, num_envs, torso=None, **options):
 def make_agent(settings, envs):
     """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
     start.backend_name()
+    for flag in choices.TABLES:  # A module of the user's own is refused before Keras is imported.
+        choices.find(flag, settings[flag])
     import agent as agents  # the one place that imports Keras; what was refused before took no seconds for that
     names = "network history units precision optimizer learning_rate clip_norm loss trace_decay double seed".split()
     # Blank screens are skipped in rollouts alone, since that rounds: runs of 2015 stay as they were, to the bit.

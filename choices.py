@@ -1,8 +1,12 @@
-"""The networks and optimizers that flags choose from, and defaults: tables alone, so that flags are checked without
+"""The networks, optimizers and losses that flags choose from, and defaults: tables, so that flags are checked without
 Keras.
 """
 
 import collections
+import difflib
+import sys
+
+import modules
 
 Network = collections.namedtuple("Network", "torso core history unroll sample norm", defaults=(False,))
 Network.__doc__ = """A row of NETWORKS.
@@ -58,3 +62,52 @@ VECTORS = dict(
         reward_scale="rescale", loss="mse", update_period=32, target_period=0, trace_decay=0.65, learning_starts=0,
         epsilon_decay="linear:20000steps", epsilon_end=0.05, eval_period=5000, eval_epsilon=0.0,
         checkpoint_period=50_000))
+
+LOSSES = {  # name -> function (td_error float32[B, T], keras.ops) -> float32[B, T], of which the loss is the mean
+    # Mnih et al. 2015: the gradient of an error is clipped to 1.
+    "huber": lambda error, ops: ops.where(ops.abs(error) <= 1, 0.5 * error**2, ops.abs(error) - 0.5),
+    "mse": lambda error, ops: 0.5 * error**2,
+    # Caffe's, of Hausknecht & Stone's code: half the square, summed over the batch. Caffe divides the sum over a blob
+    # [T, B, A] by 2 T alone.
+    "euclidean": lambda error, ops: ops.cast(ops.shape(error)[0], "float32") * (0.5 * error**2),
+}
+
+TABLES = dict(network=NETWORKS, optimizer=OPTIMIZERS, loss=LOSSES)  # flag -> its table
+EXPECTED = dict(network="a choices.Network", optimizer="(class or its name, dict with a learning_rate)",
+                loss="a function (td_error, ops) -> errors")  # of a row
+
+
+def find(flag, name):
+    """Return the row that a flag of TABLES chooses: of its table, or of a user's module.
+
+    Args:
+        flag: of TABLES.
+        name: in the table; or `module:name`, where the user's module has a row by this name.
+
+    Raises:
+        ValueError: there is no such row, or it is no row; what is expected is named.
+    """
+    module, colon, attribute = name.rpartition(":")
+    if not colon:
+        return TABLES[flag][name]
+    try:
+        row = getattr(modules.import_module(module), attribute)
+    except ImportError as error:
+        raise ValueError(f"--{flag}={name} cannot be used: {error}") from error
+    except AttributeError as error:
+        own = [known for known, value in vars(sys.modules[module]).items() if is_row(flag, value)]
+        near = ", ".join(difflib.get_close_matches(attribute, own, n=3, cutoff=0)) or f"{EXPECTED[flag]} of this name"
+        raise ValueError(f"--{flag}={name}: the module {module} has no {attribute}; expected {near}") from error
+    if not is_row(flag, row):
+        raise ValueError(f"--{flag}={name} is {type(row).__name__}; expected {EXPECTED[flag]}, as in choices.py")
+    return row
+
+
+def is_row(flag, value):
+    """Return whether a value could stand in the table of a flag."""
+    if flag == "network":
+        return isinstance(value, Network)
+    if flag == "optimizer":
+        return (isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict)
+                and isinstance(value[1].get("learning_rate"), float))
+    return callable(value) and not isinstance(value, type)

@@ -8,7 +8,6 @@ other.
 
 import collections
 import contextlib
-import fcntl
 import importlib.metadata
 import importlib.util
 import multiprocessing
@@ -26,6 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 INSTALL = "pip install -r requirements.txt"
 ALONE = "to see more: python -c 'import doctor; print(doctor.{}())'"
 PYTHON = (3, 11)
+PATIENT_DAYS = 7  # of a run at train.py's defaults, above which the row says what is faster
 PATIENCE = 120  # seconds for one check; the first import of a backend from a cluster's file system takes most of them
 RUN_BYTES = 600_000_000  # on the disk, of a run of the default size
 TOLERANCE = 1e-2  # of LSTM outputs in (-1, 1): a GPU's products keep 10 bits (TF32), and their sums differ by 3e-4
@@ -81,13 +81,13 @@ def check_packages():
 
 
 def check_optional_packages():
-    names = ("requirements-jax.txt", "requirements-slimevolley.txt")
+    names = sorted(path.name for path in ROOT.glob("requirements-*.txt") if path.name != "requirements-test.txt")
     wrong = {name: compare_packages(ROOT / name)[1] for name in names}
     missing = [name for name in names if wrong[name]]
     if missing:
         remedy = f"if you want that: pip install -r {' -r '.join(missing)}"
         return Row(NOTE, "; ".join(sum(wrong.values(), [])), remedy)
-    return Row(OK, "JAX and SlimeVolley")
+    return Row(OK, f"all of {', '.join(names)}")
 
 
 def accelerators():
@@ -183,8 +183,9 @@ def check_updates():
 
     import agent
     import choices
+    import process
     import replay
-    flags, found = default_flags(), []
+    flags, found, is_long = default_flags(), [], False
     B = flags.batch_size
     for network in ("DQN", "DRQN"):
         H, T = choices.NETWORKS[network].history, choices.NETWORKS[network].unroll
@@ -194,9 +195,12 @@ def check_updates():
             *np.full((2, B, T), 0.99, np.float32), np.ones(B, bool))
         update = lambda: backends.to_host({"loss": [learner.learn(window)["loss"]]})  # noqa: B023 - runs now
         speed = measure_speed(update)
-        found.append(f"{network}: {1000 / speed:,.1f} ms per update, "
-                     f"at most {flags.update_period * speed:,.0f} agent steps/s")
-    return Row(OK, "; ".join(found))
+        seconds = flags.maxsteps / (flags.update_period * speed)
+        is_long |= seconds > PATIENT_DAYS * 86400
+        found.append(f"{network}: {1000 / speed:,.1f} ms per update, at most {flags.update_period * speed:,.0f} agent "
+                     f"steps/s, so {process.spell_seconds(seconds)} on this machine for --maxsteps={flags.maxsteps}")
+    remedy = "a GPU, --precision=mixed_bfloat16, fewer --maxsteps, or --flagfile=presets/cartpole.flags to begin with"
+    return Row(NOTE, "; ".join(found), remedy) if is_long else Row(OK, "; ".join(found))
 
 
 def check_memory():
@@ -214,13 +218,14 @@ def check_memory():
 
 
 def check_runs():
+    from storage import locks
     runs, elsewhere = pathlib.Path("runs").absolute(), "ln -s LARGE/FAST/DIRECTORY runs, or --run_dir="
     place = next(folder for folder in [runs, *runs.parents] if folder.is_dir())
     try:
         with tempfile.TemporaryFile(dir=place, buffering=0) as file:
             if file.write(b"." * 1_000_000) < 1_000_000:
                 return Row(PROBLEM, f"{place} is full", elsewhere)
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.lock(file)
     except OSError as error:
         return Row(PROBLEM, f"{place} cannot be written or locked: {error.strerror or error}", elsewhere)
     free = shutil.disk_usage(place).free
@@ -266,7 +271,7 @@ def check_slurm():
 
 def check_cpu():
     import start
-    bound, asked = len(os.sched_getaffinity(0)), start.read_count("SLURM_CPUS_PER_TASK") or 0
+    bound, asked = start.num_cores(), start.read_count("SLURM_CPUS_PER_TASK") or 0
     found = f"{bound} of {os.cpu_count()} cores are this process's" + f", --cpus-per-task is {asked}" * bool(asked)
     if asked > bound:
         return Row(NOTE, found, "the job is bound to fewer cores than it asked for: srun --cpu-bind=none")
@@ -304,7 +309,8 @@ def send_rows(checks, connection):
 
 def run_checks(checks):
     """Yield the row of each check. After a check that crashes or hangs, the next ones get a new process."""
-    checks, context = collections.deque(checks), multiprocessing.get_context("fork")
+    checks, context = collections.deque(checks), multiprocessing.get_context(
+        "fork" if sys.platform == "linux" else "spawn")
     while checks:
         rows, connection = context.Pipe(duplex=False)
         child = context.Process(target=send_rows, args=(tuple(checks), connection), daemon=True)

@@ -15,8 +15,8 @@ import h5py
 import keras
 from keras import layers, ops
 
+import choices
 import kernels
-from choices import NETWORKS
 
 # The authors' code (Gallici et al. 2025). What a LayerNorm follows is as sensitive to a learning
 # rate as its weights are small: from Keras' glorot_uniform, whose weights of the first convolution
@@ -42,7 +42,7 @@ class QNetwork(keras.Model):
     An observation is a stack of the last `history` frames.
 
     Args:
-        name: of choices.NETWORKS.
+        name: of choices.NETWORKS, or `module:name` of a user's own.
         frame_shape: (84, 84) for uint8 images, (D,) for float32 vectors.
         num_actions: A.
         history: H, frames per observation.
@@ -54,9 +54,9 @@ class QNetwork(keras.Model):
 
     def __init__(self, name, frame_shape, num_actions, history, units, precision="float32",
                  features=False, flicker=False):
-        super().__init__(name=name.lower())
+        super().__init__(name=name.rpartition(":")[2].lower())
         self.skips_blank = flicker and history == 1 and len(frame_shape) == 2
-        network = NETWORKS[name]
+        network = choices.find("network", name)
         self.frame_shape, self.history = tuple(frame_shape), history
         if features:
             self.torso = layers.Flatten(dtype=precision, name="torso")  # H frames side by side

@@ -31,9 +31,10 @@ plays with the best checkpoint of each run. All tests are over seeds.
     runs        a row for each line of any runs
 """
 
+import pathlib
 import sys
 
-import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
+import start  # first: it sets numbers of threads, and tells of an early end
 
 from absl import flags
 
@@ -113,7 +114,8 @@ def main(arguments):
         return 0
     try:
         paths = parse_flags(values, arguments)
-        runs, others = reading.find_runs(paths or ["runs"], check_settings)
+        folders = [path for path in paths if not pathlib.Path(path).is_file()]  # Logs and figures lie beside runs.
+        runs, others = reading.find_runs(folders or paths or ["runs"], check_settings)
         before, notes, after = write_results(values, runs)
         sentences = dict.fromkeys([*others, *notes])
         print(*before, *(f"Note: {sentence}." for sentence in sentences), after, sep="\n")
@@ -124,4 +126,5 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    start.end_with_reader()
     sys.exit(main(sys.argv[1:]))

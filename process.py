@@ -1,7 +1,6 @@
 """A training process on its machine: the signals that stop it, its free memory, its clock and its progress bar."""
 
 import contextlib
-import os
 import pathlib
 import re
 import signal
@@ -9,9 +8,11 @@ import sys
 import threading
 import time
 
+import psutil
 from tqdm import tqdm
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
+ALARM = getattr(signal, "SIGALRM", 14)  # of --max_hours; Windows has no such signals
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGALRM") if hasattr(signal, name)]
 
 
 # Signals
@@ -21,7 +22,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
 def stopping(max_hours):
     """Collect the signals that ask this process to stop in a list, so that the step in progress is finished.
 
-    SIGALRM is in the list once this process is `max_hours` old. A second Ctrl-C leaves at once. Outside of the main
+    ALARM is in the list once this process is `max_hours` old. A second Ctrl-C leaves at once. Outside of the main
     thread Python hears no signals, so that only the hours count.
 
     Args:
@@ -35,7 +36,7 @@ def stopping(max_hours):
 
     hears = threading.current_thread() is threading.main_thread()
     handlers_before = {number: signal.signal(number, catch) for number in STOP_SIGNALS if hears}
-    alarm = threading.Timer(max_hours * 3600 - process_seconds(), caught.append, [signal.SIGALRM])
+    alarm = threading.Timer(max_hours * 3600 - process_seconds(), caught.append, [ALARM])
     alarm.daemon = True
     if max_hours:
         alarm.start()
@@ -49,8 +50,7 @@ def stopping(max_hours):
 
 def process_seconds():
     """Return the age of this process; its imports and the restoring of its replay count for --max_hours."""
-    ticks = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]  # from boot to its start
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
+    return time.time() - psutil.Process().create_time()
 
 
 # Memory
@@ -67,8 +67,10 @@ def available_memory():
     This is the free memory of the machine, or less where a control group, such as a Slurm job, leaves less.
     """
     read = lambda *path: pathlib.Path(*path).read_text()
-    free = [int(re.search(r"MemAvailable:\s+(\d+) kB", read("/proc/meminfo"))[1]) * 1024]
-    for line in read("/proc/self/cgroup").splitlines():
+    free, groups = [psutil.virtual_memory().available], ""
+    with contextlib.suppress(FileNotFoundError):  # Only Linux has control groups.
+        groups = read("/proc/self/cgroup")
+    for line in groups.splitlines():
         _, controllers, group = line.split(":", 2)
         if "memory" in controllers.split(","):  # version 1 of control groups
             root = pathlib.Path("/sys/fs/cgroup/memory")
@@ -96,6 +98,13 @@ def largest_bufflen(bufflen, needed, free):
 
 
 # Clock and progress
+
+
+def spell_seconds(seconds):
+    """Return a duration in words: `58 days`, `3.2 hours`, `12 minutes`."""
+    for name, size, digits in (("days", 86400, 0), ("hours", 3600, 1), ("minutes", 60, 0)):
+        if seconds >= 2 * size or name == "minutes":
+            return f"{seconds / size:,.{digits}f} {name}"
 
 
 def tell(line, file=None):
@@ -149,7 +158,7 @@ class Progress:
         elif self.bar.disable and (now - self.told > self.PERIOD or agent_step >= self.maxsteps):
             self.told = now
             speed = (agent_step - self.from_step) / (now - self.started)
-            left = (self.maxsteps - agent_step) / max(speed, 1e-9)
+            left = max(0, self.maxsteps - agent_step) / max(speed, 1e-9)  # The last vector step may pass the limit.
             tell(f"{agent_step:,}/{self.maxsteps:,} agent steps, {speed:.0f} steps/s, "
                  f"{tqdm.format_interval(left)} left, "
                  + ", ".join(f"{name} {value}" for name, value in values().items()))

@@ -12,7 +12,7 @@ import pathlib
 import shlex
 import sys
 
-import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
+import start  # first: it sets numbers of threads, and tells of an early end
 
 from absl import flags
 
@@ -37,6 +37,9 @@ def write_report(paths, out):
     """
     folders = [path for path in paths if not pathlib.Path(path).is_file()]  # Logs and tables lie beside runs.
     out = pathlib.Path(out)
+    if out.suffix.lower() not in ("", ".html", ".htm"):
+        raise ValueError(f"--out={out} asks for {out.suffix}; expected the path of a page, such as "
+                         f"{out.with_suffix('.html')}")
     if out.is_dir():
         raise ValueError(f"--out={out} is a directory; expected the path of a page, such as {out / 'report.html'}")
     runs, others = reading.find_runs(folders or paths, check_settings)
@@ -69,4 +72,5 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    start.end_with_reader()
     sys.exit(main(sys.argv[1:]))

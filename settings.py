@@ -8,6 +8,7 @@ import difflib
 import math
 import os
 import pathlib
+import re
 import reprlib
 
 import start  # first: it sets numbers of threads
@@ -53,6 +54,20 @@ class _WholeNumber(flags.IntegerParser):
 def define_integer(name, default, help, lower_bound, upper_bound=None, **where):
     """Define a flag of whole numbers, as flags.DEFINE_integer does; it also takes 1e6."""
     parser = _WholeNumber(lower_bound, upper_bound)
+    flags.DEFINE(parser, name, default, help, serializer=flags.ArgumentSerializer(), **where)
+
+
+class _TableParser(flags.EnumParser):
+    """A parser of names in a table, which also takes `module:name` of a user's own."""
+
+    def parse(self, argument):
+        return argument if re.fullmatch(r"[\w.]+:\w+", argument) else super().parse(argument)
+
+
+def _define_choice(name, default, help, **where):
+    """Define a flag of choices.TABLES."""
+    parser = _TableParser(list(choices.TABLES[name]), case_sensitive=False)
+    help = f"<{'|'.join(parser.enum_values)}|yours, module:name>: {help}"
     flags.DEFINE(parser, name, default, help, serializer=flags.ArgumentSerializer(), **where)
 
 
@@ -110,10 +125,10 @@ def define_flags():
     """Return the flags of train.py with their defaults; `configure` resolves None by environment or network."""
     values = flags.FlagValues()
     string, integer, real = flags.DEFINE_string, define_integer, flags.DEFINE_float
-    choice, boolean = define_enum, flags.DEFINE_bool
+    choice, of_table, boolean = define_enum, _define_choice, flags.DEFINE_bool
     run, env, learn, explore, evaluation = (dict(flag_values=values, module_name=group) for group in GROUPS)
 
-    choice("network", "DRQN", list(choices.NETWORKS), "Q-network, of the table in choices.py", **run)
+    of_table("network", "DRQN", "Q-network, of the table in choices.py", **run)
     string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id (yours: module:id), whose settings are "
            "then the defaults", **run)
     integer("maxsteps", 10_000_000, "length of training [agent steps; Hausknecht & Stone 2015]", 1, **run)
@@ -164,8 +179,7 @@ def define_flags():
            "from update to update; rollout: the newest --unroll rows of all environments, dealt in shuffled order, and "
            "nothing older (default for PQN)", **learn)
     integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
-    choice("optimizer", "rmsprop", list(choices.OPTIMIZERS),
-           "a row of the table in choices.py, with its source [Mnih et al. 2015]", **learn)
+    of_table("optimizer", "rmsprop", "a row of the table in choices.py, with its source [Mnih et al. 2015]", **learn)
     real("learning_rate", None, "default: the one that comes with --optimizer", 0, **learn)
     string("lr_schedule", None, "of the learning rate over updates (u) or complete episodes (ep): constant [default]; "
            "step:25ep:0.8, times 0.8 every 25; cosine_restarts:10ep:0.001, half a cosine down to 0.001 in 10, and "
@@ -174,9 +188,8 @@ def define_flags():
     choice("reward_scale", None, ["clip", "raw", "rescale"], "training rewards: their sign, as they are, or Q-values "
            "of h(x) = sign(x) (sqrt(|x| + 1) - 1) + .001 x of returns, rewards as they are [Kapturowski et al. 2019] "
            "[default clip on Atari, Mnih et al. 2015; raw elsewhere]", **learn)
-    choice("loss", "huber", ["huber", "mse", "euclidean"], "of a temporal-difference error [Mnih et al. 2015]; mse: "
-           "half the square; euclidean: half the square summed over the batch [Caffe's, of Hausknecht & Stone's code]",
-           **learn)
+    of_table("loss", "huber", "of a temporal-difference error [Mnih et al. 2015]; mse: half the square; euclidean: "
+             "half the square summed over the batch [Caffe's, of Hausknecht & Stone's code]", **learn)
     real("clip_norm", 10.0, "global L2 norm of gradients, 0 for none [Hausknecht & Stone 2015]", 0, **learn)
     integer("update_period", 4, "agent steps per update [agent steps; Mnih et al. 2015]", 1, **learn)
     integer("target_period", 10_000, "between copies into the target network, 0: there is none [agent steps; dqn_zoo]",
@@ -228,7 +241,7 @@ def configure(arguments):
     backend = start.backend_name()
     from environments import catalogue  # here, so that other scripts read their flags without Gymnasium
     given["env"], of_env = catalogue.describe(given["env"])
-    network = choices.NETWORKS[given["network"]]
+    network, optimizer, _ = (choices.find(flag, given[flag]) for flag in choices.TABLES)
     defaults = dict(history=network.history, unroll=network.unroll, sample=network.sample)
     if catalogue.shows_vectors(given["env"], of_env):
         defaults |= _of_vectors(values, given["sample"] or network.sample)
@@ -251,7 +264,7 @@ def configure(arguments):
     if given["epsilonStep"] is None and settings["epsilon_decay"] is None:
         settings["epsilon_decay"] = "linear:1000000steps"
     if settings["learning_rate"] is None:
-        settings["learning_rate"] = choices.OPTIMIZERS[settings["optimizer"]][1]["learning_rate"]
+        settings["learning_rate"] = optimizer[1]["learning_rate"]
     if settings["lr_schedule"] == "constant":
         settings["lr_schedule"] = None  # As runs have it that were begun before there were others.
     if settings["sample"] == "rollout":

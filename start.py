@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -26,7 +27,12 @@ def num_threads():
 
     They are the cores that it is bound to, or fewer where Slurm gave it fewer without binding it.
     """
-    return min(len(os.sched_getaffinity(0)), read_count("SLURM_CPUS_PER_TASK") or 1 << 20)
+    return min(num_cores(), read_count("SLURM_CPUS_PER_TASK") or 1 << 20)
+
+
+def num_cores():
+    """Return how many cores this process is bound to; macOS and Windows bind none, so all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_count(name):
@@ -75,11 +81,17 @@ def _settle():
             os.environ[name] = str(num_threads())
     # JAX takes GPU memory as it needs it, so that two runs can share a GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    libc = ctypes.CDLL(None)
-    with contextlib.suppress(AttributeError):  # Not every C library has mallopt.
+    with contextlib.suppress(AttributeError, TypeError):  # Not every C library has mallopt; Windows has no None.
+        libc = ctypes.CDLL(None)
         # By default glibc makes up to eight heaps per core for TensorFlow's threads and keeps freed memory in each:
         # 40 MB more. -8 is M_ARENA_MAX. With one heap per thread DQN is 2% slower than with two.
         libc.mallopt(-8, 2 * num_threads())
+
+
+def end_with_reader():
+    """Let this process end in silence when who reads its output has gone, as after `| head`."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def name_python():

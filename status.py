@@ -4,6 +4,8 @@
     python status.py runs/Pong* runs/games                runs, and folders of runs
     python status.py slurm/grids/games.csv                a grid: a CSV of flags of train.py, with a run in each row
     python status.py slurm/grids/games.csv --commands     instead of a table, the command of each row, one per line
+    python status.py slurm/grids/games.csv --check        whether train.py takes each row
+    python status.py slurm/grids/games.csv --cost         the same, and what the rows cost on this machine
     python status.py --watch                              a live table of any of these, until Ctrl-C
 
 A run is
@@ -17,17 +19,19 @@ A run is
 
 import collections
 import contextlib
+import pathlib
 import re
 import shlex
 import sys
 import time
 
-import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
+import start  # first: it sets numbers of threads, and tells of an early end
 
 from absl import flags
 from rich import console, live, text
 from tqdm import tqdm
 
+import settings
 from settings import check_settings, parse_flags
 from storage import grids, layout, reading, strangers
 
@@ -40,6 +44,7 @@ state: a key of STATES; step of maxsteps [agent steps]; evaluation: mean return 
 STATES = {  # colours, in the order of --watch
     "running": "green", "failed": "red", "damaged": "red", "waiting": "yellow", "done": "dim"}
 COUNTED = ("done", "running", "waiting", "failed", "damaged")  # the order in the sentence below a table
+COST_SECONDS = 60  # of measuring, which the kinds of rows in a grid share
 WATCH_PERIOD = 3  # seconds between two tables of --watch
 SEARCH_PERIOD = 60  # seconds between two searches for new runs
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -54,6 +59,10 @@ def define_flags():
     common = dict(flag_values=values, module_name="status")
     flags.DEFINE_bool("watch", False, "a live table, until Ctrl-C", **common)
     flags.DEFINE_bool("commands", False, "print the command of each row of a grid instead", **common)
+    flags.DEFINE_bool("check", False,
+                      "check each row of a grid as train.py would; exit code 2 if one is refused", **common)
+    flags.DEFINE_bool("cost", False,
+                      "check rows, and measure for a minute how long they take on this machine", **common)
     return values
 
 
@@ -133,17 +142,76 @@ def find_commands(paths):
 
     Beside it are sentences on what is no run. A run whose config.json is damaged is among them.
     """
-    commands, notes = {}, []
-    folders = [path for path in paths if not path.endswith(".csv")]
-    for path in paths:
-        commands |= grids.read_grid(path) if path not in folders else {}
-    if folders:
+    commands, notes, grid_paths = {}, [], [path for path in paths if path.endswith(".csv")]
+    for path in grid_paths:
+        commands |= grids.read_grid(path, ["flagfile", *settings.define_flags()])
+    others = [path for path in paths if path not in grid_paths]
+    # Logs and figures lie beside runs, where a pattern such as runs/* takes them, too.
+    if folders := [path for path in others if not pathlib.Path(path).is_file()] or others:
         runs, notes = reading.find_runs(folders, check_settings)
         commands |= dict.fromkeys(runs)
     return commands, notes
 
 
+# What a grid will do
+
+
+def check_rows(commands):
+    """Return {run directory: config} of the rows of a grid, each judged as train.py does before it begins.
+
+    Raises:
+        ValueError: train.py would refuse some rows; a line on each.
+    """
+    import gymnasium
+
+    import build
+    from environments import features
+    from storage import opening
+    configs, refused, built = {}, [], set()
+    for number, (directory, command) in enumerate(commands.items(), 1):
+        try:
+            config = settings.configure(command[2:])
+            s = config["settings"]
+            opening.check(config["run_dir"], s, config["resume"])
+            features.find_init(s, config["run_dir"])
+            if (env := (s["env"], s["full_actions"], s["features"])) not in built:
+                build.make_envs(s, 1, features.load(s["features"], config["run_dir"])).close()
+                built.add(env)
+            configs[directory] = config
+        except (ValueError, OSError, flags.Error, gymnasium.error.Error) as error:
+            refused.append(f"row {number}, {directory}: {error}")
+    if refused:
+        raise ValueError(f"{len(refused)} of {len(commands)} rows would be refused:\n" + "\n".join(refused))
+    return configs
+
+
+def print_costs(configs):
+    """Print how long each row of a grid still trains on this machine, and all rows together."""
+    import cost
+    import process
+    kinds = {directory: cost.kind_of(config["settings"]) for directory, config in configs.items()}
+    seconds, speeds, rows, total = COST_SECONDS / len(set(kinds.values())), {}, [], 0
+    for directory, config in configs.items():
+        s, kind = config["settings"], kinds[directory]
+        if kind not in speeds:
+            speeds[kind] = cost.measure_speed(s, directory, seconds)
+        step, episodes = reading.read_saved_counts(directory)
+        left = 0 if layout.met_limit(s, step, episodes) else s["maxsteps"] - step
+        total += left / speeds[kind]
+        rows.append((str(directory), f"{left:,}", f"{speeds[kind]:,.0f}", process.spell_seconds(left / speeds[kind])))
+    print_rows([("run", "agent steps left", "agent steps/s", "takes"), *rows])
+    print(f"All rows take {process.spell_seconds(total)} on this machine, one after the other, and their evaluations "
+          "come on top. A GPU may take a fraction of it.")
+
+
 # Tables
+
+
+def print_rows(table):
+    """Print rows of cells; all but the first column are aligned to the right."""
+    widths = column_widths(table)
+    for first, *others in table:
+        print(f"{first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(others, widths[1:])), sep="  ")
 
 
 def count_states(statuses):
@@ -256,10 +324,16 @@ def main(arguments):
             raise ValueError("--watch was given where its output is no terminal; expected one, or no --watch")
         if values.watch:
             watch_runs(lambda: find_commands(paths)[0])
-        elif not values.commands:
+        elif not (values.commands or values.check or values.cost):
             print_table(list(map(read_status, commands)), notes)
         elif None in commands.values():
-            raise ValueError("--commands was given with a run; expected grids, such as slurm/grids/games.csv")
+            flag = "commands" if values.commands else "check" if values.check else "cost"
+            raise ValueError(f"--{flag} was given with a run; expected grids, such as slurm/grids/games.csv")
+        elif values.check or values.cost:
+            configs = check_rows(commands)
+            print(f"train.py takes {'each of ' * (len(configs) > 1)}{len(configs)} row{'s' * (len(configs) > 1)}.")
+            if values.cost:
+                print_costs(configs)
         else:
             print(*map(shlex.join, commands.values()), sep="\n")
     except (ValueError, OSError, flags.Error) as error:
@@ -269,4 +343,5 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    start.end_with_reader()
     sys.exit(main(sys.argv[1:]))

@@ -7,7 +7,6 @@
 """
 
 import shlex
-import signal
 import sys
 
 import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
@@ -213,7 +212,7 @@ class Trainer(Counters):
                          f"{layout.LIMITS[limit]}. Raise --{limit} to go on; its score: "
                          f"python evaluate.py --run_dir={shlex.quote(str(directory))}")
             return 0
-        return OUT_OF_HOURS if caught[0] == signal.SIGALRM else 128 + caught[0]
+        return OUT_OF_HOURS if caught[0] == process.ALARM else 128 + caught[0]
 
     def _refusal(self, error):
         return (f"{self.storage.directory} could not be saved at agent step {self.agent_step:,} "

@@ -3,6 +3,8 @@
 Reference: Hausknecht & Stone 2015, section 5 (flicker); Mnih et al. 2015 (frames and history).
 """
 
+import textwrap
+
 import cv2
 import gymnasium
 import numpy as np
@@ -155,26 +157,6 @@ def blank_frames(envs, history):
     return np.zeros((envs.num_envs, history, *envs.frame_shape), envs.frame_dtype)
 
 
-class FrameSkip(gymnasium.Wrapper):
-    """Repeat each action `frame_skip` times and sum the rewards; the last frame is the observation.
-
-    ALE skips by itself and takes the maximum of two frames; elsewhere no sprites flicker.
-    """
-
-    def __init__(self, env, frame_skip):
-        super().__init__(env)
-        self.frame_skip = frame_skip
-
-    def step(self, action):
-        total = 0.0
-        for _ in range(self.frame_skip):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            total += float(reward)
-            if terminated or truncated:
-                break
-        return observation, total, terminated, truncated, info
-
-
 def is_picture(box):
     """Return whether a Box holds pictures: uint8 from 0 to 255, with sides of 32 pixels or more.
 
@@ -188,7 +170,10 @@ def is_picture(box):
 
 
 def as_frames(env, name, screen):
-    """Turn pictures of any size and colour into uint8[*screen], other boxes into float32[D].
+    """Turn pictures of any size and colour into uint8[*screen], other observations into float32[D].
+
+    Of what is no Box, whole numbers become one-hot, and parts are put side by side in their order.
+    A part of a Dict that has no numbers, such as a text, is left out.
 
     Args:
         env: a Gymnasium environment.
@@ -198,13 +183,21 @@ def as_frames(env, name, screen):
     Raises:
         ValueError: a Q-network over frames cannot play it, in one sentence.
     """
-    actions, box = env.action_space, env.observation_space
+    actions = env.action_space
     if not isinstance(actions, spaces.Discrete):
         raise ValueError(f"--env={name} has the action space {one_line(actions)}; "
                          "Q-learning here expects Discrete actions")
-    if not isinstance(box, spaces.Box):
-        raise ValueError(f"--env={name} has the observation space {one_line(box)}; "
-                         "expected a Box: an image or a vector")
+    if isinstance(env.observation_space, spaces.Dict):
+        numbers = _find_numbers(env.observation_space)
+        if 0 < len(numbers) < len(env.observation_space):
+            env = gymnasium.wrappers.FilterObservation(env, numbers)
+    if not _has_numbers(env.observation_space):
+        raise ValueError(f"--env={name} has the observation space "
+                         f"{one_line(env.observation_space)}; expected an image, a vector, or "
+                         "Discrete, MultiDiscrete, MultiBinary, Tuple and Dict of these")
+    if not isinstance(env.observation_space, spaces.Box):
+        env = gymnasium.wrappers.FlattenObservation(env)
+    box = env.observation_space
     if actions.start:
         zero_based = spaces.Discrete(int(actions.n))
         env = gymnasium.wrappers.TransformAction(env, lambda a: a + actions.start, zero_based)
@@ -220,8 +213,33 @@ def as_frames(env, name, screen):
         env, lambda o: np.asarray(o, np.float32).reshape(size), vectors)
 
 
-def describe_frames(name, box):
-    """Return a sentence on what `as_frames` makes of a Box, None where it is plain."""
+def _has_numbers(space):
+    """Return whether Gymnasium flattens a space into numbers; of a text they would mean nothing."""
+    if isinstance(space, spaces.Tuple | spaces.Dict):
+        parts = space.spaces if isinstance(space, spaces.Tuple) else space.spaces.values()
+        return all(map(_has_numbers, parts))
+    return isinstance(
+        space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+
+
+def _find_numbers(space):
+    """Return the keys of a Dict whose parts have numbers."""
+    return [key for key, part in space.spaces.items() if _has_numbers(part)]
+
+
+def describe_frames(name, space):
+    """Return a sentence on what `as_frames` makes of observations, None where it is plain."""
+    if not isinstance(space, spaces.Box):
+        seen, unseen = space, ""
+        if isinstance(space, spaces.Dict) and not _has_numbers(space):
+            numbers = _find_numbers(space)
+            seen = spaces.Dict({key: space[key] for key in numbers})
+            unseen = ", ".join(sorted(space.spaces.keys() - set(numbers)))
+        shown = textwrap.shorten(one_line(seen), 120, placeholder=" ...")
+        return (f"--env={name} has observations {shown}: the agent sees vectors of "
+                f"{spaces.flatdim(seen)} numbers, whole numbers as one-hot"
+                + f", and nothing of {unseen}, which has no numbers" * bool(unseen) + ".")
+    box = space
     kind = f"--env={name} has observations {box.dtype}{list(box.shape)}"
     if not is_picture(box) and len(box.shape) > 1:
         low, high = float(box.low.min()), float(box.high.max())

@@ -162,7 +162,8 @@ def save_figure(figure, out):
     """
     out = out.removesuffix(".png").removesuffix(".svg")
     suffix = pathlib.Path(out).suffix[1:]
-    if suffix in figure.canvas.get_supported_filetypes() and suffix != "pdf":
+    is_kind = suffix in figure.canvas.get_supported_filetypes() or re.fullmatch("[A-Za-z]{2,5}", suffix)
+    if is_kind and suffix != "pdf":
         raise ValueError(f"--out={out} asks for .{suffix}; expected .pdf, or a path to which .png and .svg are added")
     if not out or out.endswith("/") or pathlib.Path(out).is_dir():
         raise ValueError(f"--out={out} is a directory; expected a path to which .png and .svg are added, "

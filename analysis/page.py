@@ -85,9 +85,17 @@ def make_tables(run_scores):
     for name, make_table in tables.TABLES.items() if run_scores else ():
         with contextlib.suppress(ValueError):  # No run has a cell in this table of the paper.
             table, more_notes = make_table(run_scores)
+            table.rows = _keep_played(table.rows)
             run_tables.append((PUBLISHED.get(name), table))
             notes += more_notes
     return run_tables, notes
+
+
+def _keep_played(rows):
+    """Return the rows of games or agents that some run has played; of the paper's others the page would show dashes."""
+    name = lambda row: row.get("env", row["agent"])
+    played = {name(row) for row in rows if row.get("seeds", 1)}  # Means over games have no seeds of their own.
+    return [row for row in rows if name(row) in played]
 
 
 # Experiments

@@ -125,6 +125,9 @@ def save_table(table, out):
         ValueError: out cannot be the path of these files.
     """
     out = re.sub(r"\.(csv|md|tex)$", "", out)
+    suffix = pathlib.Path(out).suffix
+    if re.fullmatch(r"\.[A-Za-z]{2,5}", suffix):
+        raise ValueError(f"--out={out} asks for {suffix}; expected a path to which .csv, .md and .tex are added")
     if not out or out.endswith("/"):
         raise ValueError(f"--out={out} is a directory; expected a path to which .csv, .md and .tex are added")
     asides = {pathlib.Path(out + suffix): pathlib.Path(f"{out}.aside-{os.getpid()}{suffix}") for suffix in WRITERS}

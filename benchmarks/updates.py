@@ -31,9 +31,9 @@ def make_learner(network, precision="float32", **window):
         window: history and unroll, where they are not the network's defaults.
     """
     import agent
-    import models
+    import choices
     import replay
-    history, unroll = (window.get(name, getattr(models.NETWORKS[network], name)) for name in ("history", "unroll"))
+    history, unroll = (window.get(name, getattr(choices.NETWORKS[network], name)) for name in ("history", "unroll"))
     rng, shape = np.random.default_rng(1), (BATCH, unroll)
     frames = rng.integers(0, 256, (BATCH, unroll + history, *NATURE), np.uint8)
     window = replay.Window(frames, rng.integers(0, ACTIONS, shape, np.int32),

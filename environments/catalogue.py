@@ -5,6 +5,7 @@ import copy
 import difflib
 import importlib.util
 import inspect
+import sys
 
 import ale_py
 import gymnasium
@@ -12,8 +13,9 @@ from ale_py.env import AtariEnv
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
+import modules
 import wrappers
-from environments import api, mirror, modules, pomdps, rewards, slimevolley
+from environments import api, mirror, pomdps, rewards, slimevolley
 from storage import layout
 
 gymnasium.register_envs(ale_py)
@@ -91,8 +93,12 @@ def shows_vectors(env, of_env):
 def _name_nearest(env, games):
     """Return where an unknown name may be found: in a package that is not installed, or under a name like it."""
     package = next((package for start, package in PACKAGES.items() if env.lower().startswith(start)), None)
-    if package and importlib.util.find_spec(package.replace("-", "_")) is None:
-        return f"such ids are of a package that is not installed: pip install {package}"
+    if package:
+        module = package.replace("-", "_")
+        if importlib.util.find_spec(module) is None:
+            return f"such ids are of a package that is not installed: pip install {package}"
+        if module not in sys.modules:
+            return f"such ids are of a package that has to be named: --env={module}:{env}"
     known = {name.lower(): name for name in [*games.values(), *gymnasium.registry]}
     name = env.rpartition(":")[2].lower()
     near = difflib.get_close_matches(name.replace("_", ""), known, n=3, cutoff=0)
@@ -157,8 +163,8 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         "goes on for ever; --max_episode_frames sets one."]
     if not _is_atari(spec):
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps.
-        envs, names, box = _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen)
-        remarks += filter(None, [wrappers.describe_frames(env, box)])
+        envs, names, space = _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen)
+        remarks += filter(None, [wrappers.describe_frames(env, space)])
         envs = wrappers.Flicker(envs, flicker, names, is_atari=False)
         envs.remarks = remarks
         return envs
@@ -183,9 +189,13 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
 
 def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
     """Return a vector environment of a Gymnasium spec, the names of its actions, and its observation space."""
+    seen = []
+
     def wrap(single):
         single = gymnasium.wrappers.TransformReward(single, api.to_number)
-        single = wrappers.FrameSkip(single, frame_skip) if frame_skip > 1 else single
+        # ALE skips by itself and takes the maximum of two frames; elsewhere no sprites flicker.
+        single = gymnasium.wrappers.RepeatAction(single, frame_skip) if frame_skip > 1 else single
+        seen.append(single.observation_space)
         return wrappers.as_frames(single, env, screen)
 
     try:
@@ -193,12 +203,11 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
                                   vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
         api.check(envs.envs[0], env)
         names = _name_actions(envs.metadata.get("action_names"), int(envs.single_action_space.n))
-        box = envs.envs[0].env.observation_space  # below wrappers.as_frames
         if render_mode:
             envs = mirror.Mirror(envs, mirror.Twin(wrap(_make_rendered(spec, env, envs, render_mode)), env, frame_skip))
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"--env={env} needs a package that is not installed: {wrappers.one_line(error)}") from error
-    return envs, names, box
+    return envs, names, seen[0]
 
 
 def _make_rendered(spec, env, envs, render_mode):

@@ -90,7 +90,7 @@ def load(features, directory):
         settings, path = _read_source(f"--features={features}", features)
         kept = dict(features=features, network=settings["network"], history=settings.get("history"))
     network, history = kept.get("network"), kept.get("history")
-    if not isinstance(network, str) or network not in choices.NETWORKS:
+    if not isinstance(network, str) or ":" not in network and network not in choices.NETWORKS:
         raise ValueError(f"--features={features} is a run of --network={network!s:.80}, which is not in the table of "
                          "choices.py")
     if type(history) is not int or not 0 < history <= 1000:

@@ -1,6 +1,7 @@
 """Read grids: CSV files whose columns are flags of train.py and whose rows are runs."""
 
 import csv
+import difflib
 import pathlib
 import re
 
@@ -9,11 +10,14 @@ from storage import layout, strangers
 NAMED_FIRST = ("env", "network", "flagfile")  # flags whose values begin the name of a run, in train.py's order
 
 
-def read_grid(path):
+def read_grid(path, known=()):
     """Turn the rows of a grid into commands; nothing else does this.
 
     An empty cell gives no flag, and at a line's end there may be more of them than columns. A row without a filled
     cell is no row, nor is a comment, which begins with #, quoted or not.
+
+    Args:
+        known: names of flags; where there are some, a column must be one of them.
 
     Returns:
         {run directory: command}, in the order of the rows.
@@ -33,6 +37,11 @@ def read_grid(path):
         if strange:
             raise ValueError(f"{path} has the column {strange[0]!r}; expected names of flags, each once, "
                              "with commas between them")
+        if unknown := [column for column in columns if known and column not in known]:
+            names = [name for name in known if name != "run_dir"]
+            near = " or ".join(difflib.get_close_matches(unknown[0], names, n=2, cutoff=0))
+            raise ValueError(f"{path} has the column {unknown[0]}, which is no flag of train.py; perhaps {near} is "
+                             "meant")
         for number, row in enumerate(rows, 1):
             row = _without_end(row, len(columns))
             if len(row) != len(columns):

@@ -20,6 +20,9 @@ def check(directory, settings, resume="auto"):
         ValueError: the directory holds something else, or a run with other settings, or a link where a file of the run
             belongs, or it cannot be looked at or written, or another process trains there.
     """
+    if os.name == "nt":
+        raise ValueError("training writes its files in a way that Windows does not have; expected Linux, macOS, or the "
+                         "Windows Subsystem for Linux (WSL)")
     directory = pathlib.Path(directory)
     try:
         leftovers = (layout.LOCK, f"{layout.CONFIG}.aside")  # of a process that was killed before there was a run

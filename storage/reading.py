@@ -5,14 +5,13 @@ A run may come from a stranger. Nothing here runs code of a run: its files are t
 
 import contextlib
 import csv
-import fcntl
 import json
 import pathlib
 import socket
 
 import numpy as np
 
-from storage import layout, states, strangers
+from storage import layout, locks, states, strangers
 
 LEFT_OUT = "left out: "  # begins a sentence on a run that a script goes on without
 TAIL = 16_384  # bytes that are read from the end of a file: a table of many runs reads no long files
@@ -362,7 +361,7 @@ def is_locked(directory):
     try:
         with strangers.open_regular(pathlib.Path(directory, layout.LOCK)) as file:
             here = socket.gethostname() in file.read().split()
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            locks.lock(file, shared=True)
     except FileNotFoundError:
         return False
     except BlockingIOError:

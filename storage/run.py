@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -15,7 +14,7 @@ import time
 import numpy as np
 from tensorboardX.proto.event_pb2 import SessionLog
 
-from storage import checkpoints, events, files, layout, opening, weights
+from storage import checkpoints, events, files, layout, locks, opening, weights
 
 
 class Run:
@@ -151,7 +150,7 @@ def _lock(directory):
     """
     file = open(directory / layout.LOCK, "a+b", buffering=0)  # noqa: SIM115 - open as long as the run
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locks.lock(file)
     except (BlockingIOError, PermissionError) as error:
         raise opening.in_use(directory) from error
     except OSError as error:

@@ -6,7 +6,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import choices
-import models
 from analysis import curves, drawing
 from helpers.disks import small_disk
 from helpers.run_files import find_checked, write_run
@@ -37,8 +36,8 @@ def test_settings_are_sorted_by_size_and_none_comes_first():
 
 
 def test_a_network_has_the_same_colour_in_every_figure(tmp_path):
-    assert set(drawing.COLOURS) == set(models.NETWORKS)
-    assert len(set(drawing.COLOURS.values())) == len(models.NETWORKS)
+    assert set(drawing.COLOURS) == set(choices.NETWORKS)
+    assert len(set(drawing.COLOURS.values())) == len(choices.NETWORKS)
     colours = {network: to_rgb(drawing.COLOURS[network]) for network in ("DRQN_RNN2", "DRQN_ReLU", "DQN")}
     for network in colours:
         write_run(tmp_path / network, [(100, (1, 3))], network=network)

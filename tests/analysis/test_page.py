@@ -123,6 +123,16 @@ def test_runs_without_evaluations_are_on_the_page(tmp_path, parse_page):
     assert "Speed" not in parsed.text and "runs/new has no complete episode yet." in parsed.text
 
 
+def test_published_tables_show_the_games_that_some_run_has_played(tmp_path, parse_page):
+    write_run(tmp_path / "runs/a", [(100, (1, 3))], env="Frostbite", fresh=(1, 3))
+    parsed = parse_page()
+    parts = parsed.source.split("<table>")
+    table = next(part for part in parts if "(table 1 of Hausknecht" in part.partition("</caption>")[0])
+    table = table.partition("</table>")[0]
+    games = [game for game in ("Asteroids", "Bowling", "Centipede", "Frostbite") if game in table]
+    assert games == ["Frostbite"] and table.count("<tr>") == 3  # the head, DRQN, and DQN beside it
+
+
 # Parts of the page
 
 

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import agent as agents
+import choices
 from helpers.windows import (
     A,
     act_arguments,
@@ -99,7 +100,7 @@ def test_the_target_network_starts_equal_to_the_online_one_and_moves_by_sync_alo
 
 def test_a_learning_rate_holds_for_the_updates_that_follow_and_is_restored(monkeypatch):
     """Without clipping a weight moves by the gradient times the rate, so twice the rate moves it twice as far."""
-    monkeypatch.setitem(agents.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
+    monkeypatch.setitem(choices.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
     agent, window = make_agent(optimizer="sgd", clip_norm=0.0), make_window()
     start, moved = agent.get_state(), {}
     for rate in (1.0, 0.0, 0.25, 0.5, 1.0):  # 1.0 is also the rate in the table.

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+import choices
 import models
 from helpers.gradients import assert_close
 
-CORES = pytest.mark.parametrize("name", list(models.NETWORKS))
+CORES = pytest.mark.parametrize("name", list(choices.NETWORKS))
 # The torso takes no images smaller than 36 x 36.
 FRAMES = pytest.mark.parametrize("frame_shape", [(3,), (36, 36)], ids=["vectors", "images"])
 A, UNITS = 4, 8
@@ -78,7 +79,7 @@ def test_number_of_trainable_parameters(name, num_actions, history, units, num_p
 @pytest.mark.parametrize("names, history, unroll, sample", [
     (("DQN", "DQN2013"), 4, 1, "timestep"), (("DRQN",), 1, 10, "episode")])
 def test_the_table_holds_the_published_histories_and_unrolls(names, history, unroll, sample):
-    for network in (models.NETWORKS[name] for name in names):
+    for network in (choices.NETWORKS[name] for name in names):
         assert (network.history, network.unroll, network.sample) == (history, unroll, sample)
 
 
@@ -134,7 +135,7 @@ def test_the_placements_of_the_lstm_in_the_appendix():
     """
     rng = np.random.default_rng(0)
     features, *state = (rng.normal(size=shape).astype(np.float32) for shape in [(6, 5), (2, UNITS), (2, UNITS)])
-    cores = {name: models.CORES[network.core](UNITS, "float32") for name, network in models.NETWORKS.items()
+    cores = {name: models.CORES[network.core](UNITS, "float32") for name, network in choices.NETWORKS.items()
              if network.history == 1}
     for core in cores.values():
         core.build((6, 5))

@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 import agent as agents
+import choices
 import models
 import train
 from helpers.short_runs import assert_same_runs, kill_at, stop_at, train_run
@@ -154,7 +155,7 @@ def test_frames_without_a_first_one_give_what_one_episode_gives(network):
 
 @STACKED
 def test_the_gradient_of_a_window_over_an_end_is_that_of_two_windows(network, history, monkeypatch):
-    monkeypatch.setitem(agents.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
+    monkeypatch.setitem(choices.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
     settings = dict(history=history, optimizer="sgd", clip_norm=0.0, target_network=False, trace_decay=0.6, loss="mse")
     T, cut = 6, 3  # row `cut` of the window, its frame history - 1 + cut, is a first one
     window = make_window(2, T, history)
@@ -190,7 +191,7 @@ def test_the_gradient_of_a_window_over_an_end_is_that_of_two_windows(network, hi
 
 
 def test_a_window_of_reset_rows_alone_changes_nothing(monkeypatch):
-    monkeypatch.setitem(agents.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
+    monkeypatch.setitem(choices.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
     agent = make_agent("PQN_LSTM", optimizer="sgd", target_network=False)
     before = [numpy(weight) for weight in agent.online_network.weights]
     window = make_window(2, 1)

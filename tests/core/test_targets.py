@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import agent as agents
+import choices
 from helpers.windows import A, make_agent, make_window
 
 numpy = ops.convert_to_numpy
@@ -143,7 +144,7 @@ def test_a_rescaled_target_is_h_of_the_return_of_unscaled_values():
 @pytest.mark.parametrize("network", ["DQN", "DRQN", "PQN", "PQN_LSTM"])
 def test_no_gradient_flows_through_the_value_of_a_network_that_is_its_own_target(network, monkeypatch):
     """The update equals that of a target network with the same weights."""
-    monkeypatch.setitem(agents.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
+    monkeypatch.setitem(choices.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
     window = make_window(history=make_agent(network).online_network.history)
     learned = []
     for target_network in (True, False):

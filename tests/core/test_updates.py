@@ -23,13 +23,13 @@ from replay import Replay
 @pytest.fixture
 def sgd_optimizer(monkeypatch):
     """Add the optimizer `sgd`, which subtracts the gradient from the weights."""
-    monkeypatch.setitem(agents.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
+    monkeypatch.setitem(choices.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
 
 
 @pytest.fixture
 def frozen_optimizer(monkeypatch):
     """Add the optimizer `frozen`, which never moves the weights."""
-    monkeypatch.setitem(agents.OPTIMIZERS, "frozen", (keras.optimizers.SGD, dict(learning_rate=0.0)))
+    monkeypatch.setitem(choices.OPTIMIZERS, "frozen", (keras.optimizers.SGD, dict(learning_rate=0.0)))
 
 
 def test_learning_carries_the_state_over_rows_that_are_not_first(frozen_optimizer):
@@ -176,7 +176,7 @@ def test_gradients_are_clipped_to_a_global_norm_and_the_norm_before_is_reported(
     assert moves == pytest.approx([norms[0], 0.01, norms[0]], rel=1e-3)
 
 
-@pytest.mark.parametrize("optimizer", agents.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", choices.OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss_of_a_fixed_window(optimizer):
     agent, window = make_agent("DQN", optimizer=optimizer), make_window(history=4)
     losses = [float(agent.learn(window)["loss"]) for _ in range(40)]

@@ -1,5 +1,7 @@
 """Frames as the agent sees them: flicker, history, frame skip, images and vectors, and refused spaces."""
 
+import copy
+
 import gymnasium
 import numpy as np
 import pytest
@@ -273,6 +275,46 @@ def test_actions_that_do_not_start_at_zero(start):
     assert envs.action_names == ["0", "1", "2"]
 
 
+VECTOR, TWO = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
+
+
+class Showing(gymnasium.Env):
+    """An environment that shows the same observation for ever."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, observation_space, shown):
+        self.observation_space, self.shown = observation_space, shown
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return copy.deepcopy(self.shown), {}
+
+    def step(self, action):
+        return copy.deepcopy(self.shown), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("space, shown, vector, said", [
+    (spaces.Discrete(4), 2, [0, 0, 1, 0], "Discrete(4)"),
+    (spaces.Discrete(3, start=5), 6, [0, 1, 0], "Discrete(3, start=5)"),
+    (spaces.MultiDiscrete([2, 3]), np.array([1, 2]), [0, 1, 0, 0, 1], "MultiDiscrete([2 3])"),
+    (spaces.MultiBinary(3), np.array([1, 0, 1], np.int8), [1, 0, 1], "MultiBinary(3)"),
+    (spaces.Tuple([TWO, VECTOR]), (1, np.float32([0.5, -1, 1])), [0, 1, 0.5, -1, 1], "Tuple(Discrete(2)"),
+    (spaces.Dict(b=TWO, a=VECTOR), dict(a=np.float32([0.5, -1, 1]), b=0), [1, 0, 0.5, -1, 1], "Dict('b'"),
+    (spaces.Dict(a=spaces.Dict(b=TWO), c=spaces.Text(5)), dict(a=dict(b=1), c="word"), [0, 1], "Dict('a'")])
+def test_what_is_no_box_is_flattened_and_a_remark_says_so(space, shown, vector, said):
+    name = f"Showing{len(gymnasium.registry)}-v0"
+    gymnasium.register(name, entry_point=Showing, kwargs=dict(observation_space=space, shown=shown))
+    envs = make_small_envs(name, 2)
+    frames, *_ = play_actions(envs, [1, 2], [[0, 1]])
+    assert envs.frame_shape == (len(vector),) and frames.dtype == np.float32
+    assert frames.tolist() == [[vector] * 2] * 2  # after the reset and after the step
+    _, remark = envs.remarks
+    assert remark.startswith(f"--env={name} has observations {said}")
+    assert f": the agent sees vectors of {len(vector)} numbers, whole numbers as one-hot" in remark
+    assert remark.endswith(", and nothing of c, which has no numbers.") == ("c" in getattr(space, "spaces", ()))
+
+
 class AnySpaces(gymnasium.Env):
     """An environment with any spaces, which cannot be played."""
 
@@ -280,14 +322,12 @@ class AnySpaces(gymnasium.Env):
         self.observation_space, self.action_space = observation_space, action_space
 
 
-VECTOR, TWO = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
-
-
 @pytest.mark.parametrize("observation_space, action_space, kind", [
-    (spaces.Dict(a=VECTOR), TWO, "observation space Dict"),
-    (spaces.Tuple([VECTOR, VECTOR]), TWO, "observation space Tuple"),
-    (spaces.Discrete(16), TWO, "observation space Discrete"),
-    (spaces.MultiBinary(3), TWO, "observation space MultiBinary"),
+    (spaces.Dict(a=spaces.Text(5)), TWO, "observation space Dict"),
+    (spaces.Dict(a=spaces.Dict(b=VECTOR, c=spaces.Text(5))), TWO, "observation space Dict"),
+    (spaces.Tuple([VECTOR, spaces.Text(5)]), TWO, "observation space Tuple"),
+    (spaces.Sequence(VECTOR), TWO, "observation space Sequence"),
+    (spaces.Text(5), TWO, "observation space Text"),
     (spaces.Box(0, 255, (4, 36, 40), np.uint8), TWO, r"images of shape \(4, 36, 40\)"),  # 4 frames, not 4 colours
     (VECTOR, VECTOR, "action space Box"),
     (VECTOR, spaces.MultiDiscrete([2, 3]), "action space MultiDiscrete"),

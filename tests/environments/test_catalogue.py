@@ -1,6 +1,7 @@
 """Names of environments, and the environments that `make_envs` builds."""
 
 import hashlib
+import sys
 
 import gymnasium
 import numpy as np
@@ -61,11 +62,22 @@ def test_an_unknown_name_gets_the_three_nearest(name, near):
     ("MiniGrid-Empty-5x5-v0", "such ids are of a package that is not installed: pip install minigrid"),
     ("BabyAI-GoToObj-v0", "pip install minigrid"), ("MinAtar/Breakout-v1", "pip install minatar"),
     ("FlappyBird-v0", "pip install flappy-bird-gymnasium")])
-def test_a_name_of_a_package_that_is_missing_says_what_to_install(name, sentence):
+def test_a_name_of_a_package_that_is_missing_says_what_to_install(name, sentence, monkeypatch):
+    for package in catalogue.PACKAGES.values():  # As Python has it where it is not installed.
+        monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
     with pytest.raises(ValueError) as error:
         catalogue.describe(name)
     assert sentence in str(error.value) and str(error.value).startswith(f"--env={name} ")
     assert "nearest" not in str(error.value)
+
+
+def test_a_name_of_a_package_that_is_not_imported_says_how_to_name_it(tmp_path, monkeypatch):
+    (tmp_path / "flappy_bird_gymnasium.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError) as error:
+        catalogue.describe("FlappyBird-v7")
+    assert str(error.value).endswith("such ids are of a package that has to be named: "
+                                     "--env=flappy_bird_gymnasium:FlappyBird-v7")
 
 
 def test_a_module_of_the_user_that_fails_is_named(tmp_path, monkeypatch):

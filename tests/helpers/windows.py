@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 import agent as agents
-import models
+import choices
 from replay import Window
 
 A = 4
@@ -15,7 +15,7 @@ A = 4
 @functools.cache
 def build_agent(network, **settings):
     """Return a small agent and its first state; the same ones for the same arguments."""
-    sizes = dict(frame_shape=(3,), num_actions=A, history=models.NETWORKS[network].history, units=8)
+    sizes = dict(frame_shape=(3,), num_actions=A, history=choices.NETWORKS[network].history, units=8)
     agent = agents.Agent(network, **sizes | settings)
     return agent, agent.get_state()
 

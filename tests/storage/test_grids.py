@@ -85,6 +85,15 @@ def test_a_file_that_is_no_grid_is_refused(write_csv_lines, lines, expected):
     assert expected in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_column_that_is_no_flag_is_refused_with_the_nearest(write_csv_lines):
+    path, known = write_csv_lines("bad", "env,learning_rat", "Pong,1"), ["env", "learning_rate", "seed", "flagfile"]
+    with pytest.raises(ValueError) as error:
+        grids.read_grid(path, known)
+    assert str(error.value) == ("bad.csv has the column learning_rat, which is no flag of train.py; perhaps "
+                                "learning_rate or env is meant")
+    assert grids.read_grid(write_csv_lines("good", "env,flagfile", "Pong,a.flags"), known)
+
+
 def test_a_grid_may_come_from_a_spreadsheet(write_csv_lines):
     path = write_csv_lines("grid", "\N{BYTE ORDER MARK}env,seed", "Pong,1")
     assert list(grids.read_grid(path).values()) == [

@@ -1,6 +1,5 @@
 """The one reader of runs: runs and weights are found, rows read, damaged files named, and no link is followed."""
 
-import fcntl
 import json
 import os
 import socket
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.run_files import SETTINGS, find_checked, hold_lock, write_run, write_state, write_table
-from storage import layout, reading
+from storage import layout, locks, reading
 
 # Settings and directories
 
@@ -292,5 +291,5 @@ def test_a_file_system_without_locks_tells_nothing(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError
     (tmp_path / "lock").touch()
-    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(locks.fcntl, "lockf", refuse)
     assert reading.is_locked(tmp_path) is None

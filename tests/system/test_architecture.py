@@ -11,20 +11,22 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-SCRIPTS = "train evaluate plot report status doctor".split()
+SCRIPTS = "train evaluate plot report export status doctor".split()
 ROOMS = "environments storage analysis films".split()
 PAPER = "train models agent replay rollout wrappers".split()  # the six files of the paper, with shorter lines
 
 # A module or room -> the modules and rooms of ours that it may import. A module without a row has the row of its room.
 MAY_IMPORT = {
-    **dict.fromkeys(SCRIPTS, "analysis films settings build evaluation counters rollout agent models replay wrappers "
-                             "environments storage process schedules backends choices start"),
+    **dict.fromkeys(SCRIPTS, "analysis films settings build cost loading evaluation counters rollout agent models "
+                             "replay wrappers environments storage process schedules backends choices start"),
     "films.camera": "films build evaluation",
     "films.film": "films.panels",
     "films.sheet": "films.panels",
     "films": "",
     "settings": "schedules choices start environments.catalogue storage.layout storage.strangers",
-    "build": "agent rollout replay process start environments storage.weights",
+    "build": "agent choices rollout replay process start environments storage.weights",
+    "cost": "build rollout environments.features backends",
+    "loading": "settings build environments.features storage",
     "evaluation": "rollout agent wrappers",
     "rollout": "agent wrappers",
     "agent": "models choices backends",
@@ -34,8 +36,7 @@ MAY_IMPORT = {
     "analysis": "analysis storage",
     "analysis.statistics": "",
     "environments": "",
-    "environments.catalogue": "environments wrappers storage.layout",
-    "environments.modules": "storage",
+    "environments.catalogue": "environments modules wrappers storage.layout",
     "environments.features": "models choices backends wrappers storage",
     "wrappers": "environments.rewards",
     "storage": "storage",
@@ -43,7 +44,8 @@ MAY_IMPORT = {
     "schedules": "",
     "process": "",
     "backends": "start",
-    "choices": "",
+    "choices": "modules",
+    "modules": "storage",
     "start": "",
 }
 

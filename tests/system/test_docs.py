@@ -15,19 +15,21 @@ from absl import flags
 
 import choices
 import evaluate
+import export
 import plot
 import report
 import settings
 import status
 import train
 from environments import mirror
+from helpers.extending import EXTENDING, PYTHON, write_modules
 from storage import grids, layout, reading
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = "README.md CONTRIBUTING.md slurm/README.md results/README.md benchmarks/README.md".split()
 PAGES = [*(ROOT / name for name in NAMES), *sorted(ROOT.glob("docs/*.md"))]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-SCRIPTS = "train evaluate plot report status doctor".split()
+SCRIPTS = "train evaluate plot report export status doctor".split()
 FOLDERS = "analysis benchmarks docs environments films paper presets results slurm storage tests".split()
 SBATCH = "account cpus-per-task gres mem partition time".split()  # its options that the pages name
 
@@ -171,6 +173,9 @@ def check_script(program, arguments):
         plot.define_flags()([program, *arguments])
     elif program == "report.py":
         report.define_flags()([program, *arguments])
+    elif program == "export.py":
+        values = export.define_flags()
+        assert len(values([program, *arguments])) <= 2 and values.out
     elif program == "status.py":
         paths = status.define_flags()([program, *arguments])[1:]
         assert all(grids.read_grid(path) for path in paths if path.endswith(".csv"))
@@ -192,8 +197,8 @@ def find_benchmark_flags(path):
 
 @pytest.fixture
 def at_root(monkeypatch, tmp_path):
-    """Work in the repository, beside the module that docs/extending.md has a user write; windows are not opened."""
-    (tmp_path / "my_envs.py").write_text(PYTHON[0])
+    """Work in the repository, beside the modules that docs/extending.md has a user write; windows are not opened."""
+    write_modules(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(mirror, "prepare_sdl", lambda render_mode: None)
@@ -235,7 +240,7 @@ def test_commands_are_found_wherever_they_stand(tmp_path):
 
 @EACH_PAGE
 def test_every_flag_that_stands_alone_exists(page, at_root):
-    parsers = [script.define_flags() for script in (settings, evaluate, plot, report, status)]
+    parsers = [script.define_flags() for script in (settings, evaluate, plot, report, export, status)]
     known = {name for values in parsers for name in values} | set(SBATCH) | {"help", "flagfile"}
     known |= {flag[2:] for path in ROOT.glob("benchmarks/*.py") for flag in find_benchmark_flags(path)}
     spans = [span for span in read_spans(page) if re.match(r"--\w", span)]
@@ -282,6 +287,7 @@ def test_networks_and_optimizers_are_those_of_the_code():
         name: (network.history, network.unroll) for name, network in choices.NETWORKS.items()}
     assert {name.strip("`"): float(rate) for name, rate, _ in read_rows(read_section(FLAGS, "## Optimizers"))} == {
         name: options["learning_rate"] for name, (_, options) in choices.OPTIMIZERS.items()}
+    assert list_names(read_section(FLAGS, "## Losses")) == list(choices.LOSSES)
 
 
 def test_every_environment_of_the_suite_can_be_chosen():
@@ -341,21 +347,19 @@ def test_every_message_of_the_troubleshooting_is_one_of_the_code():
 # Python
 
 
-EXTENDING = ROOT / "docs/extending.md"
-PYTHON = [text for language, text in read_blocks(EXTENDING) if language == "python"]
 TINY = """--maxsteps=90 --units=8 --bufflen=400 --num_envs=2 --batch_size=4 --learning_starts=40 --eval_period=40
     --eval_episodes=2 --checkpoint_period=40 --max_episode_frames=120""".split()
 
 
 def test_its_blocks_are_short():
-    assert len(PYTHON) == 5
+    assert len(PYTHON) == 7
     assert max(len([line for line in block.splitlines() if line.strip()]) for block in PYTHON) < 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number, network, directory, extra", [
     (1, "DRQN_small", "runs/Pong-DRQN_small-*", TINY), (2, "GRU", "runs/DelayedCue-v0-GRU-delayed_cue-*", ()),
-    (3, "DRQN", "runs/*optimizer=lion*", ()), (4, "DRQN", "runs/notebook", ())])
+    (3, "DRQN", "runs/*optimizer=lion*", ()), (6, "DRQN", "runs/notebook", ())])
 def test_a_block_trains_what_it_defines_to_the_return_that_the_page_promises(
         number, network, directory, extra, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -375,7 +379,7 @@ def test_a_block_trains_what_it_defines_to_the_return_that_the_page_promises(
 @pytest.fixture
 def env(tmp_path, monkeypatch):
     """Write the module of the page's environment where the text says; return the flag that names it."""
-    (tmp_path / PYTHON[0].partition("\n")[0].removeprefix("# ")).write_text(PYTHON[0])
+    write_modules(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

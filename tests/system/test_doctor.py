@@ -56,8 +56,13 @@ def test_its_defaults_are_those_of_training(monkeypatch):
     monkeypatch.setattr(agent, "Agent", Learner)
     monkeypatch.setattr(doctor, "measure_speed", lambda step: step() and 10)
     assert doctor.check_updates().found == "; ".join(
-        f"{network}: 100.0 ms per update, at most 10,000 agent steps/s" for network in ("DQN", "DRQN"))
-    assert seen == [(8, 2, 2)] * 2
+        f"{network}: 100.0 ms per update, at most 10,000 agent steps/s, so 17 minutes on this machine for "
+        "--maxsteps=10000000" for network in ("DQN", "DRQN"))
+    assert doctor.check_updates().state == OK
+    monkeypatch.setattr(doctor, "measure_speed", lambda step: step() and 0.002)
+    slow = doctor.check_updates()
+    assert slow.state == NOTE and "so 58 days on this machine" in slow.found and "a GPU" in slow.remedy
+    assert seen == [(8, 2, 2)] * 6
 
 
 def test_an_old_python(monkeypatch):

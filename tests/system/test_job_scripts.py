@@ -52,6 +52,38 @@ def test_a_job_finds_its_script_in_a_path_with_spaces(repository, tmp_path, scri
         ["train.py", f"--network={network}", "--env=Frostbite", "--maxsteps=10000000", *arguments]]
 
 
+def submit_grid(repository, sbatch):
+    """Call grid.sh for a grid of a row, with a program sbatch or without; return what came of it."""
+    (repository / "my grid.csv").write_text("env\nCartPole-v1\n")
+    if sbatch:
+        (repository / "bin/sbatch").write_text('#!/bin/sh\necho "$@" >> submitted; echo 7\n')
+        (repository / "bin/sbatch").chmod(0o755)
+    environment = dict(PATH=f"{repository / 'bin'}:/usr/bin:/bin") if sbatch else dict(PATH=str(repository / "tools"))
+    if not sbatch:  # A machine with Slurm has it in /usr/bin.
+        (repository / "tools").mkdir()
+        for tool in "bash", "realpath", "dirname", "basename":
+            (repository / "tools" / tool).symlink_to(shutil.which(tool))
+    return subprocess.run(["bash", "slurm/grid.sh", "my grid.csv", "-j", "3"], cwd=repository, env=environment,
+                          capture_output=True, text=True)
+
+
+def test_a_grid_without_slurm_is_told_the_command_that_does_the_same(repository):
+    done = submit_grid(repository, sbatch=False)
+    assert done.returncode == 2 and done.stderr == (
+        "There is no sbatch, so no Slurm, on this machine; here slurm/grid_local.sh my grid.csv -j 3 does the same\n")
+    assert read_calls(repository) == []
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_grid_is_checked_before_it_is_submitted(repository, code):
+    python = repository / "bin/python"
+    python.write_text(python.read_text() + f"sys.exit({code} if '--cost' in sys.argv else 0)\n")
+    done = submit_grid(repository, sbatch=True)
+    assert done.returncode == code, done
+    assert read_calls(repository)[0] == ["status.py", str(repository / "my grid.csv"), "--cost"]
+    assert (repository / "submitted").exists() == (code == 0)
+
+
 def test_results_are_made_of_runs_whatever_their_names(repository):
     grid = repository / "my grid.csv"
     grid.write_text("env\nCartPole-v1\n")

@@ -94,12 +94,12 @@ def test_empty_and_unfinished_runs_are_noted(tmp_path, capsys):
     write_run(tmp_path / "runs" / "b", seed=2)
     (write_run(tmp_path / "runs" / "c", seed=3) / "eval.csv").write_text("")
     (write_run(tmp_path / "runs" / "d", seed=4) / "eval.csv").unlink()
-    (tmp_path / "runs" / "pong.log").write_text("log")
+    for name in "pong.log", "curves.png":  # A pattern takes these, too; they are no runs, and nobody thinks so.
+        (tmp_path / "runs" / name).write_text("log")
     (tmp_path / "runs" / "empty").mkdir()
     text = plot_text(capsys, *sorted((tmp_path / "runs").iterdir()), f"--out={tmp_path / 'curves'}")
     assert text.replace(str(tmp_path), "").splitlines() == [
         "Note: left out: /runs/empty holds no config.json, so it is no run of this suite.",
-        "Note: left out: /runs/pong.log is a file, so it is no run of this suite.",
         *(f"Note: /runs/{name} has no evaluation yet." for name in "bcd"),
         "Note: 1 of 4 runs are unfinished; the shortest is /runs/a, at 100 of 1,000,000 agent steps.",
         "1 run drawn: /curves.png and /curves.svg."]
@@ -244,7 +244,7 @@ def test_a_damaged_sweep_is_refused_in_one_sentence(tmp_path, capsys, text, word
 
 
 def test_bad_flags(tmp_path, capsys):
-    write_run(tmp_path / "a", [(100, (1, 3))])
+    write_run(tmp_path / "a", [(100, (1, 3))], fresh=(1, 3))
     write_run(tmp_path / "b", [(100, (1, 3))], env="Pong")
     (tmp_path / "file").write_text("")
     for error, path, *arguments in [
@@ -256,7 +256,11 @@ def test_bad_flags(tmp_path, capsys):
             ("cannot be written", tmp_path, f"--out={tmp_path}/file/curves"),
             ("is a directory", tmp_path, f"--out={tmp_path}"),
             ("--x=episodes counts episodes of training; expected --y=train", tmp_path, "--x=episodes"),
-            ("asks for .eps", tmp_path, f"--out={tmp_path}/curves.eps")]:
+            ("asks for .eps", tmp_path, f"--out={tmp_path}/curves.eps"),
+            ("asks for .doc", tmp_path, f"--out={tmp_path}/curves.doc"),
+            ("asks for .doc; expected a path to which .csv, .md and .tex are added", tmp_path, "--table=runs",
+             f"--out={tmp_path}/table.doc"),
+            ("is a file, so it is no run", tmp_path / "file")]:
         assert error in plot_error(capsys, path, *arguments)
     assert not list(tmp_path.glob("*.png"))
 
@@ -267,6 +271,20 @@ def test_flags_of_curves_do_not_apply_to_the_sweeps(tmp_path, capsys):
     assert f"--grid_rows cannot be given with {sweep}" in plot_error(capsys, tmp_path, sweep, "--grid_rows=env")
     assert "--x and --y cannot be given" in plot_error(capsys, tmp_path, "--y=eval", sweep, "--x=agent_step")
     assert "--figure=bars" in plot_error(capsys, tmp_path, "--figure=bars")
+
+
+def test_a_dot_in_a_name_is_no_ending(tmp_path, capsys):
+    write_run(tmp_path / "a", [(100, (1, 3))])
+    out = tmp_path / "flicker=0.5"
+    assert plot_text(capsys, tmp_path / "a", f"--out={out}").endswith(f"1 run drawn: {out}.png and {out}.svg.\n")
+
+
+def test_who_reads_only_the_head_is_no_error(tmp_path):
+    for i in range(40):
+        write_run(tmp_path / f"run{i}", [(100, (1, 3))], seed=i)
+    command = f"set -o pipefail; {sys.executable} {ROOT / 'status.py'} {tmp_path} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) in [(0, ""), (141, "")]  # 141: it was told by a signal
 
 
 def test_help_and_exit_code_of_the_command_without_any_backend(tmp_path):

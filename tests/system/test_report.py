@@ -49,6 +49,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, capsys):
     assert "a.log is a file" in report_error(capsys, "a.log")
     assert "--out=empty is a directory" in report_error(capsys, "a", "-o", "empty")
     assert "--out=a.log/x.html cannot be written" in report_error(capsys, "a", "--out=a.log/x.html")
+    assert "--out=a.doc asks for .doc; expected the path of a page, such as a.html" in report_error(
+        capsys, "a", "--out=a.doc")
     assert "--colour is no flag" in report_error(capsys, "a", "--colour=red")
     (run / "eval.csv").write_text("agent_step\n1\n")
     assert "eval.csv is damaged" in report_error(capsys, "a")

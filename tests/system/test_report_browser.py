@@ -4,6 +4,7 @@ import contextlib
 import json
 
 import pytest
+from PIL import Image
 
 # Fast tests are collected without requirements-test.txt. Without it these tests fail.
 with contextlib.suppress(ImportError):
@@ -37,6 +38,8 @@ def page_address(tmp_path_factory):
                     episodes=[(99, 1), (200, 2)])
                 write_sweep_rows(run, f"agent,best,0.5,0,{seed + 1},9,0.05,0", "agent,best,1.0,0,5,9,0.05,0",
                                  "random,random,1.0,0,2,9,1.0,0")
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(run / "film.gif", save_all=True, append_images=frames[1:], duration=100, loop=0)
     assert report.main([str(folder / "runs"), "-o", str(folder / "report.html")]) == 0
     return (folder / "report.html").as_uri()
 
@@ -162,6 +165,18 @@ def test_the_keyboard_reaches_everything(browser):
     names, outlines = zip(*reached)
     assert names[0] == "skip" and {"all", "none", "reset", "seeds", "scroll", "SUMMARY", "modebar-btn"} <= set(names)
     assert any(name.startswith("DQN") for name in names) and set(outlines) == {"solid"}
+
+
+def test_a_gif_can_be_paused(browser):
+    film, still = (browser.find_element(By.CSS_SELECTOR, f"figure {tag}") for tag in ("img.film", "canvas"))
+    button = browser.find_element(By.CSS_SELECTOR, "img.film ~ button")
+    look = lambda: (film.is_displayed(), still.is_displayed(), button.text)
+    assert look() == (True, False, "Pause")
+    button.click()
+    assert look() == (False, True, "Play")
+    assert browser.execute_script("return [arguments[0].width, arguments[0].height]", still) == [6, 4]
+    button.click()
+    assert look() == (True, False, "Pause")
 
 
 def test_a_link_opens_the_commands_and_a_button_copies_them(browser):

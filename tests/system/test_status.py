@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+import cost
+import settings
 import status
 from helpers.run_files import hold_lock, write_run, write_state, write_table
 from storage import layout
@@ -293,3 +295,53 @@ def test_watching_in_a_terminal_ends_with_the_last_table_on_it():
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     *_, head, row, last, _ = said.decode().splitlines()
     assert "steps/s" in head and "runs/one" in row and last == "1 run: 1 waiting" and "Traceback" not in said.decode()
+
+
+# Before a grid is submitted
+
+
+def test_every_row_is_judged_as_train_judges_it(capsys):
+    write_run(pathlib.Path("runs/mixed/CartPole-v1-units=9-s1"), [(100, (1, 3))], units=9, gamma=0.5)
+    grid = write_grid("mixed", "env,units,flicker,learning_starts", "CartPole-v1,8,,", "CartPole-v1,8,2,",
+                      "CartPol-v1,8,,", "CartPole-v1,9,,", "Pong,8,,1e9")
+    assert status.main([str(grid), "--check"]) == 2
+    first, *refused = capsys.readouterr().err.splitlines()
+    assert first == "status.py: 4 of 5 rows would be refused:"
+    starts = ["row 2, runs/mixed/CartPole-v1-flicker=2-units=8-s1: flag --flicker=2: ",
+              "row 3, runs/mixed/CartPol-v1-units=8-s1: --env=CartPol-v1 is neither an ALE game nor",
+              "row 4, runs/mixed/CartPole-v1-units=9-s1: runs/mixed/CartPole-v1-units=9-s1 holds a run with",
+              "row 5, runs/mixed/Pong-learning_starts=1e9-units=8-s1: --learning_starts=1000000000 agent"]
+    assert [line.startswith(start) for line, start in zip(refused, starts, strict=True)] == [True] * 4, refused
+    assert status.main([str(write_grid("good", "env,units", "CartPole-v1,8", "Pong,8")), "--check"]) == 0
+    assert capsys.readouterr().out == "train.py takes each of 2 rows.\n"
+    assert not pathlib.Path("runs/good").exists()
+
+
+@pytest.mark.parametrize("option", ["--check", "--cost", "--commands"])
+def test_a_wrong_column_is_refused_at_once(capsys, option):
+    said = refuse_status(capsys, write_grid("bad", "env,unit", "Pong,8"), option)
+    assert said == ("status.py: bad.csv has the column unit, which is no flag of train.py; perhaps units or init_from "
+                    "is meant\n")
+
+
+def test_what_a_grid_costs_is_said_by_row_and_in_all(capsys, monkeypatch):
+    measured = []
+    monkeypatch.setattr(cost, "measure_speed", lambda settings, run_dir, seconds: measured.append(
+        (settings["env"], settings["units"], seconds)) or (10 if settings["units"] == 8 else 100))
+    grid = write_grid("games", "env,units,maxsteps,seed", "Pong,8,100_000,", "Boxing,8,360_000,", "Pong,9,360_000,",
+                      "Pong,9,7_200_000,2")
+    write_checkpoint(pathlib.Path("runs/games/Boxing-units=8-s1"), 360_000)
+    write_checkpoint(pathlib.Path("runs/games/Pong-units=9-s1"), 180_000)
+    monkeypatch.setattr(status, "check_rows", lambda commands: {
+        directory: settings.configure(command[2:]) for directory, command in commands.items()})
+    assert status.main([str(grid), "--cost"]) == 0
+    assert measured == [("Pong", 8, 30), ("Pong", 9, 30)]  # Games are equally fast.
+    said, head, *rows, total = capsys.readouterr().out.splitlines()
+    assert said == "train.py takes each of 4 rows."
+    assert head.split() == "run agent steps left agent steps/s takes".split()
+    assert [row.split() for row in rows] == [
+        ["runs/games/Pong-units=8-s1", "100,000", "10", "2.8", "hours"],
+        ["runs/games/Boxing-units=8-s1", "0", "10", "0", "minutes"],
+        ["runs/games/Pong-units=9-s1", "180,000", "100", "30", "minutes"],
+        ["runs/games/Pong-units=9-s2", "7,200,000", "100", "20.0", "hours"]]
+    assert total.startswith("All rows take 23.3 hours on this machine, one after the other")

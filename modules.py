@@ -1,4 +1,4 @@
-"""A user's module that registers environments: found on the path of Python, and never in the directory of a run."""
+"""A user's module of environments, networks, optimizers or losses: found on the path of Python, never in a run."""
 
 import importlib
 import importlib.machinery
@@ -12,7 +12,7 @@ SUFFIXES = ("", *importlib.machinery.all_suffixes())  # of a folder, and of file
 
 
 def import_module(name):
-    """Import a module; the name may come from the config.json of a stranger.
+    """Import and return a module; the name may come from the config.json of a stranger.
 
     Raises:
         ModuleNotFoundError: there is no such module; it says where to look.
@@ -25,7 +25,7 @@ def import_module(name):
             raise ModuleNotFoundError(f"{name!r} is no name of a module")
         _refuse_code_of_runs(parts)
     try:
-        importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name not in [".".join(parts[:i + 1]) for i in range(len(parts))]:
             raise ImportError(f"the module {name} imports {error.name}, which is not installed: pip install "

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from environments import modules
+import modules
 from helpers.run_files import write_run
 
 
