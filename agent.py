@@ -18,7 +18,7 @@ RESCALE_EPSILON = 1e-3  # of scale_value
 
 
 def td_loss(online_network, target_network, window, state, error_loss, trace_decay=0.0,
-            double=False, rescale=False):
+            double=False, rescale=False, burn_in=0):
     """Return the Q-learning loss of a window, and what the update knows besides.
 
     ```
@@ -26,11 +26,14 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     online    [q_tm1  ]        sees f0 f1 f2
     target       [q_t    ]     sees f1 f2 f3, after its state has gone over f0
     ```
+    With a burn-in of N there are N frames more, before f0: the states of both networks go over
+    these from `state`, and no gradient does (Kapturowski et al. 2019).
+
     Args:
         online_network: what learns.
         target_network: what judges the second to last observation. None: the online network does,
             without a gradient.
-        window: replay.Window with T+H frames.
+        window: replay.Window with N+T+H frames.
         state: of the online network before the window, list of float32[B, units].
         error_loss: `huber` (Mnih et al. 2015: errors clipped to 1); `mse`, half the square; or
             `euclidean`, half the square summed over the batch. The last is Caffe's loss over a
@@ -39,6 +42,7 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
         double: whether the online network chooses the action whose target value counts (van Hasselt
             et al. 2016).
         rescale: whether Q-values are h(returns), see `scale_value`.
+        burn_in: N.
 
     Returns:
         loss: float32 scalar, the mean over unmasked transitions; B times that for `euclidean`.
@@ -47,18 +51,25 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     """
     # Paper: the target network starts at the second frame from a zero state. Here: it has seen the
     # first frame too, because the online and the target network must share their context.
-    frames = window.frames
-    crossing = not isinstance(window.firsts, tuple)
-    firsts = lambda cut: dict(firsts=window.firsts[:, cut]) if crossing else {}
-    q_tm1, next_state = online_network(frames[:, :-1], state, **firsts(slice(-1)))  # [B, T, A]
+    def see(network, start, stop, state, **how):
+        """Return Q-values and next state of a network over frames [start, stop) of the window."""
+        others = {} if isinstance(window.firsts, tuple) else dict(
+            firsts=window.firsts[:, start:stop])
+        return network(window.frames[:, start:stop], state, **others, **how)
+
+    warm = state
+    if burn_in and state:
+        _, warm = see(online_network, 0, burn_in + online_network.history - 1, state)
+        warm = [ops.stop_gradient(s) for s in warm]
+    q_tm1, next_state = see(online_network, burn_in, -1, warm)  # [B, T, A]
     if double or target_network is None:
-        T = q_tm1.shape[1]
-        q_last, _ = online_network(frames[:, T:], next_state, **firsts(slice(T, None)))  # [B, 1, A]
+        last = burn_in + q_tm1.shape[1]
+        q_last, _ = see(online_network, last, None, next_state)  # [B, 1, A]
         q_t_online = ops.stop_gradient(ops.concatenate([q_tm1[:, 1:], q_last], axis=1))  # [B, T, A]
     if target_network is None:
         q_t = q_t_online
     else:
-        q_t, _ = target_network(frames, state, burn_in=1, **firsts(slice(None)))  # [B, T, A]
+        q_t, _ = see(target_network, 0, None, state, burn_in=burn_in + 1)  # [B, T, A]
     v_t = (_value_of(q_t, ops.argmax(q_t_online, axis=-1)) if double
            else ops.max(q_t, axis=-1))  # [B, T]
     v_t = unscale_value(v_t) if rescale else v_t
@@ -136,7 +147,7 @@ class Agent:
         optimizer: name of choices.OPTIMIZERS.
         learning_rate: None for the one that choices.OPTIMIZERS has.
         clip_norm: global L2 norm that gradients are clipped to, 0 for none.
-        loss, trace_decay, double, rescale: of td_loss.
+        loss, trace_decay, double, rescale, burn_in: of td_loss.
         target_network: whether there is one.
         seed: of the initial weights.
     """
@@ -144,7 +155,7 @@ class Agent:
     def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
                  features=False, flicker=False, optimizer="rmsprop", learning_rate=None,
                  clip_norm=10.0, loss="huber", trace_decay=0.0, double=False, rescale=False,
-                 target_network=True, seed=0):
+                 target_network=True, burn_in=0, seed=0):
         # Keras' initialisers draw their seeds from `random`. keras.utils.set_random_seed would
         # import TensorFlow even beside JAX.
         random.seed(seed)
@@ -153,7 +164,7 @@ class Agent:
         self.target_network = models.QNetwork(*shape) if target_network else None
         self.num_actions = num_actions
         self.error_loss, self.trace_decay = loss, trace_decay
-        self.double, self.rescale = double, rescale
+        self.double, self.rescale, self.burn_in = double, rescale, burn_in
         make_optimizer, settings = OPTIMIZERS[optimizer]
         if isinstance(make_optimizer, str):
             make_optimizer = getattr(keras.optimizers, make_optimizer)
@@ -179,7 +190,7 @@ class Agent:
         """Return td_loss of a window whose state starts from zero where the window is a first."""
         state = _zero_where(window.first, state)
         return td_loss(self.online_network, self.target_network, window, state, self.error_loss,
-                       self.trace_decay, self.double, self.rescale)
+                       self.trace_decay, self.double, self.rescale, self.burn_in)
 
     @property
     def state_sizes(self):
@@ -219,8 +230,8 @@ class Agent:
     def learn(self, window):
         """Make one update by `td_loss`; return loss, mean_q, gradient_norm, still on the device.
 
-        A window of a rollout brings its state. Other windows take the state after the last window,
-        unless they are first, which all but a sequential sample's are.
+        A window brings its state where the replay stores it. Other windows take the state after the
+        last window, unless they are first, which all but a sequential sample's are.
         """
         if self._window_state is None and not window.state:
             self._window_state = self.initial_state(len(window.first))

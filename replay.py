@@ -28,8 +28,22 @@ first: bool[B], whether the state starts from zero: always in windows that are d
     a lane's windows where the lane takes a new episode.
 firsts: bool[B, T+H], which frames are an episode's first, in windows that may cross episodes. Such
     a window has no padding: its mask is 0 where a transition leads to a first frame.
-state: list of float32[B, units], the acting state before the window, where the replay stores it.
+state: list of float32[B, units], the acting state before the frames, where the replay stores it.
+
+Windows with a burn-in of N begin N rows earlier, and have N more frames, and `firsts`, which say
+where a shorter burn-in begins:
+```
+row             s-2 s-1 s  s+1 s+2 s+3          H = 1, T = 3, N = 2; the episode begins at s-1
+frames           0   |  |   |   |   |           T+H+N frames
+firsts           0   1  0   0   0   0           the state starts from zero at s-1
+mask                        1   1   1           T transitions, as without a burn-in
+```
 """
+
+
+def state_dtype(sample):
+    """Return the type in which rows hold states: half as large where there are many of them."""
+    return np.float32 if sample == "rollout" else np.float16
 
 
 class Replay:
@@ -57,6 +71,7 @@ class Replay:
         length_reward: added L times to the rewards of an episode of L transitions, in windows. L is
             known once another episode follows, so only ended episodes are drawn then.
         state_sizes: of the acting state that rows hold, for windows that start from it.
+        burn_in: N, rows before a window's T that carry the state to it.
 
     Attributes:
         lanes: int64[2, B], the row at which each lane's next window starts, -1 where the lane takes
@@ -65,12 +80,15 @@ class Replay:
     """
 
     def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed,
-                 length_reward=0.0, state_sizes=()):
+                 length_reward=0.0, state_sizes=(), burn_in=0):
         self.num_rows, self.num_envs = capacity // num_envs, num_envs
-        if self.num_rows < history + 1:
-            raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} "
-                             f"environments; a history of {history} needs at least {history + 1}")
-        self.history, self.unroll, self.length_reward = history, unroll, length_reward
+        if self.num_rows < history + 1 + burn_in:
+            context = f"a history of {history}" + f" and a burn-in of {burn_in}" * (burn_in > 0)
+            raise ValueError(
+                f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} environments; "
+                f"{context} needs at least {history + 1 + burn_in}")
+        self.history, self.unroll, self.burn_in = history, unroll, burn_in
+        self.length_reward = length_reward
         self.ended_only = length_reward != 0  # whether only episodes that have ended are drawn
         self.draw = dict(timestep=self._draw_timesteps, episode=self._draw_episodes,
                          sequential=self._draw_lanes, rollout=self._draw_rollout)[sample]
@@ -83,7 +101,7 @@ class Replay:
             start=np.zeros(rows, np.int64))
         self.states = [f"state{i}" for i in range(len(state_sizes))]  # names of columns
         for name, size in zip(self.states, state_sizes):
-            self.columns[name] = np.zeros((*rows, size), np.float32)
+            self.columns[name] = np.zeros((*rows, size), state_dtype(sample))
         self.end = 0  # rows ever written; row r lies at r % num_rows
         self.begin = 0  # rows before this one are not here, even if the ring has room for them
         # Per environment, a queue of the rows at which its stored episodes start: places
@@ -93,10 +111,11 @@ class Replay:
         self.rng = np.random.default_rng(seed)
 
     @staticmethod
-    def nbytes(capacity, num_envs, frame_shape, frame_dtype, state_sizes=()):
+    def nbytes(capacity, num_envs, frame_shape, frame_dtype, state_sizes=(), sample="timestep"):
         """Return the bytes that a replay of `capacity` timesteps takes."""
         frame = int(np.prod(frame_shape)) * np.dtype(frame_dtype).itemsize
-        return capacity // num_envs * num_envs * (frame + 4 * sum(state_sizes) + 4 + 4 + 4 + 8 + 8)
+        state = sum(state_sizes) * np.dtype(state_dtype(sample)).itemsize
+        return capacity // num_envs * num_envs * (frame + state + 4 + 4 + 4 + 8 + 8)
 
     def __len__(self):
         return (self.end - self.oldest) * self.num_envs
@@ -154,7 +173,8 @@ class Replay:
             return stored > self.unroll and (self.end - 1) % self.unroll == 0
         if not self.ended_only:
             # Before the oldest row there may be no history, and at it an episode may end.
-            return stored > (min(self.history + 1, self.num_rows - 1) if self.oldest else 1)
+            before = self.history + self.burn_in
+            return stored > (min(before + 1, self.num_rows - 1) if self.oldest else 1)
         return any(self._start(place + 1, env) - 1 > self._usable(self._start(place, env))
                    for env in range(self.num_envs)
                    for place in range(self._tail[env] - 2, self._head[env] - 1, -1))
@@ -177,23 +197,29 @@ class Replay:
             start, env: int64[B].
             first: as in Window.
         """
-        H, T = self.history, self.unroll
-        rows = start[:, None] + np.arange(1 - H, T + 1)  # [B, T+H]
+        T, before = self.unroll, self.history - 1 + self.burn_in
+        rows = start[:, None] + np.arange(-before, T + 1)  # [B, N+T+H]
         at, env = rows % self.num_rows, env[:, None]
-        begin, crossing = self._begin(start[:, None], env), {}
+        begin, others = self._begin(start[:, None], env), {}
         if self.is_rollout:
             valid = rows >= self.oldest  # What precedes the first rollout is zero.
             firsts = self._begin(rows, env) == rows
-            state = [self.columns[name][at[:, H - 1], env[:, 0]] for name in self.states]
-            crossing, mask = dict(firsts=firsts, state=state), ~firsts[:, H:]
-            first = firsts[:, H - 1]
+            mask, first = ~firsts[:, -T:], firsts[:, before]
         else:
             valid = (rows >= begin) & self._reaches(start[:, None], rows, env)
-            mask = valid[:, H:]
+            firsts, mask = rows == begin, valid[:, -T:]
+        if self.is_rollout or self.burn_in:
+            others["firsts"] = firsts
+        if self.states:
+            begins = self.history - 1  # the place of the first frame that the state goes over
+            others["state"] = [self.columns[name][at[:, begins], env[:, 0]].astype(np.float32)
+                               for name in self.states]
+            if not self.is_rollout:
+                first = (rows <= begin)[:, begins]
         frames = self.columns["frame"][at, env]
         if not valid.all():
             frames[~valid] = 0
-        at = at[:, H:]
+        at = at[:, -T:]
         action, reward, discount = (np.where(mask, self.columns[name][at, env], 0)
                                     for name in ("action", "reward", "discount"))
         if self.ended_only:
@@ -201,15 +227,16 @@ class Replay:
             lengths = np.array(lengths, np.float32)[:, None]
             reward = reward + mask * np.float32(self.length_reward) * lengths
         return Window(frames, action.astype(np.int32), reward, discount, mask.astype(np.float32),
-                      np.full(len(start), first), **crossing)
+                      np.full(len(start), first), **others)
 
     def _usable(self, begin):
-        """Return the first rows of episodes from which a whole history can be read.
+        """Return the first rows of episodes that have a whole history and burn-in.
 
         Args:
             begin: int64[...], where the episodes began.
         """
-        return np.where(begin >= self.oldest, begin, self.oldest + self.history - 1)
+        before = self.history - 1 + self.burn_in
+        return np.where(begin >= self.oldest, begin, self.oldest + before)
 
     def _start(self, place, env):
         """Return the rows at which the episodes in places of the queues start."""

@@ -23,7 +23,8 @@ GROUPS = ("run", "environment", "learning", "exploration", "evaluation")
 NO_SETTING = ("run_dir", "jid", "resume", "max_hours")  # not part of what a run computes
 RESOLVED = "history unroll sample frame_skip learning_rate max_episode_frames".split()  # flags None, settings never
 # Settings that earlier versions did not have; in their runs they are off.
-LATER = "maxepisodes weights_period features init_from lr_schedule reward_scale double trace_decay".split()
+LATER = """maxepisodes weights_period features init_from lr_schedule reward_scale double trace_decay start_state
+           burn_in""".split()
 TYPES = dict(int=(int,), float=(int, float), bool=(bool,))  # kind of a flag -> types of its value; the others take text
 UNNAMED = ("network", "env", "seed", *NO_SETTING, *layout.FREE)  # never part of a run's name as a flag of their own
 
@@ -160,6 +161,10 @@ def define_flags():
            "(default for DRQN); sequential: each of batch_size lanes walks through a drawn episode, its state carried "
            "from update to update; rollout: the newest --unroll rows of all environments, dealt in shuffled order, and "
            "nothing older (default for PQN)", **learn)
+    choice("start_state", None, ["zero", "stored"], "of the core before a window: zero, or the acting state, which the "
+           "replay then stores [default stored for --sample=rollout, zero for windows that are drawn]", **learn)
+    integer("burn_in", 0, "before each window, over which the state is carried without a gradient, in windows that are "
+            "drawn [agent steps; Kapturowski et al. 2019: 40]", 0, **learn)
     integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
     choice("optimizer", "rmsprop", list(choices.OPTIMIZERS),
            "a row of the table in choices.py, with its source [Mnih et al. 2015]", **learn)
@@ -269,6 +274,8 @@ def _check(settings):
     if settings["trace_decay"] and settings["unroll"] == 1:
         raise ValueError(f"--trace_decay={settings['trace_decay']} needs windows of several transitions; expected "
                          "--unroll=2 or more, or no --trace_decay")
+    if settings["sample"] in ("rollout", "sequential"):
+        _check_start(settings)
     if settings["double"] and not settings["target_period"]:
         raise ValueError("--double needs a target network, and --target_period=0 has none; expected one of them")
     if settings["learning_rate"] <= 0:
@@ -276,6 +283,16 @@ def _check(settings):
     names = "epsilon_begin epsilon_end epsilon_decay epsilonStep".split()
     schedules.epsilon(**{name: settings[name] for name in names})
     schedules.learning_rate(settings["learning_rate"], settings["lr_schedule"])
+
+
+def _check_start(settings):
+    """Refuse another start of windows whose start is given by how they follow each other."""
+    sample, state, burn_in = (settings[name] for name in ("sample", "start_state", "burn_in"))
+    start = dict(rollout="the acting state, which is stored", sequential="the state after the window before")[sample]
+    if burn_in or state and (sample, state) != ("rollout", "stored"):
+        given = f"--burn_in={burn_in}" if burn_in else f"--start_state={state}"
+        raise ValueError(f"{given} does not apply to --sample={sample}, whose windows start from {start}; expected no "
+                         f"{given.partition('=')[0]}, or --sample=episode or timestep")
 
 
 def _check_rollout(settings):
