@@ -53,8 +53,9 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     # first frame too, because the online and the target network must share their context.
     def see(network, start, stop, state, **how):
         """Return Q-values and next state of a network over frames [start, stop) of the window."""
-        others = {} if isinstance(window.firsts, tuple) else dict(
-            firsts=window.firsts[:, start:stop])
+        others = dict(firsts=window.firsts, previous=window.previous)
+        others = {name: rows[:, start:stop] for name, rows in others.items()
+                  if not isinstance(rows, tuple)}
         return network(window.frames[:, start:stop], state, **others, **how)
 
     warm = state
@@ -183,7 +184,11 @@ class Agent:
 
     def _q_step(self, frames, state, first):
         """Return q_values float32[N, A] of the newest frames, and the state after them."""
-        q_values, state = self.online_network(frames, _zero_where(first, state))  # T = 1
+        state, others = _zero_where(first, state), {}
+        if self.online_network.sees_previous:
+            *state, previous = state
+            others["previous"] = ops.repeat(previous[:, None], frames.shape[1], axis=1)
+        q_values, state = self.online_network(frames, state, **others)  # T = 1
         return q_values[:, -1], state
 
     def _loss(self, window, state):
@@ -194,18 +199,25 @@ class Agent:
 
     @property
     def state_sizes(self):
-        """The sizes of the arrays of a state, empty without memory."""
+        """The sizes of the arrays of the core's state, empty without memory."""
         return self.online_network.core.state_sizes
 
+    @property
+    def sees_previous(self):
+        """Whether the network also sees the action and the reward before each observation."""
+        return self.online_network.sees_previous
+
     def initial_state(self, num_envs):
-        return self.online_network.initial_state(num_envs)
+        """Return the acting state before an episode: zeros."""
+        return [ops.zeros((num_envs, size)) for size in self.online_network.acting_sizes]
 
     def q_values(self, frames, state, first):
-        """Return float32[N, A] and the next state.
+        """Return float32[N, A] and the core's next state.
 
         Args:
             frames: [N, H, ...], the last H of each environment.
-            state: list of float32[N, units]; zeroed where `first`.
+            state: list of float32[N, units], and float32[N, 2] if the network sees the action and
+                the reward before; zeroed where `first`.
             first: bool[N].
         """
         q_values, state = self._compiled.act(frames, state, first)
@@ -219,7 +231,20 @@ class Agent:
         q_values, state = self.q_values(frames, state, first)
         explore = rng.random(len(q_values)) < epsilon
         actions = rng.integers(self.num_actions, size=len(q_values))
-        return np.where(explore, actions, q_values.argmax(axis=-1)), state
+        actions = np.where(explore, actions, q_values.argmax(axis=-1))
+        if self.sees_previous:
+            previous = np.stack([actions + 1, np.zeros(len(actions))], axis=1)
+            state = [*state, previous.astype(np.float32)]
+        return actions, state
+
+    def see_reward(self, state, reward):
+        """Note in the state after `act` which rewards [N] the actions brought.
+
+        The network sees the environment's own rewards, whatever training makes of them. tanh keeps
+        scores of any size near 1 (as in DeepMind's Acme).
+        """
+        if self.sees_previous:
+            state[-1][:, 1] = np.tanh(reward)
 
     def set_learning_rate(self, learning_rate):
         """Make the updates from here on with this learning rate."""
@@ -234,7 +259,7 @@ class Agent:
         last window, unless they are first, which all but a sequential sample's are.
         """
         if self._window_state is None and not window.state:
-            self._window_state = self.initial_state(len(window.first))
+            self._window_state = self.online_network.initial_state(len(window.first))
         aux = self._compiled.learn(window._replace(state=()), window.state or self._window_state)
         if not window.state:
             self._window_state = aux["next_state"]

@@ -180,7 +180,7 @@ def _compile_tensorflow(q_step, td_loss, online_network, target_network, optimiz
     traces, trainable = [], online_network.trainable_variables
     # The number of environments is left open, so that training and evaluation share one trace.
     frames = tf.TensorSpec((None, online_network.history, *online_network.frame_shape), online_network.frame_dtype)
-    state = [tf.TensorSpec((None, size)) for size in online_network.core.state_sizes]
+    state = [tf.TensorSpec((None, size)) for size in online_network.acting_sizes]
 
     @functools.partial(_graphs, signature=(frames, state, tf.TensorSpec((None,), tf.bool)))
     def act(frames, state, first):

@@ -76,8 +76,13 @@ def check_memory(settings, torso):
         size_replay(settings, envs)
 
 
-def make_replay(settings, envs, state_sizes=()):
+def make_replay(settings, envs, state_sizes=(), sees_previous=False):
     """Build the replay of a run.
+
+    Args:
+        settings: of config.json.
+        envs: of the run.
+        state_sizes, sees_previous: of the agent.
 
     Raises:
         ValueError: it does not fit into memory.
@@ -85,7 +90,7 @@ def make_replay(settings, envs, state_sizes=()):
     *size, states = size_replay(settings, envs, state_sizes)
     s = settings
     return replay.Replay(*size, s["history"], s["unroll"], s["sample"], (s["seed"], rollout.REPLAY),
-                         envs.training_rewards.length_reward, states, s.get("burn_in", 0))
+                         envs.training_rewards.length_reward, states, s.get("burn_in", 0), sees_previous)
 
 
 def load_weights(agent, path, settings):

@@ -8,8 +8,8 @@ import collections
 
 import numpy as np
 
-Window = collections.namedtuple("Window", "frames action reward discount mask first firsts state",
-                                defaults=((), ()))
+Window = collections.namedtuple("Window", "frames action reward discount mask first firsts state "
+                                "previous", defaults=((), (), ()))
 Window.__doc__ = """T transitions from each of B episodes, as T+1 observations with their history.
 
 ```
@@ -29,6 +29,8 @@ first: bool[B], whether the state starts from zero: always in windows that are d
 firsts: bool[B, T+H], which frames are an episode's first, in windows that may cross episodes. Such
     a window has no padding: its mask is 0 where a transition leads to a first frame.
 state: list of float32[B, units], the acting state before the frames, where the replay stores it.
+previous: float32[B, T+H, 2], the action that led to each frame, counted from 1, and tanh of its
+    reward, as acting saw them; zeros where an episode begins, and outside of it.
 
 Windows with a burn-in of N begin N rows earlier, and have N more frames, and `firsts`, which say
 where a shorter burn-in begins:
@@ -72,6 +74,8 @@ class Replay:
             known once another episode follows, so only ended episodes are drawn then.
         state_sizes: of the acting state that rows hold, for windows that start from it.
         burn_in: N, rows before a window's T that carry the state to it.
+        sees_previous: whether the last array of an acting state is of the action and reward before
+            the frame; windows then have `previous`.
 
     Attributes:
         lanes: int64[2, B], the row at which each lane's next window starts, -1 where the lane takes
@@ -80,7 +84,7 @@ class Replay:
     """
 
     def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed,
-                 length_reward=0.0, state_sizes=(), burn_in=0):
+                 length_reward=0.0, state_sizes=(), burn_in=0, sees_previous=False):
         self.num_rows, self.num_envs = capacity // num_envs, num_envs
         if self.num_rows < history + 1 + burn_in:
             context = f"a history of {history}" + f" and a burn-in of {burn_in}" * (burn_in > 0)
@@ -102,6 +106,8 @@ class Replay:
         self.states = [f"state{i}" for i in range(len(state_sizes))]  # names of columns
         for name, size in zip(self.states, state_sizes):
             self.columns[name] = np.zeros((*rows, size), state_dtype(sample))
+        if sees_previous:
+            self.columns["previous"] = np.zeros((*rows, 2), np.float32)
         self.end = 0  # rows ever written; row r lies at r % num_rows
         self.begin = 0  # rows before this one are not here, even if the ring has room for them
         # Per environment, a queue of the rows at which its stored episodes start: places
@@ -130,6 +136,8 @@ class Replay:
         start = np.where(first, newest, self.columns["start"][at - 1])
         row = dict(frame=frame, action=action, reward=reward, discount=discount, start=start,
                    **dict(zip(self.states, state)))
+        if "previous" in self.columns:
+            row["previous"] = state[-1]
         for name, value in row.items():
             self.columns[name][at] = value
         self.end += 1
@@ -216,6 +224,9 @@ class Replay:
                                for name in self.states]
             if not self.is_rollout:
                 first = (rows <= begin)[:, begins]
+        if "previous" in self.columns:
+            known = (valid & ~firsts)[..., None]
+            others["previous"] = np.where(known, self.columns["previous"][at, env], 0)
         frames = self.columns["frame"][at, env]
         if not valid.all():
             frames[~valid] = 0

@@ -47,7 +47,8 @@ class Trainer(Counters):
         self.envs = build.make_envs(s, s["num_envs"], torso)
         self.eval_envs = build.make_envs(s, s["eval_episodes"], torso)
         self.agent = build.make_agent(s, self.envs)
-        self.replay = build.make_replay(s, self.envs, self.agent.state_sizes)
+        self.replay = build.make_replay(s, self.envs, self.agent.state_sizes,
+                                        self.agent.sees_previous)
         if init:
             features.transfer(init, self.agent)
         self.rollout = rollout.Rollout(
