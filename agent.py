@@ -15,6 +15,7 @@ import models
 from choices import OPTIMIZERS
 
 RESCALE_EPSILON = 1e-3  # of scale_value
+LARGEST_SHARE = 0.9  # eta, of the largest error in a priority; Kapturowski et al. 2019
 
 
 def td_loss(online_network, target_network, window, state, error_loss, trace_decay=0.0,
@@ -47,7 +48,7 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     Returns:
         loss: float32 scalar, the mean over unmasked transitions; B times that for `euclidean`.
         aux: scalars `mean_q`, and `td_error` float32[B, T], `next_state` of the online network
-            after T steps.
+            after T steps; `priority` float32[B] of windows that have a weight.
     """
     # Paper: the target network starts at the second frame from a zero state. Here: it has seen the
     # first frame too, because the online and the target network must share their context.
@@ -86,10 +87,24 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     half_square = 0.5 * td_error**2
     errors = {"mse": half_square, "huber": ops.where(size <= 1, half_square, size - 0.5),
               "euclidean": ops.cast(ops.shape(y)[0], "float32") * half_square}[error_loss]
+    aux = dict(td_error=td_error, next_state=next_state)
+    if not isinstance(window.weight, tuple):
+        errors = errors * window.weight[:, None]
+        aux["priority"] = window_priority(size, window.mask)
     transitions = ops.maximum(ops.sum(window.mask), 1)  # A short rollout may hold reset rows alone.
     loss = ops.sum(window.mask * errors) / transitions
     mean_q = ops.sum(window.mask * ops.max(q_tm1, axis=-1)) / transitions
-    return loss, dict(mean_q=mean_q, td_error=td_error, next_state=next_state)
+    return loss, aux | dict(mean_q=mean_q)
+
+
+def window_priority(size, mask):
+    """Return float32[B], eta * the largest error of a window + (1 - eta) * their mean.
+
+    Args:
+        size, mask: float32[B, T], the errors' absolute values and which of them count.
+    """
+    mean = ops.sum(mask * size, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
+    return LARGEST_SHARE * ops.max(mask * size, axis=1) + (1 - LARGEST_SHARE) * mean
 
 
 def q_lambda(r_t, discount_t, mask, v_t, trace_decay):
@@ -255,6 +270,8 @@ class Agent:
     def learn(self, window):
         """Make one update by `td_loss`; return loss, mean_q, gradient_norm, still on the device.
 
+        With them comes `priority` float32[B] of windows that have a weight.
+
         A window brings its state where the replay stores it. Other windows take the state after the
         last window, unless they are first, which all but a sequential sample's are.
         """
@@ -263,7 +280,8 @@ class Agent:
         aux = self._compiled.learn(window._replace(state=()), window.state or self._window_state)
         if not window.state:
             self._window_state = aux["next_state"]
-        return {name: aux[name] for name in ("loss", "mean_q", "gradient_norm")}
+        named = ("loss", "mean_q", "gradient_norm", "priority")
+        return {name: aux[name] for name in named if name in aux}
 
     def _variables(self):
         owners = dict(online=self.online_network, target=self.target_network,

@@ -28,8 +28,8 @@ NETWORKS = {
     "PQN_LSTM": Network(NATURE, "lstm", history=1, unroll=32, sample="rollout", norm=True),
     "PQN_dense_LSTM": Network(NATURE, "norm_dense_lstm", history=1, unroll=32, sample="rollout", norm=True),
     # Kapturowski et al. 2019; the second one sees screens alone.
-    "R2D2": Network(NATURE, "lstm", history=1, unroll=80, sample="episode", head="dueling", previous=True),
-    "R2D2_screen": Network(NATURE, "lstm", history=1, unroll=80, sample="episode", head="dueling"),
+    "R2D2": Network(NATURE, "lstm", history=1, unroll=80, sample="priority", head="dueling", previous=True),
+    "R2D2_screen": Network(NATURE, "lstm", history=1, unroll=80, sample="priority", head="dueling"),
     "DQN2013": Network(SMALL, "dense", history=4, unroll=1, sample="timestep"),  # --units=256
     "DRQN_RNN2": Network(NATURE, "rnn2", history=1, unroll=10, sample="episode"),  # Bhowmik
 }

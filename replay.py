@@ -8,8 +8,10 @@ import collections
 
 import numpy as np
 
+from priorities import Priorities
+
 Window = collections.namedtuple("Window", "frames action reward discount mask first firsts state "
-                                "previous", defaults=((), (), ()))
+                                "previous weight", defaults=((), (), (), ()))
 Window.__doc__ = """T transitions from each of B episodes, as T+1 observations with their history.
 
 ```
@@ -31,15 +33,10 @@ firsts: bool[B, T+H], which frames are an episode's first, in windows that may c
 state: list of float32[B, units], the acting state before the frames, where the replay stores it.
 previous: float32[B, T+H, 2], the action that led to each frame, counted from 1, and tanh of its
     reward, as acting saw them; zeros where an episode begins, and outside of it.
+weight: float32[B], at most 1: of each window in the loss, where they are drawn by priority.
 
-Windows with a burn-in of N begin N rows earlier, and have N more frames, and `firsts`, which say
-where a shorter burn-in begins:
-```
-row             s-2 s-1 s  s+1 s+2 s+3          H = 1, T = 3, N = 2; the episode begins at s-1
-frames           0   |  |   |   |   |           T+H+N frames
-firsts           0   1  0   0   0   0           the state starts from zero at s-1
-mask                        1   1   1           T transitions, as without a burn-in
-```
+A burn-in of N puts N more frames before these. Such a window has `firsts`, which tell where the
+burn-in is shorter because the episode begins there.
 """
 
 
@@ -68,7 +65,8 @@ class Replay:
             finished or not, then a start in [0, max(0, L-T)]. `sequential` has a lane for each row
             of the batch, which walks through episodes drawn uniformly, from the first transition.
             `rollout` deals the newest T rows of every environment, in shuffled order, again and
-            again: windows that may cross episodes and start from the acting state.
+            again: windows that may cross episodes and start from the acting state. `priority` draws
+            windows in proportion to a power of their priorities, see priorities.Priorities.
         seed: of the sampling generator.
         length_reward: added L times to the rewards of an episode of L transitions, in windows. L is
             known once another episode follows, so only ended episodes are drawn then.
@@ -86,16 +84,24 @@ class Replay:
     def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed,
                  length_reward=0.0, state_sizes=(), burn_in=0, sees_previous=False):
         self.num_rows, self.num_envs = capacity // num_envs, num_envs
-        if self.num_rows < history + 1 + burn_in:
-            context = f"a history of {history}" + f" and a burn-in of {burn_in}" * (burn_in > 0)
-            raise ValueError(
-                f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} environments; "
-                f"{context} needs at least {history + 1 + burn_in}")
-        self.history, self.unroll, self.burn_in = history, unroll, burn_in
-        self.length_reward = length_reward
+        # By priority, so many rows that one of them always begins a whole window.
+        needed = history + 1 + burn_in + (5 * unroll // 2 if sample == "priority" else 0)
+        if self.num_rows < needed:
+            beside = f" and a burn-in of {burn_in}" * (burn_in > 0) + (
+                f" and windows of {unroll} by priority" * (sample == "priority"))
+            raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} "
+                             f"environments; a history of {history}{beside} needs at least "
+                             f"{needed}")
+        if sample == "priority" and length_reward:
+            raise ValueError("--sample=priority draws from episodes that still run, and the rewards"
+                             " of this environment are known when an episode has ended; expected "
+                             "another --sample")
+        self.history, self.unroll, self.length_reward = history, unroll, length_reward
+        self.burn_in = burn_in
         self.ended_only = length_reward != 0  # whether only episodes that have ended are drawn
         self.draw = dict(timestep=self._draw_timesteps, episode=self._draw_episodes,
-                         sequential=self._draw_lanes, rollout=self._draw_rollout)[sample]
+                         sequential=self._draw_lanes, rollout=self._draw_rollout,
+                         priority=self._draw_priority)[sample]
         self.is_rollout = sample == "rollout"
         self.lanes = np.zeros((2, 0), np.int64)
         rows = (self.num_rows, num_envs)
@@ -115,6 +121,8 @@ class Replay:
         self._starts = np.zeros(rows, np.int64)
         self._head, self._tail = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
         self.rng = np.random.default_rng(seed)
+        self.priorities = (Priorities(self.num_rows, num_envs, unroll) if sample == "priority"
+                           else None)
 
     @staticmethod
     def nbytes(capacity, num_envs, frame_shape, frame_dtype, state_sizes=(), sample="timestep"):
@@ -133,7 +141,8 @@ class Replay:
     def append(self, frame, action, reward, discount, first, state=()):
         """Write one vector step, each argument [N, ...]; the state is the acting one before it."""
         at, newest = self.end % self.num_rows, self.end
-        start = np.where(first, newest, self.columns["start"][at - 1])
+        before = self.columns["start"][at - 1].copy()
+        start = np.where(first, newest, before)
         row = dict(frame=frame, action=action, reward=reward, discount=discount, start=start,
                    **dict(zip(self.states, state)))
         if "previous" in self.columns:
@@ -142,6 +151,8 @@ class Replay:
             self.columns[name][at] = value
         self.end += 1
         self._enqueue(first, start)
+        if self.priorities:
+            self.priorities.append(newest, first, before)
         # An episode is gone once the next one starts at or before the oldest row; at most one goes
         # per row.
         follower = self._starts[(self._head + 1) % self.num_rows, range(self.num_envs)]
@@ -151,6 +162,24 @@ class Replay:
         """Note that an episode starts at `row` int64[N] of the environments where `first`."""
         self._starts[self._tail[first] % self.num_rows, np.flatnonzero(first)] = row[first]
         self._tail += first
+
+    def set_priorities(self, priorities):
+        """Give the windows that were drawn last these priorities [B]; None where they have none."""
+        if self.priorities:
+            self.priorities.update(np.asarray(priorities, np.float64))
+
+    def get_state(self):
+        """Return what a checkpoint keeps beside the rows and `rng`, as {name: array}."""
+        return dict(lanes=self.lanes) | (self.priorities.get_state() if self.priorities else {})
+
+    def set_state(self, arrays):
+        """Restore what `get_state` returned, after `restore`."""
+        self.lanes = arrays["lanes"]
+        if self.priorities:
+            self.priorities.set_state(arrays)
+            places = self.priorities.places()
+            row, *_ = self._locate(places)
+            self.priorities.remove(places[row < self.oldest])  # Rows may be lost.
 
     def restore(self, rows, end):
         """Fill the ring again.
@@ -177,6 +206,10 @@ class Replay:
     def ready(self):
         """Whether there is a transition to draw; of rollouts, whether T new rows are complete."""
         stored = self.end - self.oldest
+        if self.priorities:
+            if self.begin > max(0, self.end - self.num_rows):  # Rows were lost.
+                return bool(self._locate(self.priorities.places())[2].any())
+            return self.priorities.total > 0
         if self.is_rollout:
             return stored > self.unroll and (self.end - 1) % self.unroll == 0
         if not self.ended_only:
@@ -196,7 +229,10 @@ class Replay:
         if not self.ready:
             raise RuntimeError(f"replay.sample was called with {self.end} rows stored; a transition"
                                f" takes two{', of an episode that has ended' * self.ended_only}")
-        return self.windows(*self.draw(batch_size))
+        window = self.windows(*self.draw(batch_size))
+        if self.priorities:
+            window = window._replace(weight=self.priorities.weights())
+        return window
 
     def windows(self, start, env, first=True):
         """Cut the windows whose first transitions are rows `start` of environments `env`.
@@ -318,6 +354,19 @@ class Replay:
             self.lanes = np.stack([np.full(self.num_envs, start), env])
         dealt, self.lanes = self.lanes[:, :batch_size], self.lanes[:, batch_size:]
         return tuple(dealt)
+
+    def _draw_priority(self, batch_size):
+        """Draw windows by priority, rejecting those whose burn-in or history was overwritten."""
+        propose = lambda size: self._locate(self.priorities.draw(size, self.rng))
+        start, env = self._accept(propose, batch_size)
+        self.priorities.drawn = start % self.num_rows, env
+        return start, env
+
+    def _locate(self, places):
+        """Return rows and environments of places, and whether windows can be drawn there."""
+        at, env = places.T
+        row = self.end - 1 - (self.end - 1 - at) % self.num_rows
+        return row, env, row >= self._usable(self._begin(row, env))
 
     def _propose_episodes(self, size):
         """Draw uniformly over stored episodes.

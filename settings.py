@@ -156,13 +156,14 @@ def define_flags():
             "[timesteps; default 400000, Hausknecht & Stone 2015; of --sample=rollout what it takes]", 1, **learn)
     integer("unroll", None, "transitions per window "
             "[agent steps; default 1 for DQN; 10 for DRQN, Hausknecht & Stone 2015; 32 for PQN]", 1, **learn)
-    choice("sample", None, ["timestep", "episode", "sequential", "rollout"],
+    choice("sample", None, ["timestep", "episode", "sequential", "rollout", "priority"],
            "timestep: windows drawn uniformly over timesteps (default for DQN); episode: over episodes, then a start "
            "(default for DRQN); sequential: each of batch_size lanes walks through a drawn episode, its state carried "
            "from update to update; rollout: the newest --unroll rows of all environments, dealt in shuffled order, and "
-           "nothing older (default for PQN)", **learn)
+           "nothing older (default for PQN); priority: windows that begin at every unroll/2-th transition of an "
+           "episode, in proportion to their priorities, from stored states (default for R2D2)", **learn)
     choice("start_state", None, ["zero", "stored"], "of the core before a window: zero, or the acting state, which the "
-           "replay then stores [default stored for --sample=rollout, zero for windows that are drawn]", **learn)
+           "replay then stores [default stored for --sample=rollout and priority, zero for others]", **learn)
     integer("burn_in", 0, "before each window, over which the state is carried without a gradient, in windows that are "
             "drawn [agent steps; Kapturowski et al. 2019: 40]", 0, **learn)
     integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
@@ -197,7 +198,8 @@ def define_flags():
     string("epsilon_decay", None, "linear:<N>steps or linear:<N>ep, from begin to end in N agent steps or complete "
            "episodes [default linear:1000000steps, Mnih et al. 2015]; exp:<N>steps or exp:<N>ep, "
            "end + (begin - end) exp(-count / N) [Bhowmik: exp:200steps]; with an end of 0 that is times d every M for "
-           "N = -M / ln d [UntitledGrub, .995 every 50 games: exp:9975ep]", **explore)
+           "N = -M / ln d [UntitledGrub, .995 every 50 games: exp:9975ep]; apex: environment i of N has "
+           ".4^(1 + 7 i / (N - 1)) throughout [Kapturowski et al. 2019]", **explore)
     real("epsilonStep", None, "instead of --epsilon_decay: decrement per agent step", 0, **explore)
 
     integer("eval_period", 50_000, "between evaluations [agent steps; Hausknecht & Stone 2015]", 1, **evaluation)
@@ -240,12 +242,19 @@ def configure(arguments):
                          "game's bare name")
     if given["epsilon_decay"] is not None and given["epsilonStep"] is not None:
         raise ValueError("--epsilon_decay and --epsilonStep both set the decay of epsilon; expected one of them")
+    if given["epsilon_decay"] == schedules.APEX:
+        for name in ("epsilon_begin", "epsilon_end"):
+            if values[name].present:
+                raise ValueError(f"--{name}={given[name]} does not apply to --epsilon_decay={schedules.APEX}, which "
+                                 f"gives each environment an epsilon of its own; expected no --{name}")
     if given["epsilonStep"] is None:
         settings["epsilon_decay"] = given["epsilon_decay"] or "linear:1000000steps"
     if settings["learning_rate"] is None:
         settings["learning_rate"] = choices.OPTIMIZERS[settings["optimizer"]][1]["learning_rate"]
     if settings["lr_schedule"] == "constant":
         settings["lr_schedule"] = None  # As runs have it that were begun before there were others.
+    if settings["sample"] == "priority":
+        settings["start_state"] = given["start_state"] or "stored"
     if settings["sample"] == "rollout":
         if given["bufflen"] is not None:
             raise ValueError(f"--bufflen={given['bufflen']} does not apply to --sample=rollout, which keeps one "

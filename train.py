@@ -93,7 +93,9 @@ class Trainer(Counters):
                     self.clock("act")
                     self.agent_step += self.rollout.send(actions)
                     for window in self._windows():
-                        self.note(self.agent.learn(window))
+                        learned = self.agent.learn(window)
+                        self.replay.set_priorities(learned.pop("priority", None))
+                        self.note(learned)
                     self._store(*self.rollout.receive())
                 self._do_what_is_due()
                 progress.update(self.agent_step, self.vital_signs)
@@ -226,7 +228,7 @@ class Trainer(Counters):
         state = self.get_counts() | dict(generators=generators,
                                          evaluation_owed=self.evaluation_owed)
         parts = dict(agent=self.agent.iterate_state(), rollout=self.rollout.get_state().items(),
-                     replay=[("lanes", self.replay.lanes)])
+                     replay=self.replay.get_state().items())
         arrays = ((f"{part}/{name}", array)
                   for part, named in parts.items() for name, array in named)
         self.storage.save(state, arrays, self.replay, self.agent.save_weights)
@@ -241,9 +243,9 @@ class Trainer(Counters):
         self.set_counts(state)
         self.evaluation_owed = state.get("evaluation_owed", False)
         self.replay.restore(checkpoints.load_replay(), state["replay_end"])
-        self.replay.lanes = arrays["replay/lanes"]
         part = lambda prefix: {name.removeprefix(prefix): value for name, value in arrays.items()
                                if name.startswith(prefix)}
+        self.replay.set_state(part("replay/"))
         self.agent.set_state(part("agent/"))
         if not self.rollout.set_state(part("rollout/")):
             process.tell(f"{self.settings['env']} is no function of its seed and actions: stepped "

@@ -192,6 +192,8 @@ def test_every_count_names_its_unit_in_brackets():
      "--lr_schedule=step:25ep:1.1 was given; expected a factor above 0 and at most 1"),
     (["--lr_schedule=cosine_restarts:9u:0.02"],
      "9u:0.02 was given; expected a floor between 0 and --learning_rate=0.01"),
+    (["--epsilon_decay=apex", "--epsilon_end=0.05"],
+     "--epsilon_end=0.05 does not apply to --epsilon_decay=apex, which gives each environment an epsilon of its own"),
     (["--epsilon_begin=0.05"], "--epsilon_begin=0.05 is below --epsilon_end=0.1"),
     (["--init_from="], "--init_from was given without a value; expected one, or no --init_from"),
     *[([f"--maxsteps={value}"], f"--maxsteps={value}: expected a whole number, such as 1000000, 1_000_000 or 1e6")
