@@ -48,4 +48,5 @@ OPTIMIZERS = {  # name -> class, or its name in keras.optimizers, and settings; 
     "adam": ("Adam", dict(learning_rate=1e-4, epsilon=1e-8)),
     # Rainbow (Hessel et al. 2018) and Dopamine.
     "adam_rainbow": ("Adam", dict(learning_rate=6.25e-5, epsilon=1.5e-4)),
+    "adam_r2d2": ("Adam", dict(learning_rate=1e-4, epsilon=1e-3)),  # Kapturowski et al. 2019
 }
