@@ -239,7 +239,7 @@ class Agent:
         return ops.convert_to_numpy(q_values), state
 
     def act(self, frames, state, first, epsilon, rng):
-        """Choose epsilon-greedy actions int64[N].
+        """Choose epsilon-greedy actions int64[N]; epsilon is a float, or float[N].
 
         The state advances over every frame, whether its action is random or not.
         """

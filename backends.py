@@ -68,26 +68,26 @@ def to_host(values):
     return {name: [float(scalar) for scalar in scalars] for name, scalars in values.items()}
 
 
-def skip_blank(function, frames, bucket=32):
-    """Return `function(frames)` [M, F], computed once for all frames that are zero throughout.
+def leave_out_blank(frames, bucket=32):
+    """Return frames [K, ...] with one blank frame, zero throughout, for all of them; and the place of each frame there.
 
-    The frames that show something are padded to a multiple of `bucket`, so that few shapes are compiled. The gradient
-    of the shared row is the sum over its frames. JAX, whose shapes are fixed, computes all frames.
+    To compute a function of each frame, call it with these, and take its rows at int32[M]: the gradient of the shared
+    row is the sum over its frames. K is a multiple of `bucket`, or of a quarter of M if that is less, so that few
+    shapes are compiled. JAX, whose shapes are fixed, gets all frames, and no places.
 
     Args:
-        function: of frames [K, ...] to float[K, F], each row of its own frame.
         frames: [M, ...].
     """
     if keras.backend.backend() != "tensorflow":
-        return function(frames)
+        return frames, None
     shown = tf.reduce_any(tf.not_equal(frames, 0), axis=list(range(1, len(frames.shape))))  # [M]
     at = tf.cast(tf.where(shown)[:, 0], tf.int32)
     num_shown, num_frames = tf.size(at), tf.shape(frames)[0]
+    bucket = tf.clip_by_value(num_frames // 4, 1, bucket)
     num_blank = bucket - num_shown % bucket  # 1 at least
     rows = tf.concat([at, tf.fill([num_blank], num_frames)], axis=0)
-    outputs = function(tf.gather(tf.concat([frames, tf.zeros_like(frames[:1])], axis=0), rows))
     place = tf.where(shown, tf.cumsum(tf.cast(shown, tf.int32)) - 1, num_shown)
-    return tf.gather(outputs, place)
+    return tf.gather(tf.concat([frames, tf.zeros_like(frames[:1])], axis=0), rows), place
 
 
 def fuse(function):

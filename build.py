@@ -42,10 +42,8 @@ def make_agent(settings, envs):
     import agent as agents  # the one place that imports Keras; what was refused before took no seconds for that
     names = """network history units precision optimizer learning_rate clip_norm loss trace_decay double burn_in
                seed""".split()
-    # Blank screens are skipped in rollouts alone, since that rounds: runs of 2015 stay as they were, to the bit.
-    flicker = settings["flicker"] > 0 and settings["sample"] == "rollout"
     return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names),
-                        features=bool(settings.get("features")), flicker=flicker,
+                        features=bool(settings.get("features")), flicker=settings["flicker"] > 0,
                         target_network=settings["target_period"] > 0,
                         rescale=settings.get("reward_scale") == "rescale",
                         **{name: settings[name] for name in names if name in settings})

@@ -111,8 +111,14 @@ class QNetwork(keras.Model):
         # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is
         # unknown to a traced graph.
         stacks = ops.reshape(stacks, (-1, *stacks.shape[2:]))
-        features = (backends.skip_blank(self.torso, stacks) if self.skips_blank
-                    else self.torso(stacks))  # [B*(burn_in+T), F]
+        place = None
+        if self.skips_blank:
+            stacks, place = backends.leave_out_blank(stacks)
+        features = self.torso(stacks)  # [B*(burn_in+T), F], or fewer, where blank ones are left out
+        if place is not None and isinstance(self.core, LSTMCore):
+            memory["place"] = place
+        elif place is not None:
+            features = ops.take(features, place, axis=0)
         outputs, state = self.core(features, state, num_steps=num_steps, **memory)
         q_values = self.head(outputs)  # [B*(burn_in+T), A]
         return ops.reshape(q_values, (-1, num_steps, q_values.shape[-1]))[:, burn_in:], state
@@ -257,9 +263,11 @@ class LSTMCore(layers.Layer):
         # 1, so that an untrained cell remembers (Gers et al. 2000).
         self.bias.assign(ops.cast(forget, self.bias.dtype))
 
-    def call(self, features, state, num_steps, first=None, previous=None):
+    def call(self, features, state, num_steps, first=None, previous=None, place=None):
         product = functools.partial(kernels.product, self.compute_dtype)
         projected = product(self.before(features), self.kernel) + self.bias  # [B*T, 4U]
+        if place is not None:  # of each step's features, of which blank frames have the same
+            projected = ops.take(projected, place, axis=0)
         if previous is not None:
             inputs = ops.reshape(previous, (-1, self.num_previous))  # [B*T, A+1]
             projected = projected + product(inputs, self.previous_kernel)

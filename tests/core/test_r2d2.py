@@ -9,10 +9,10 @@ from helpers.short_runs import arrays_of, assert_same_runs, kill_at, rows_withou
 from helpers.windows import A, make_agent, make_window
 
 numpy = ops.convert_to_numpy
-R2D2 = """--network=R2D2 --env=CartPole-v1 --flicker=0.3 --num_envs=4 --unroll=6 --burn_in=3 --bufflen=240 --batch_size=4
-    --update_period=8 --units=8 --target_period=50 --double --trace_decay=0.8 --reward_scale=rescale --loss=mse
-    --learning_starts=60 --optimizer=adam --learning_rate=1e-2 --maxsteps=400 --epsilon_decay=apex --eval_period=150
-    --eval_episodes=2 --checkpoint_period=90""".split()
+R2D2 = """--network=R2D2 --env=CartPole-v1 --flicker=0.3 --num_envs=4 --unroll=6 --burn_in=3 --bufflen=240
+    --batch_size=4 --update_period=8 --units=8 --target_period=50 --double --trace_decay=0.8 --reward_scale=rescale
+    --loss=mse --learning_starts=60 --optimizer=adam --learning_rate=1e-2 --maxsteps=400 --epsilon_decay=apex
+    --eval_period=150 --eval_episodes=2 --checkpoint_period=90""".split()
 
 
 def test_a_windows_priority_by_hand():
@@ -59,7 +59,7 @@ def test_a_run_stopped_and_killed_anywhere_equals_one_that_was_not(tmp_path):
     train_run(R2D2, tmp_path / "pieces")
     assert_same_runs(tmp_path / "whole", tmp_path / "pieces")
     rows = rows_without_seconds(tmp_path / "whole", "learn")
-    assert {float(row["epsilon"]) for row in rows} == {pytest.approx((0.4 ** np.linspace(1, 8, 4)).mean())}
+    assert all(float(row["epsilon"]) == pytest.approx((0.4 ** np.linspace(1, 8, 4)).mean()) for row in rows)
 
 
 @pytest.mark.parametrize("removed", [
@@ -69,4 +69,4 @@ def test_each_part_can_be_left_out(removed, tmp_path):
     run = train_run([*R2D2, *removed.split(), "--maxsteps=150"], tmp_path)
     assert run.updates == (run.agent_step - 60) // 8 > 8
     stored = {name for name in run.replay.columns if name.startswith("state")}
-    assert stored == (set() if run.settings["start_state"] == "zero" else {"start", "state0", "state1"}) | {"start"}
+    assert stored == (set() if run.settings["start_state"] == "zero" else {"state0", "state1"})
