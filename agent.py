@@ -15,10 +15,11 @@ import choices
 import models
 
 RESCALE_EPSILON = 1e-3  # of scale_value
+LARGEST_SHARE = 0.9  # eta, of the largest error in a priority; Kapturowski et al. 2019
 
 
 def td_loss(online_network, target_network, window, state, error_loss, trace_decay=0.0,
-            double=False, rescale=False):
+            double=False, rescale=False, burn_in=0):
     """Return the Q-learning loss of a window, and what the update knows besides.
 
     ```
@@ -26,37 +27,49 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     online    [q_tm1  ]        sees f0 f1 f2
     target       [q_t    ]     sees f1 f2 f3, after its state has gone over f0
     ```
+    With a burn-in of N there are N frames more, before f0: the states of both networks go over
+    these from `state`, and no gradient does (Kapturowski et al. 2019).
+
     Args:
         online_network: what learns.
         target_network: what judges the second to last observation. None: the online network does,
             without a gradient.
-        window: replay.Window with T+H frames.
+        window: replay.Window with N+T+H frames.
         state: of the online network before the window, list of float32[B, units].
         error_loss: name of choices.LOSSES, or `module:name` of a user's own.
         trace_decay: lambda of `q_lambda`; 0 for one-step targets.
         double: whether the online network chooses the action whose target value counts (van Hasselt
             et al. 2016).
         rescale: whether Q-values are h(returns), see `scale_value`.
+        burn_in: N.
 
     Returns:
         loss: float32 scalar, the mean over unmasked transitions; B times that for `euclidean`.
         aux: scalars `mean_q`, and `td_error` float32[B, T], `next_state` of the online network
-            after T steps.
+            after T steps; `priority` float32[B] of windows that have a weight.
     """
     # Paper: the target network starts at the second frame from a zero state. Here: it has seen the
     # first frame too, because the online and the target network must share their context.
-    frames = window.frames
-    crossing = not isinstance(window.firsts, tuple)
-    firsts = lambda cut: dict(firsts=window.firsts[:, cut]) if crossing else {}
-    q_tm1, next_state = online_network(frames[:, :-1], state, **firsts(slice(-1)))  # [B, T, A]
+    def see(network, start, stop, state, **how):
+        """Return Q-values and next state of a network over frames [start, stop) of the window."""
+        others = dict(firsts=window.firsts, previous=window.previous)
+        others = {name: rows[:, start:stop] for name, rows in others.items()
+                  if not isinstance(rows, tuple)}
+        return network(window.frames[:, start:stop], state, **others, **how)
+
+    warm = state
+    if burn_in and state:
+        _, warm = see(online_network, 0, burn_in + online_network.history - 1, state)
+        warm = [ops.stop_gradient(s) for s in warm]
+    q_tm1, next_state = see(online_network, burn_in, -1, warm)  # [B, T, A]
     if double or target_network is None:
-        T = q_tm1.shape[1]
-        q_last, _ = online_network(frames[:, T:], next_state, **firsts(slice(T, None)))  # [B, 1, A]
+        last = burn_in + q_tm1.shape[1]
+        q_last, _ = see(online_network, last, None, next_state)  # [B, 1, A]
         q_t_online = ops.stop_gradient(ops.concatenate([q_tm1[:, 1:], q_last], axis=1))  # [B, T, A]
     if target_network is None:
         q_t = q_t_online
     else:
-        q_t, _ = target_network(frames, state, burn_in=1, **firsts(slice(None)))  # [B, T, A]
+        q_t, _ = see(target_network, 0, None, state, burn_in=burn_in + 1)  # [B, T, A]
     v_t = (_value_of(q_t, ops.argmax(q_t_online, axis=-1)) if double
            else ops.max(q_t, axis=-1))  # [B, T]
     v_t = unscale_value(v_t) if rescale else v_t
@@ -69,10 +82,24 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
                                    f"have shapes {shapes}, and would broadcast")
     td_error = y - q_a_tm1
     errors = choices.find("loss", error_loss)(td_error, ops)  # [B, T]
+    aux = dict(td_error=td_error, next_state=next_state)
+    if not isinstance(window.weight, tuple):
+        errors = errors * window.weight[:, None]
+        aux["priority"] = window_priority(ops.abs(td_error), window.mask)
     transitions = ops.maximum(ops.sum(window.mask), 1)  # A short rollout may hold reset rows alone.
     loss = ops.sum(window.mask * errors) / transitions
     mean_q = ops.sum(window.mask * ops.max(q_tm1, axis=-1)) / transitions
-    return loss, dict(mean_q=mean_q, td_error=td_error, next_state=next_state)
+    return loss, aux | dict(mean_q=mean_q)
+
+
+def window_priority(size, mask):
+    """Return float32[B], eta * the largest error of a window + (1 - eta) * their mean.
+
+    Args:
+        size, mask: float32[B, T], the errors' absolute values and which of them count.
+    """
+    mean = ops.sum(mask * size, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
+    return LARGEST_SHARE * ops.max(mask * size, axis=1) + (1 - LARGEST_SHARE) * mean
 
 
 def q_lambda(r_t, discount_t, mask, v_t, trace_decay):
@@ -131,7 +158,7 @@ class Agent:
         optimizer: name of choices.OPTIMIZERS, or `module:name` of a user's own.
         learning_rate: None for the one that comes with the optimizer.
         clip_norm: global L2 norm that gradients are clipped to, 0 for none.
-        loss, trace_decay, double, rescale: of td_loss.
+        loss, trace_decay, double, rescale, burn_in: of td_loss.
         target_network: whether there is one.
         seed: of the initial weights.
     """
@@ -139,7 +166,7 @@ class Agent:
     def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
                  features=False, flicker=False, optimizer="rmsprop", learning_rate=None,
                  clip_norm=10.0, loss="huber", trace_decay=0.0, double=False, rescale=False,
-                 target_network=True, seed=0):
+                 target_network=True, burn_in=0, seed=0):
         # Keras' initialisers draw their seeds from `random`. keras.utils.set_random_seed would
         # import TensorFlow even beside JAX.
         random.seed(seed)
@@ -148,7 +175,7 @@ class Agent:
         self.target_network = models.QNetwork(*shape) if target_network else None
         self.num_actions = num_actions
         self.error_loss, self.trace_decay = loss, trace_decay
-        self.double, self.rescale = double, rescale
+        self.double, self.rescale, self.burn_in = double, rescale, burn_in
         make_optimizer, settings = choices.find("optimizer", optimizer)
         if isinstance(make_optimizer, str):
             make_optimizer = getattr(keras.optimizers, make_optimizer)
@@ -167,29 +194,40 @@ class Agent:
 
     def _q_step(self, frames, state, first):
         """Return q_values float32[N, A] of the newest frames, and the state after them."""
-        q_values, state = self.online_network(frames, _zero_where(first, state))  # T = 1
+        state, others = _zero_where(first, state), {}
+        if self.online_network.sees_previous:
+            *state, previous = state
+            others["previous"] = ops.repeat(previous[:, None], frames.shape[1], axis=1)
+        q_values, state = self.online_network(frames, state, **others)  # T = 1
         return q_values[:, -1], state
 
     def _loss(self, window, state):
         """Return td_loss of a window whose state starts from zero where the window is a first."""
         state = _zero_where(window.first, state)
         return td_loss(self.online_network, self.target_network, window, state, self.error_loss,
-                       self.trace_decay, self.double, self.rescale)
+                       self.trace_decay, self.double, self.rescale, self.burn_in)
 
     @property
     def state_sizes(self):
-        """The sizes of the arrays of a state, empty without memory."""
+        """The sizes of the arrays of the core's state, empty without memory."""
         return self.online_network.core.state_sizes
 
+    @property
+    def sees_previous(self):
+        """Whether the network also sees the action and the reward before each observation."""
+        return self.online_network.sees_previous
+
     def initial_state(self, num_envs):
-        return self.online_network.initial_state(num_envs)
+        """Return the acting state before an episode: zeros."""
+        return [ops.zeros((num_envs, size)) for size in self.online_network.acting_sizes]
 
     def q_values(self, frames, state=None, first=None):
-        """Return float32[N, A] and the next state.
+        """Return float32[N, A] and the core's next state.
 
         Args:
             frames: [N, H, ...], the last H of each environment.
-            state: list of float32[N, units]; None: every episode begins.
+            state: list of float32[N, units], and float32[N, 2] if the network sees the action and
+                the reward before; None: every episode begins.
             first: bool[N], where an episode begins, so that the state is zeroed; None: nowhere.
         """
         state = self.initial_state(len(frames)) if state is None else state
@@ -204,15 +242,27 @@ class Agent:
 
         Args:
             frames, state, first: as `q_values` takes them.
-            epsilon: probability of a random action.
+            epsilon: probability of a random action, a float or float[N].
             rng: NumPy's generator; None: no action is random.
         """
         q_values, state = self.q_values(frames, state, first)
-        if rng is None:
-            return q_values.argmax(axis=-1), state
-        explore = rng.random(len(q_values)) < epsilon
-        actions = rng.integers(self.num_actions, size=len(q_values))
-        return np.where(explore, actions, q_values.argmax(axis=-1)), state
+        actions = q_values.argmax(axis=-1)
+        if rng is not None:
+            explore = rng.random(len(actions)) < epsilon
+            actions = np.where(explore, rng.integers(self.num_actions, size=len(actions)), actions)
+        if self.sees_previous:
+            previous = np.stack([actions + 1, np.zeros(len(actions))], axis=1)
+            state = [*state, previous.astype(np.float32)]
+        return actions, state
+
+    def see_reward(self, state, reward):
+        """Note in the state after `act` which rewards [N] the actions brought.
+
+        The network sees the environment's own rewards, whatever training makes of them. tanh keeps
+        scores of any size near 1 (as in DeepMind's Acme).
+        """
+        if self.sees_previous:
+            state[-1][:, 1] = np.tanh(reward)
 
     def set_learning_rate(self, learning_rate):
         """Make the updates from here on with this learning rate."""
@@ -223,15 +273,18 @@ class Agent:
     def learn(self, window):
         """Make one update by `td_loss`; return loss, mean_q, gradient_norm, still on the device.
 
-        A window of a rollout brings its state. Other windows take the state after the last window,
-        unless they are first, which all but a sequential sample's are.
+        With them comes `priority` float32[B] of windows that have a weight.
+
+        A window brings its state where the replay stores it. Other windows take the state after the
+        last window, unless they are first, which all but a sequential sample's are.
         """
         if self._window_state is None and not window.state:
-            self._window_state = self.initial_state(len(window.first))
+            self._window_state = self.online_network.initial_state(len(window.first))
         aux = self._compiled.learn(window._replace(state=()), window.state or self._window_state)
         if not window.state:
             self._window_state = aux["next_state"]
-        return {name: aux[name] for name in ("loss", "mean_q", "gradient_norm")}
+        named = ("loss", "mean_q", "gradient_norm", "priority")
+        return {name: aux[name] for name in named if name in aux}
 
     def _variables(self):
         owners = dict(online=self.online_network, target=self.target_network,

@@ -69,26 +69,26 @@ def to_host(values):
     return {name: [float(scalar) for scalar in scalars] for name, scalars in values.items()}
 
 
-def skip_blank(function, frames, bucket=32):
-    """Return `function(frames)` [M, F], computed once for all frames that are zero throughout.
+def leave_out_blank(frames, bucket=32):
+    """Return frames [K, ...] with one blank frame, zero throughout, for all of them; and the place of each frame there.
 
-    The frames that show something are padded to a multiple of `bucket`, so that few shapes are compiled. The gradient
-    of the shared row is the sum over its frames. JAX, whose shapes are fixed, computes all frames.
+    To compute a function of each frame, call it with these, and take its rows at int32[M]: the gradient of the shared
+    row is the sum over its frames. K is a multiple of `bucket`, or of a quarter of M if that is less, so that few
+    shapes are compiled. JAX, whose shapes are fixed, gets all frames, and no places.
 
     Args:
-        function: of frames [K, ...] to float[K, F], each row of its own frame.
         frames: [M, ...].
     """
     if keras.backend.backend() != "tensorflow":
-        return function(frames)
+        return frames, None
     shown = tf.reduce_any(tf.not_equal(frames, 0), axis=list(range(1, len(frames.shape))))  # [M]
     at = tf.cast(tf.where(shown)[:, 0], tf.int32)
     num_shown, num_frames = tf.size(at), tf.shape(frames)[0]
+    bucket = tf.clip_by_value(num_frames // 4, 1, bucket)
     num_blank = bucket - num_shown % bucket  # 1 at least
     rows = tf.concat([at, tf.fill([num_blank], num_frames)], axis=0)
-    outputs = function(tf.gather(tf.concat([frames, tf.zeros_like(frames[:1])], axis=0), rows))
     place = tf.where(shown, tf.cumsum(tf.cast(shown, tf.int32)) - 1, num_shown)
-    return tf.gather(outputs, place)
+    return tf.gather(tf.concat([frames, tf.zeros_like(frames[:1])], axis=0), rows), place
 
 
 def fuse(function):
@@ -108,15 +108,23 @@ def export_acting(network, path):
     ```
     frames [N, H, ...], state_0, ...  ->  q_values float32[N, A], next_state_0, ...
     ```
+    Where a network sees the action and the reward before, its last state is `previous` float32[N, 2], which no step
+    returns: the action counted from 1 and tanh of its reward, zeros before an episode.
+
     Raises:
         ImportError: the package that writes ONNX is missing.
     """
     global _exporting
     signature = [tf.TensorSpec((None, network.history, *network.frame_shape), network.frame_dtype, "frames"),
-                 *(tf.TensorSpec((None, size), name=f"state_{i}") for i, size in enumerate(network.core.state_sizes))]
+                 *(tf.TensorSpec((None, size), name=f"state_{i}") for i, size in enumerate(network.core.state_sizes)),
+                 *[tf.TensorSpec((None, 2), name="previous")] * network.sees_previous]
 
     def act(frames, *state):
-        q_values, state = network(frames, list(state))  # T = 1
+        others = {}
+        if network.sees_previous:
+            *state, previous = state
+            others["previous"] = tf.repeat(previous[:, None], network.history, axis=1)
+        q_values, state = network(frames, list(state), **others)  # T = 1
         return dict(q_values=q_values[:, -1], **{f"next_state_{i}": s for i, s in enumerate(state)})
 
     _exporting = True
@@ -214,7 +222,7 @@ def _compile_tensorflow(q_step, td_loss, online_network, target_network, optimiz
     traces, trainable = [], online_network.trainable_variables
     # The number of environments is left open, so that training and evaluation share one trace.
     frames = tf.TensorSpec((None, online_network.history, *online_network.frame_shape), online_network.frame_dtype)
-    state = [tf.TensorSpec((None, size)) for size in online_network.core.state_sizes]
+    state = [tf.TensorSpec((None, size)) for size in online_network.acting_sizes]
 
     @functools.partial(_graphs, signature=(frames, state, tf.TensorSpec((None,), tf.bool)))
     def act(frames, state, first):

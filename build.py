@@ -43,11 +43,10 @@ def make_agent(settings, envs):
     for flag in choices.TABLES:  # A module of the user's own is refused before Keras is imported.
         choices.find(flag, settings[flag])
     import agent as agents  # the one place that imports Keras; what was refused before took no seconds for that
-    names = "network history units precision optimizer learning_rate clip_norm loss trace_decay double seed".split()
-    # Blank screens are skipped in rollouts alone, since that rounds: runs of 2015 stay as they were, to the bit.
-    flicker = settings["flicker"] > 0 and settings["sample"] == "rollout"
+    names = """network history units precision optimizer learning_rate clip_norm loss trace_decay double burn_in
+               seed""".split()
     return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names),
-                        features=bool(settings.get("features")), flicker=flicker,
+                        features=bool(settings.get("features")), flicker=settings["flicker"] > 0,
                         target_network=settings["target_period"] > 0,
                         rescale=settings.get("reward_scale") == "rescale",
                         **{name: settings[name] for name in names if name in settings})
@@ -59,11 +58,12 @@ def size_replay(settings, envs, state_sizes=()):
     Raises:
         ValueError: it does not fit into memory; the largest that does is named.
     """
-    s, states, capacity = settings, (), settings["bufflen"]
+    s, capacity = settings, settings["bufflen"]
     if s["sample"] == "rollout":  # It keeps the newest rows alone, with the history before them.
-        states, capacity = state_sizes, (s["unroll"] + s["history"] + 1) * s["num_envs"]
+        capacity = (s["unroll"] + s["history"] + 1) * s["num_envs"]
+    states = state_sizes if s["sample"] == "rollout" or s.get("start_state") == "stored" else ()
     size = capacity, s["num_envs"], envs.frame_shape, envs.frame_dtype
-    needed, free = replay.Replay.nbytes(*size, states), process.available_memory()
+    needed, free = replay.Replay.nbytes(*size, states, s["sample"]), process.available_memory()
     if needed > free:
         raise ValueError(f"--bufflen={capacity} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "
                          f"memory are free; expected at most "
@@ -77,8 +77,13 @@ def check_memory(settings, torso):
         size_replay(settings, envs)
 
 
-def make_replay(settings, envs, state_sizes=()):
+def make_replay(settings, envs, state_sizes=(), sees_previous=False):
     """Build the replay of a run.
+
+    Args:
+        settings: of config.json.
+        envs: of the run.
+        state_sizes, sees_previous: of the agent.
 
     Raises:
         ValueError: it does not fit into memory.
@@ -86,7 +91,7 @@ def make_replay(settings, envs, state_sizes=()):
     *size, states = size_replay(settings, envs, state_sizes)
     s = settings
     return replay.Replay(*size, s["history"], s["unroll"], s["sample"], (s["seed"], rollout.REPLAY),
-                         envs.training_rewards.length_reward, states)
+                         envs.training_rewards.length_reward, states, s.get("burn_in", 0), sees_previous)
 
 
 def load_weights(agent, path, settings):

@@ -8,7 +8,8 @@ import sys
 
 import modules
 
-Network = collections.namedtuple("Network", "torso core history unroll sample norm", defaults=(False,))
+Network = collections.namedtuple("Network", "torso core history unroll sample norm head previous",
+                                 defaults=(False, "dense", False))
 Network.__doc__ = """A row of NETWORKS.
 
 torso: (filters, size, stride) of each convolution; or a function (frame_shape, history, dtype) -> Keras layers from
@@ -16,6 +17,8 @@ torso: (filters, size, stride) of each convolution; or a function (frame_shape, 
 core: a name of models.CORES; or a function (units, dtype) -> a layer such as those there.
 history, unroll, sample: defaults of the flags of these names.
 norm: whether a LayerNorm stands between each layer of the torso and its ReLU.
+head: a name of models.HEADS.
+previous: whether the core, an LSTM, also sees the action and the reward before each observation.
 """
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # 3136 features; Mnih et al. 2015
 SMALL = ((16, 8, 4), (32, 4, 2))  # 2592 features; Mnih et al. 2013
@@ -30,6 +33,9 @@ NETWORKS = {
     "PQN": Network(NATURE, "norm_dense", history=4, unroll=32, sample="rollout", norm=True),
     "PQN_LSTM": Network(NATURE, "lstm", history=1, unroll=32, sample="rollout", norm=True),
     "PQN_dense_LSTM": Network(NATURE, "norm_dense_lstm", history=1, unroll=32, sample="rollout", norm=True),
+    # Kapturowski et al. 2019; the second one sees screens alone.
+    "R2D2": Network(NATURE, "lstm", history=1, unroll=80, sample="priority", head="dueling", previous=True),
+    "R2D2_screen": Network(NATURE, "lstm", history=1, unroll=80, sample="priority", head="dueling"),
     "DQN2013": Network(SMALL, "dense", history=4, unroll=1, sample="timestep"),  # --units=256
     "DRQN_RNN2": Network(NATURE, "rnn2", history=1, unroll=10, sample="episode"),  # Bhowmik
 }
@@ -48,6 +54,7 @@ OPTIMIZERS = {  # name -> class, or its name in keras.optimizers, and settings; 
     "adam": ("Adam", dict(learning_rate=1e-4, epsilon=1e-8)),
     # Rainbow (Hessel et al. 2018) and Dopamine.
     "adam_rainbow": ("Adam", dict(learning_rate=6.25e-5, epsilon=1.5e-4)),
+    "adam_r2d2": ("Adam", dict(learning_rate=1e-4, epsilon=1e-3)),  # Kapturowski et al. 2019
 }
 
 # Defaults where observations are vectors, which are little to see and quick to learn from: --sample -> flag -> value.

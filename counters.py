@@ -37,7 +37,8 @@ class Counters:
         self.returns = collections.deque(maxlen=100)
         self.pending, self.phases = collections.defaultdict(list), collections.Counter()
         self.clock = process.Clock(self.phases)
-        self.epsilon = schedules.epsilon(s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"])
+        self.epsilon = schedules.epsilon(
+            s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"], s["num_envs"])
         self.learning_rate = schedules.learning_rate(s["learning_rate"], s["lr_schedule"])
         self._seconds_before, self._started = 0.0, time.monotonic()
 
@@ -84,7 +85,8 @@ class Counters:
         self.check_finite()
         values = {name: float(np.mean(self.pending[name])) if self.pending[name] else float("nan")
                   for name in ("loss", "mean_q", "gradient_norm")}
-        values |= dict(epsilon=self.epsilon(self.counts), learning_rate=self.learning_rate(self.counts))
+        epsilon = float(np.mean(self.epsilon(self.counts)))  # of all environments
+        values |= dict(epsilon=epsilon, learning_rate=self.learning_rate(self.counts))
         phases = {name: round(self.phases[name], 4) for name in layout.PHASES}
         self.pending.clear()
         self.phases.clear()
@@ -96,7 +98,7 @@ class Counters:
             self._last_loss = float(self.pending["loss"][-1])
         limit = self.settings["maxepisodes"]
         shown = dict(episodes=f"{self.episodes:,}/{limit:,}") if limit else {}
-        return shown | dict(epsilon=f"{self.epsilon(self.counts):.3f}",
+        return shown | dict(epsilon=f"{np.mean(self.epsilon(self.counts)):.3f}",
                             loss="-" if self._last_loss is None else f"{self._last_loss:.3g}",
                             mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
 

@@ -28,7 +28,8 @@ import process
 from analysis import statistics, sweeps
 from environments import features, mirror
 from films import camera, film
-from settings import check_settings, define_enum, define_integer, parse_flags
+from parsing import define_enum, define_integer, parse_flags
+from settings import check_settings
 from storage import files, layout, reading
 from storage.episodes import choose_path, name_otherwise
 

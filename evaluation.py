@@ -57,6 +57,7 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, stop=lambda
             yield frames, state, first, actions, episode_return[0], length[0]
         state = next_state
         frame, reward, terminated, truncated, _ = envs.step(actions)
+        agent.see_reward(state, reward)
         episode_return += np.where(playing, reward, 0)
         length += playing
         first = ~playing  # Environments whose episode has ended play on unseen.

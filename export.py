@@ -20,7 +20,7 @@ import start  # first: it sets numbers of threads, and tells of an early end
 from absl import flags
 
 import loading
-from settings import define_enum, parse_flags
+from parsing import define_enum, parse_flags
 from storage import files, reading
 
 
@@ -80,6 +80,7 @@ def main(arguments):
         print(f"export.py: {error}", file=sys.stderr)
         return 2
     states = "".join(f", state_{i} [N, {size}]" for i, size in enumerate(network.core.state_sizes))
+    states += ", previous [N, 2]" if network.sees_previous else ""
     print(f"{values.out} holds the acting step of {run_dir}: frames {network.frame_dtype}"
           f"{['N', network.history, *network.frame_shape]}{states}".replace("'", ""))
     return 0

@@ -65,16 +65,23 @@ class QNetwork(keras.Model):
         else:
             self.torso = torso(frame_shape, history, precision, network.torso, network.norm)
         core = network.core if callable(network.core) else CORES[network.core]
-        self.core = core(units, precision)
-        self.head = layers.Dense(num_actions, dtype="float32", name="head")
+        self.sees_previous, self.num_actions = network.previous, num_actions
+        beside = dict(num_previous=num_actions + 1) if network.previous else {}
+        self.core = core(units, precision, **beside)
+        self.head = HEADS[network.head](num_actions, units)
         self.frame_dtype = "uint8" if len(frame_shape) == 2 else "float32"
         self(ops.zeros((1, history, *frame_shape), self.frame_dtype), self.initial_state(1))
+
+    @property
+    def acting_sizes(self):
+        """The sizes of what acting carries: the core's state, then the action and reward before."""
+        return (*self.core.state_sizes, *[2] * self.sees_previous)
 
     def initial_state(self, batch_size):
         """Return the state before an episode: a list of float32[B, units], empty without memory."""
         return [ops.zeros((batch_size, size)) for size in self.core.state_sizes]
 
-    def call(self, frames, state, firsts=None, burn_in=0):
+    def call(self, frames, state, firsts=None, burn_in=0, previous=None):
         """Return q_values float32[B, T, A] and the state after the last step.
 
         Args:
@@ -84,6 +91,8 @@ class QNetwork(keras.Model):
                 starts from zero, and stacks hold no earlier frames. None: there is one episode.
             burn_in: steps before the T, which carry the state and give no Q-values; a core without
                 memory does not see them.
+            previous: float32[B, burn_in+T+H-1, 2], the action before each frame, counted from 1,
+                and tanh of its reward; zeros at an episode's first frame, and as None.
         """
         if not state:
             frames, firsts = frames[:, burn_in:], None if firsts is None else firsts[:, burn_in:]
@@ -93,13 +102,23 @@ class QNetwork(keras.Model):
         memory = {}
         if firsts is not None:
             stacks = _within_episodes(stacks, firsts)
-            memory = dict(first=firsts[:, self.history - 1:])
+            memory["first"] = firsts[:, self.history - 1:]
+        if previous is not None:
+            action, reward = ops.split(previous[:, self.history - 1:], 2, axis=-1)
+            chosen = ops.one_hot(ops.cast(action[..., 0], "int32") - 1, self.num_actions)
+            memory["previous"] = ops.concatenate([chosen, reward], axis=-1)  # [B, burn_in+T, A+1]
         stacks = ops.stack(stacks, axis=2)  # [B, burn_in+T, H, ...]
         # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is
         # unknown to a traced graph.
         stacks = ops.reshape(stacks, (-1, *stacks.shape[2:]))
-        features = (backends.skip_blank(self.torso, stacks) if self.skips_blank
-                    else self.torso(stacks))  # [B*(burn_in+T), F]
+        place = None
+        if self.skips_blank:
+            stacks, place = backends.leave_out_blank(stacks)
+        features = self.torso(stacks)  # [B*(burn_in+T), F], or fewer, where blank ones are left out
+        if place is not None and isinstance(self.core, LSTMCore):
+            memory["place"] = place
+        elif place is not None:
+            features = ops.take(features, place, axis=0)
         outputs, state = self.core(features, state, num_steps=num_steps, **memory)
         q_values = self.head(outputs)  # [B*(burn_in+T), A]
         return ops.reshape(q_values, (-1, num_steps, q_values.shape[-1]))[:, burn_in:], state
@@ -215,11 +234,12 @@ class LSTMCore(layers.Layer):
         after_dense: whether a dense layer with ReLU, of as many units, comes before.
         norm: whether that dense layer has a LayerNorm before its ReLU.
         relu: whether a ReLU follows, outside of the recurrence.
+        num_previous: numbers that are inputs of each step beside the features.
     """
 
-    def __init__(self, units, dtype, after_dense=False, norm=False, relu=False):
+    def __init__(self, units, dtype, after_dense=False, norm=False, relu=False, num_previous=0):
         super().__init__(dtype=dtype, autocast=False, name="core")
-        self.units, self.state_sizes = units, (units, units)
+        self.units, self.state_sizes, self.num_previous = units, (units, units), num_previous
         self.before = layers.Identity(dtype=dtype)
         if after_dense and norm:
             dense = layers.Dense(units, kernel_initializer=INIT_BEFORE_NORM, dtype=dtype,
@@ -236,13 +256,21 @@ class LSTMCore(layers.Layer):
         self.kernel = self.add_weight((num_features, 4 * U), "glorot_uniform", name="kernel")
         self.recurrent_kernel = self.add_weight((U, 4 * U), "orthogonal", name="recurrent_kernel")
         self.bias = self.add_weight((4 * U,), "zeros", autocast=False, name="bias")
+        if self.num_previous:
+            self.previous_kernel = self.add_weight((self.num_previous, 4 * U), "glorot_uniform",
+                                                   name="previous_kernel")
         forget = ops.arange(4 * U) // U == 1
         # 1, so that an untrained cell remembers (Gers et al. 2000).
         self.bias.assign(ops.cast(forget, self.bias.dtype))
 
-    def call(self, features, state, num_steps, first=None):
+    def call(self, features, state, num_steps, first=None, previous=None, place=None):
         product = functools.partial(kernels.product, self.compute_dtype)
         projected = product(self.before(features), self.kernel) + self.bias  # [B*T, 4U]
+        if place is not None:  # of each step's features, of which blank frames have the same
+            projected = ops.take(projected, place, axis=0)
+        if previous is not None:
+            inputs = ops.reshape(previous, (-1, self.num_previous))  # [B*T, A+1]
+            projected = projected + product(inputs, self.previous_kernel)
         projected = ops.reshape(projected, (-1, num_steps, 4 * self.units))
         recurrence = kernels.lstm(product, _keep(first))
         outputs, *state = recurrence(projected, ops.cast(self.recurrent_kernel, "float32"), *state)
@@ -288,6 +316,31 @@ def _keep(first):
     return None if first is None else 1.0 - ops.cast(first, "float32")[..., None]
 
 
+class DuelingHead(layers.Layer):
+    """A value, and an advantage of each action minus their mean, each behind a layer with ReLU.
+
+    Reference: Wang et al. 2016.
+    """
+
+    def __init__(self, num_actions, units):
+        super().__init__(dtype="float32", name="head")
+        self.streams = [keras.Sequential([layers.Dense(units, "relu", dtype="float32"),
+                                          layers.Dense(size, dtype="float32")], name=name)
+                        for name, size in (("value", 1), ("advantages", num_actions))]
+
+    def build(self, shape):
+        for stream in self.streams:
+            stream.build(shape)
+
+    def call(self, outputs):
+        value, advantages = (stream(outputs) for stream in self.streams)  # [B*T, 1], [B*T, A]
+        return value + advantages - ops.mean(advantages, axis=-1, keepdims=True)
+
+
+HEADS = {
+    "dense": lambda num_actions, units: layers.Dense(num_actions, dtype="float32", name="head"),
+    "dueling": DuelingHead,
+}
 CORES = {
     "dense": DenseCore,
     "norm_dense": NormDenseCore,

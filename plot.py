@@ -39,7 +39,8 @@ import start  # first: it sets numbers of threads, and tells of an early end
 from absl import flags
 
 from analysis import curves, drawing, sweeps, tables, writers
-from settings import check_settings, define_enum, parse_flags
+from parsing import define_enum, parse_flags
+from settings import check_settings
 from storage import episodes, reading
 
 

@@ -8,8 +8,10 @@ import collections
 
 import numpy as np
 
-Window = collections.namedtuple("Window", "frames action reward discount mask first firsts state",
-                                defaults=((), ()))
+from priorities import Priorities
+
+Window = collections.namedtuple("Window", "frames action reward discount mask first firsts state "
+                                "previous weight", defaults=((), (), (), ()))
 Window.__doc__ = """T transitions from each of B episodes, as T+1 observations with their history.
 
 ```
@@ -28,8 +30,19 @@ first: bool[B], whether the state starts from zero: always in windows that are d
     a lane's windows where the lane takes a new episode.
 firsts: bool[B, T+H], which frames are an episode's first, in windows that may cross episodes. Such
     a window has no padding: its mask is 0 where a transition leads to a first frame.
-state: list of float32[B, units], the acting state before the window, where the replay stores it.
+state: list of float32[B, units], the acting state before the frames, where the replay stores it.
+previous: float32[B, T+H, 2], the action that led to each frame, counted from 1, and tanh of its
+    reward, as acting saw them; zeros where an episode begins, and outside of it.
+weight: float32[B], at most 1: of each window in the loss, where they are drawn by priority.
+
+A burn-in of N puts N more frames before these. Such a window has `firsts`, which tell where the
+burn-in is shorter because the episode begins there.
 """
+
+
+def state_dtype(sample):
+    """Return the type in which rows hold states: half as large where there are many of them."""
+    return np.float32 if sample == "rollout" else np.float16
 
 
 class Replay:
@@ -52,11 +65,15 @@ class Replay:
             finished or not, then a start in [0, max(0, L-T)]. `sequential` has a lane for each row
             of the batch, which walks through episodes drawn uniformly, from the first transition.
             `rollout` deals the newest T rows of every environment, in shuffled order, again and
-            again: windows that may cross episodes and start from the acting state.
+            again: windows that may cross episodes and start from the acting state. `priority` draws
+            windows in proportion to a power of their priorities, see priorities.Priorities.
         seed: of the sampling generator.
         length_reward: added L times to the rewards of an episode of L transitions, in windows. L is
             known once another episode follows, so only ended episodes are drawn then.
         state_sizes: of the acting state that rows hold, for windows that start from it.
+        burn_in: N, rows before a window's T that carry the state to it.
+        sees_previous: whether the last array of an acting state is of the action and reward before
+            the frame; windows then have `previous`.
 
     Attributes:
         lanes: int64[2, B], the row at which each lane's next window starts, -1 where the lane takes
@@ -65,15 +82,26 @@ class Replay:
     """
 
     def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed,
-                 length_reward=0.0, state_sizes=()):
+                 length_reward=0.0, state_sizes=(), burn_in=0, sees_previous=False):
         self.num_rows, self.num_envs = capacity // num_envs, num_envs
-        if self.num_rows < history + 1:
+        # By priority, so many rows that one of them always begins a whole window.
+        needed = history + 1 + burn_in + (5 * unroll // 2 if sample == "priority" else 0)
+        if self.num_rows < needed:
+            beside = f" and a burn-in of {burn_in}" * (burn_in > 0) + (
+                f" and windows of {unroll} by priority" * (sample == "priority"))
             raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} "
-                             f"environments; a history of {history} needs at least {history + 1}")
+                             f"environments; a history of {history}{beside} needs at least "
+                             f"{needed}")
+        if sample == "priority" and length_reward:
+            raise ValueError("--sample=priority draws from episodes that still run, and the rewards"
+                             " of this environment are known when an episode has ended; expected "
+                             "another --sample")
         self.history, self.unroll, self.length_reward = history, unroll, length_reward
+        self.burn_in = burn_in
         self.ended_only = length_reward != 0  # whether only episodes that have ended are drawn
         self.draw = dict(timestep=self._draw_timesteps, episode=self._draw_episodes,
-                         sequential=self._draw_lanes, rollout=self._draw_rollout)[sample]
+                         sequential=self._draw_lanes, rollout=self._draw_rollout,
+                         priority=self._draw_priority)[sample]
         self.is_rollout = sample == "rollout"
         self.lanes = np.zeros((2, 0), np.int64)
         rows = (self.num_rows, num_envs)
@@ -83,7 +111,9 @@ class Replay:
             start=np.zeros(rows, np.int64))
         self.states = [f"state{i}" for i in range(len(state_sizes))]  # names of columns
         for name, size in zip(self.states, state_sizes):
-            self.columns[name] = np.zeros((*rows, size), np.float32)
+            self.columns[name] = np.zeros((*rows, size), state_dtype(sample))
+        if sees_previous:
+            self.columns["previous"] = np.zeros((*rows, 2), np.float32)
         self.end = 0  # rows ever written; row r lies at r % num_rows
         self.begin = 0  # rows before this one are not here, even if the ring has room for them
         # Per environment, a queue of the rows at which its stored episodes start: places
@@ -91,12 +121,15 @@ class Replay:
         self._starts = np.zeros(rows, np.int64)
         self._head, self._tail = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
         self.rng = np.random.default_rng(seed)
+        self.priorities = (Priorities(self.num_rows, num_envs, unroll) if sample == "priority"
+                           else None)
 
     @staticmethod
-    def nbytes(capacity, num_envs, frame_shape, frame_dtype, state_sizes=()):
+    def nbytes(capacity, num_envs, frame_shape, frame_dtype, state_sizes=(), sample="timestep"):
         """Return the bytes that a replay of `capacity` timesteps takes."""
         frame = int(np.prod(frame_shape)) * np.dtype(frame_dtype).itemsize
-        return capacity // num_envs * num_envs * (frame + 4 * sum(state_sizes) + 4 + 4 + 4 + 8 + 8)
+        state = sum(state_sizes) * np.dtype(state_dtype(sample)).itemsize
+        return capacity // num_envs * num_envs * (frame + state + 4 + 4 + 4 + 8 + 8)
 
     def __len__(self):
         return (self.end - self.oldest) * self.num_envs
@@ -108,13 +141,18 @@ class Replay:
     def append(self, frame, action, reward, discount, first, state=()):
         """Write one vector step, each argument [N, ...]; the state is the acting one before it."""
         at, newest = self.end % self.num_rows, self.end
-        start = np.where(first, newest, self.columns["start"][at - 1])
+        before = self.columns["start"][at - 1].copy()
+        start = np.where(first, newest, before)
         row = dict(frame=frame, action=action, reward=reward, discount=discount, start=start,
                    **dict(zip(self.states, state)))
+        if "previous" in self.columns:
+            row["previous"] = state[-1]
         for name, value in row.items():
             self.columns[name][at] = value
         self.end += 1
         self._enqueue(first, start)
+        if self.priorities:
+            self.priorities.append(newest, first, before)
         # An episode is gone once the next one starts at or before the oldest row; at most one goes
         # per row.
         follower = self._starts[(self._head + 1) % self.num_rows, range(self.num_envs)]
@@ -124,6 +162,24 @@ class Replay:
         """Note that an episode starts at `row` int64[N] of the environments where `first`."""
         self._starts[self._tail[first] % self.num_rows, np.flatnonzero(first)] = row[first]
         self._tail += first
+
+    def set_priorities(self, priorities):
+        """Give the windows that were drawn last these priorities [B]; None where they have none."""
+        if self.priorities:
+            self.priorities.update(np.asarray(priorities, np.float64))
+
+    def get_state(self):
+        """Return what a checkpoint keeps beside the rows and `rng`, as {name: array}."""
+        return dict(lanes=self.lanes) | (self.priorities.get_state() if self.priorities else {})
+
+    def set_state(self, arrays):
+        """Restore what `get_state` returned, after `restore`."""
+        self.lanes = arrays["lanes"]
+        if self.priorities:
+            self.priorities.set_state(arrays)
+            places = self.priorities.places()
+            row, *_ = self._locate(places)
+            self.priorities.remove(places[row < self.oldest])  # Rows may be lost.
 
     def restore(self, rows, end):
         """Fill the ring again.
@@ -150,11 +206,16 @@ class Replay:
     def ready(self):
         """Whether there is a transition to draw; of rollouts, whether T new rows are complete."""
         stored = self.end - self.oldest
+        if self.priorities:
+            if self.begin > max(0, self.end - self.num_rows):  # Rows were lost.
+                return bool(self._locate(self.priorities.places())[2].any())
+            return self.priorities.total > 0
         if self.is_rollout:
             return stored > self.unroll and (self.end - 1) % self.unroll == 0
         if not self.ended_only:
             # Before the oldest row there may be no history, and at it an episode may end.
-            return stored > (min(self.history + 1, self.num_rows - 1) if self.oldest else 1)
+            before = self.history + self.burn_in
+            return stored > (min(before + 1, self.num_rows - 1) if self.oldest else 1)
         return any(self._start(place + 1, env) - 1 > self._usable(self._start(place, env))
                    for env in range(self.num_envs)
                    for place in range(self._tail[env] - 2, self._head[env] - 1, -1))
@@ -168,7 +229,10 @@ class Replay:
         if not self.ready:
             raise RuntimeError(f"replay.sample was called with {self.end} rows stored; a transition"
                                f" takes two{', of an episode that has ended' * self.ended_only}")
-        return self.windows(*self.draw(batch_size))
+        window = self.windows(*self.draw(batch_size))
+        if self.priorities:
+            window = window._replace(weight=self.priorities.weights())
+        return window
 
     def windows(self, start, env, first=True):
         """Cut the windows whose first transitions are rows `start` of environments `env`.
@@ -177,23 +241,32 @@ class Replay:
             start, env: int64[B].
             first: as in Window.
         """
-        H, T = self.history, self.unroll
-        rows = start[:, None] + np.arange(1 - H, T + 1)  # [B, T+H]
+        T, before = self.unroll, self.history - 1 + self.burn_in
+        rows = start[:, None] + np.arange(-before, T + 1)  # [B, N+T+H]
         at, env = rows % self.num_rows, env[:, None]
-        begin, crossing = self._begin(start[:, None], env), {}
+        begin, others = self._begin(start[:, None], env), {}
         if self.is_rollout:
             valid = rows >= self.oldest  # What precedes the first rollout is zero.
             firsts = self._begin(rows, env) == rows
-            state = [self.columns[name][at[:, H - 1], env[:, 0]] for name in self.states]
-            crossing, mask = dict(firsts=firsts, state=state), ~firsts[:, H:]
-            first = firsts[:, H - 1]
+            mask, first = ~firsts[:, -T:], firsts[:, before]
         else:
             valid = (rows >= begin) & self._reaches(start[:, None], rows, env)
-            mask = valid[:, H:]
+            firsts, mask = rows == begin, valid[:, -T:]
+        if self.is_rollout or self.burn_in:
+            others["firsts"] = firsts
+        if self.states:
+            begins = self.history - 1  # the place of the first frame that the state goes over
+            others["state"] = [self.columns[name][at[:, begins], env[:, 0]].astype(np.float32)
+                               for name in self.states]
+            if not self.is_rollout:
+                first = (rows <= begin)[:, begins]
+        if "previous" in self.columns:
+            known = (valid & ~firsts)[..., None]
+            others["previous"] = np.where(known, self.columns["previous"][at, env], 0)
         frames = self.columns["frame"][at, env]
         if not valid.all():
             frames[~valid] = 0
-        at = at[:, H:]
+        at = at[:, -T:]
         action, reward, discount = (np.where(mask, self.columns[name][at, env], 0)
                                     for name in ("action", "reward", "discount"))
         if self.ended_only:
@@ -201,15 +274,16 @@ class Replay:
             lengths = np.array(lengths, np.float32)[:, None]
             reward = reward + mask * np.float32(self.length_reward) * lengths
         return Window(frames, action.astype(np.int32), reward, discount, mask.astype(np.float32),
-                      np.full(len(start), first), **crossing)
+                      np.full(len(start), first), **others)
 
     def _usable(self, begin):
-        """Return the first rows of episodes from which a whole history can be read.
+        """Return the first rows of episodes that have a whole history and burn-in.
 
         Args:
             begin: int64[...], where the episodes began.
         """
-        return np.where(begin >= self.oldest, begin, self.oldest + self.history - 1)
+        before = self.history - 1 + self.burn_in
+        return np.where(begin >= self.oldest, begin, self.oldest + before)
 
     def _start(self, place, env):
         """Return the rows at which the episodes in places of the queues start."""
@@ -280,6 +354,19 @@ class Replay:
             self.lanes = np.stack([np.full(self.num_envs, start), env])
         dealt, self.lanes = self.lanes[:, :batch_size], self.lanes[:, batch_size:]
         return tuple(dealt)
+
+    def _draw_priority(self, batch_size):
+        """Draw windows by priority, rejecting those whose burn-in or history was overwritten."""
+        propose = lambda size: self._locate(self.priorities.draw(size, self.rng))
+        start, env = self._accept(propose, batch_size)
+        self.priorities.drawn = start % self.num_rows, env
+        return start, env
+
+    def _locate(self, places):
+        """Return rows and environments of places, and whether windows can be drawn there."""
+        at, env = places.T
+        row = self.end - 1 - (self.end - 1 - at) % self.num_rows
+        return row, env, row >= self._usable(self._begin(row, env))
 
     def _propose_episodes(self, size):
         """Draw uniformly over stored episodes.

@@ -17,7 +17,8 @@ import start  # first: it sets numbers of threads, and tells of an early end
 from absl import flags
 
 from analysis import page
-from settings import check_settings, parse_flags
+from parsing import parse_flags
+from settings import check_settings
 from storage import files, reading
 
 

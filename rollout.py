@@ -115,6 +115,7 @@ class Rollout:
         first, lives = self.last, self.lives
         frame, raw_reward, terminated, truncated, info = self.envs.receive()
         self._refuse_infinite(frame, raw_reward)  # before a sign hides it
+        self.agent.see_reward(self.state, raw_reward)
         self._read_lives(info, True)
         due = first & (self.num_steps - self.seeded_at > RESEED_PERIOD // len(first))
         if due.any():

@@ -7,29 +7,38 @@ import functools
 import math
 import re
 
+import numpy as np
+
+APEX = "apex"  # the value of --epsilon_decay with an epsilon for each environment
 UNITS = dict(steps="agent steps", ep="complete episodes", u="updates")
 
 
-def epsilon(epsilon_begin, epsilon_end, epsilon_decay, epsilonStep=None):
-    """Return epsilon as a function of {unit: count}.
+def epsilon(epsilon_begin, epsilon_end, epsilon_decay, epsilonStep=None, num_envs=1):
+    """Return epsilon as a function of {unit: count}: a float, or float[num_envs].
 
     Args:
         epsilon_begin: at count 0.
         epsilon_end: the lowest value.
         epsilon_decay: `linear:<N><unit>` reaches epsilon_end after N. `exp:<N><unit>` divides the distance to
             epsilon_end by e every N (the DQN tutorial of PyTorch); with an end of 0, epsilon is multiplied by d
-            every M for N = -M / ln d.
+            every M for N = -M / ln d. `apex`: environment i of N has .4^(1 + 7 i / (N - 1)) throughout (Horgan et al.
+            2018; Kapturowski et al. 2019).
         epsilonStep: instead of epsilon_decay, a decrement per agent step.
+        num_envs: N, which is told apart by `apex` alone.
 
     Raises:
         ValueError: the values are no decay, in one sentence.
     """
+    if epsilon_decay == APEX:
+        ladder = 0.4 ** np.linspace(1, 8, num_envs)
+        return lambda counts: ladder
     if epsilon_begin < epsilon_end:
         raise ValueError(f"--epsilon_begin={epsilon_begin} is below --epsilon_end={epsilon_end}; expected a decay")
     distance = epsilon_begin - epsilon_end
     if epsilonStep is not None:
         return lambda counts: max(epsilon_end, epsilon_begin - epsilonStep * counts["steps"])
-    name, num, unit = _parse("epsilon_decay", epsilon_decay, ("steps", "ep"), ("linear:1000000steps", "exp:9975ep"))
+    examples = ("linear:1000000steps", "exp:9975ep", APEX)
+    name, num, unit = _parse("epsilon_decay", epsilon_decay, ("steps", "ep"), examples)
     if name == "exp":
         return lambda counts: epsilon_end + distance * math.exp(-counts[unit] / num)
     return lambda counts: max(epsilon_end, epsilon_begin - distance / num * counts[unit])

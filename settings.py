@@ -1,14 +1,11 @@
-"""Flags of train.py, and what they resolve to: the config of a run; and how every script reads its flags.
+"""Flags of train.py, and what they resolve to: the config of a run.
 
 Nothing here imports a backend, so that a mistake is answered at once.
 """
 
 import contextlib
-import difflib
 import math
-import os
 import pathlib
-import re
 import reprlib
 
 import start  # first: it sets numbers of threads
@@ -17,6 +14,7 @@ from absl import flags
 
 import choices
 import schedules
+from parsing import define_enum, define_integer, define_row, parse_flags
 from storage import layout, strangers
 
 BUFFLEN = 400_000  # timesteps; Hausknecht & Stone 2015
@@ -24,111 +22,23 @@ GROUPS = ("run", "environment", "learning", "exploration", "evaluation")
 NO_SETTING = ("run_dir", "jid", "resume", "max_hours")  # not part of what a run computes
 RESOLVED = "history unroll sample frame_skip learning_rate max_episode_frames".split()  # flags None, settings never
 # Settings that earlier versions did not have; in their runs they are off.
-LATER = "maxepisodes weights_period features init_from lr_schedule reward_scale double trace_decay".split()
+LATER = """maxepisodes weights_period features init_from lr_schedule reward_scale double trace_decay start_state
+           burn_in""".split()
 TYPES = dict(int=(int,), float=(int, float), bool=(bool,))  # kind of a flag -> types of its value; the others take text
 UNNAMED = ("network", "env", "seed", *NO_SETTING, *layout.FREE)  # never part of a run's name as a flag of their own
 
 EPSILON = "epsilon_begin epsilon_end epsilon_decay epsilonStep".split()
 FEW_UPDATES = 1000
 
-BYTE_ORDER_MARK = "\ufeff"  # with which some editors begin a file
-
-
-class _WholeNumber(flags.IntegerParser):
-    """A parser of whole numbers that also takes 1e6."""
-
-    def convert(self, argument):
-        try:
-            return super().convert(argument)
-        except ValueError:
-            pass
-        try:
-            number = float(argument)
-        except ValueError:
-            number = math.nan
-        if not abs(number) <= 2**53 or number % 1:  # Above, a float is no exact count.
-            raise ValueError("expected a whole number, such as 1000000, 1_000_000 or 1e6")
-        return int(number)
-
-
-def define_integer(name, default, help, lower_bound, upper_bound=None, **where):
-    """Define a flag of whole numbers, as flags.DEFINE_integer does; it also takes 1e6."""
-    parser = _WholeNumber(lower_bound, upper_bound)
-    flags.DEFINE(parser, name, default, help, serializer=flags.ArgumentSerializer(), **where)
-
-
-class _TableParser(flags.EnumParser):
-    """A parser of names in a table, which also takes `module:name` of a user's own."""
-
-    def parse(self, argument):
-        return argument if re.fullmatch(r"[\w.]+:\w+", argument) else super().parse(argument)
-
-
-def _define_choice(name, default, help, **where):
-    """Define a flag of choices.TABLES."""
-    parser = _TableParser(list(choices.TABLES[name]), case_sensitive=False)
-    help = f"<{'|'.join(parser.enum_values)}|yours, module:name>: {help}"
-    flags.DEFINE(parser, name, default, help, serializer=flags.ArgumentSerializer(), **where)
-
-
-def define_enum(name, default, values, help, **where):
-    """Define a flag of several values, as flags.DEFINE_enum does; upper and lower case are the same."""
-    flags.DEFINE_enum(name, default, values, help, case_sensitive=False, **where)
-
-
-def parse_flags(values, arguments):
-    """Parse a command line into flags, and return the arguments that are no flags.
-
-    Raises:
-        ValueError, flags.Error: one sentence that names what was given, and the nearest flag or preset.
-    """
-    for argument in arguments:
-        if argument.startswith("-") and argument.lstrip("-") == "flagfile=":  # A shell's variable that is not set.
-            raise ValueError("--flagfile was given without a value; expected one, or no --flagfile")
-    try:
-        return values(["script", *_read_flagfiles(values, arguments)])[1:]
-    except flags.UnrecognizedFlagError as error:
-        near = " or ".join(f"--{name}" for name in _nearest(error.flagname, list(values)))
-        raise ValueError(f"--{error.flagname} is no flag; perhaps {near} is meant") from error
-    except flags.CantOpenFlagFileError as error:
-        raise ValueError(_refuse_flagfile(error.__context__)) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"a --flagfile is no text in UTF-8 ({error.reason}); expected a line for each flag") from error
-
-
-def _read_flagfiles(values, arguments):
-    """Return arguments with each --flagfile replaced by the lines of the file, without its byte order mark."""
-    lines, comments = values.read_flags_from_files(list(arguments)), ("#", "//")
-    if not any(line.startswith(BYTE_ORDER_MARK) for line in lines):
-        return lines
-    lines = [line for line in lines if not line.startswith(tuple(BYTE_ORDER_MARK + sign for sign in comments))]
-    # The first line may be another --flagfile.
-    return _read_flagfiles(values, [line.removeprefix(BYTE_ORDER_MARK) for line in lines if line != BYTE_ORDER_MARK])
-
-
-def _nearest(given, names):
-    """Return names that may be meant: those of which the given one is short, as lr is of learning_rate; else three."""
-    given, initials = given.lower(), lambda name: "".join(word[0] for word in name.split("_"))
-    short = [name for name in names if initials(name) == given or name.lower().startswith(given)]
-    return short or difflib.get_close_matches(given, names, n=3, cutoff=0)
-
-
-def _refuse_flagfile(error):
-    """Return a sentence on a flagfile that cannot be opened, with the nearest preset."""
-    presets = {path.stem: path for path in (start.ROOT / "presets").glob("*.flags")}
-    shortest = lambda path: min(os.path.relpath(path), str(path), key=len)
-    near = " or ".join(shortest(presets[name]) for name in _nearest(pathlib.Path(error.filename).stem, presets))
-    return f"--flagfile={error.filename} cannot be opened ({error.strerror}); perhaps {near} is meant"
-
 
 def define_flags():
     """Return the flags of train.py with their defaults; `configure` resolves None by environment or network."""
     values = flags.FlagValues()
     string, integer, real = flags.DEFINE_string, define_integer, flags.DEFINE_float
-    choice, of_table, boolean = define_enum, _define_choice, flags.DEFINE_bool
+    choice, of_table, boolean = define_enum, define_row, flags.DEFINE_bool
     run, env, learn, explore, evaluation = (dict(flag_values=values, module_name=group) for group in GROUPS)
 
-    of_table("network", "DRQN", "Q-network, of the table in choices.py", **run)
+    of_table("network", "DRQN", choices.NETWORKS, "Q-network, of the table in choices.py", **run)
     string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id (yours: module:id), whose settings are "
            "then the defaults", **run)
     integer("maxsteps", 10_000_000, "length of training [agent steps; Hausknecht & Stone 2015]", 1, **run)
@@ -173,13 +83,19 @@ def define_flags():
             "[timesteps; default 400000, Hausknecht & Stone 2015; of --sample=rollout what it takes]", 1, **learn)
     integer("unroll", None, "transitions per window "
             "[agent steps; default 1 for DQN; 10 for DRQN, Hausknecht & Stone 2015; 32 for PQN]", 1, **learn)
-    choice("sample", None, ["timestep", "episode", "sequential", "rollout"],
+    choice("sample", None, ["timestep", "episode", "sequential", "rollout", "priority"],
            "timestep: windows drawn uniformly over timesteps (default for DQN); episode: over episodes, then a start "
            "(default for DRQN); sequential: each of batch_size lanes walks through a drawn episode, its state carried "
            "from update to update; rollout: the newest --unroll rows of all environments, dealt in shuffled order, and "
-           "nothing older (default for PQN)", **learn)
+           "nothing older (default for PQN); priority: windows that begin at every unroll/2-th transition of an "
+           "episode, in proportion to their priorities, from stored states (default for R2D2)", **learn)
+    choice("start_state", None, ["zero", "stored"], "of the core before a window: zero, or the acting state, which the "
+           "replay then stores [default stored for --sample=rollout and priority, zero for others]", **learn)
+    integer("burn_in", 0, "before each window, over which the state is carried without a gradient, in windows that are "
+            "drawn [agent steps; Kapturowski et al. 2019: 40]", 0, **learn)
     integer("batch_size", 32, "windows per update [windows; Mnih et al. 2015]", 1, **learn)
-    of_table("optimizer", "rmsprop", "a row of the table in choices.py, with its source [Mnih et al. 2015]", **learn)
+    of_table("optimizer", "rmsprop", choices.OPTIMIZERS,
+             "a row of the table in choices.py, with its source [Mnih et al. 2015]", **learn)
     real("learning_rate", None, "default: the one that comes with --optimizer", 0, **learn)
     string("lr_schedule", None, "of the learning rate over updates (u) or complete episodes (ep): constant [default]; "
            "step:25ep:0.8, times 0.8 every 25; cosine_restarts:10ep:0.001, half a cosine down to 0.001 in 10, and "
@@ -188,8 +104,9 @@ def define_flags():
     choice("reward_scale", None, ["clip", "raw", "rescale"], "training rewards: their sign, as they are, or Q-values "
            "of h(x) = sign(x) (sqrt(|x| + 1) - 1) + .001 x of returns, rewards as they are [Kapturowski et al. 2019] "
            "[default clip on Atari, Mnih et al. 2015; raw elsewhere]", **learn)
-    of_table("loss", "huber", "of a temporal-difference error [Mnih et al. 2015]; mse: half the square; euclidean: "
-             "half the square summed over the batch [Caffe's, of Hausknecht & Stone's code]", **learn)
+    of_table("loss", "huber", choices.LOSSES, "of a temporal-difference error [Mnih et al. 2015]; mse: half the "
+             "square; euclidean: half the square summed over the batch [Caffe's, of Hausknecht & Stone's code]",
+             **learn)
     real("clip_norm", 10.0, "global L2 norm of gradients, 0 for none [Hausknecht & Stone 2015]", 0, **learn)
     integer("update_period", 4, "agent steps per update [agent steps; Mnih et al. 2015]", 1, **learn)
     integer("target_period", 10_000, "between copies into the target network, 0: there is none [agent steps; dqn_zoo]",
@@ -208,7 +125,8 @@ def define_flags():
     string("epsilon_decay", None, "linear:<N>steps or linear:<N>ep, from begin to end in N agent steps or complete "
            "episodes [default linear:1000000steps, Mnih et al. 2015]; exp:<N>steps or exp:<N>ep, "
            "end + (begin - end) exp(-count / N) [Bhowmik: exp:200steps]; with an end of 0 that is times d every M for "
-           "N = -M / ln d [UntitledGrub, .995 every 50 games: exp:9975ep]", **explore)
+           "N = -M / ln d [UntitledGrub, .995 every 50 games: exp:9975ep]; apex: environment i of N has "
+           ".4^(1 + 7 i / (N - 1)) throughout [Kapturowski et al. 2019]", **explore)
     real("epsilonStep", None, "instead of --epsilon_decay: decrement per agent step", 0, **explore)
 
     integer("eval_period", 50_000, "between evaluations [agent steps; Hausknecht & Stone 2015]", 1, **evaluation)
@@ -261,12 +179,19 @@ def configure(arguments):
                          "game's bare name")
     if given["epsilon_decay"] is not None and given["epsilonStep"] is not None:
         raise ValueError("--epsilon_decay and --epsilonStep both set the decay of epsilon; expected one of them")
+    if given["epsilon_decay"] == schedules.APEX:
+        for name in ("epsilon_begin", "epsilon_end"):
+            if values[name].present:
+                raise ValueError(f"--{name}={given[name]} does not apply to --epsilon_decay={schedules.APEX}, which "
+                                 f"gives each environment an epsilon of its own; expected no --{name}")
     if given["epsilonStep"] is None and settings["epsilon_decay"] is None:
         settings["epsilon_decay"] = "linear:1000000steps"
     if settings["learning_rate"] is None:
         settings["learning_rate"] = optimizer[1]["learning_rate"]
     if settings["lr_schedule"] == "constant":
         settings["lr_schedule"] = None  # As runs have it that were begun before there were others.
+    if settings["sample"] == "priority":
+        settings["start_state"] = given["start_state"] or "stored"
     if settings["sample"] == "rollout":
         if given["bufflen"] is not None:
             raise ValueError(f"--bufflen={given['bufflen']} does not apply to --sample=rollout, which keeps one "
@@ -305,6 +230,8 @@ def _check(settings):
     if settings["trace_decay"] and settings["unroll"] == 1:
         raise ValueError(f"--trace_decay={settings['trace_decay']} needs windows of several transitions; expected "
                          "--unroll=2 or more, or no --trace_decay")
+    if settings["sample"] in ("rollout", "sequential"):
+        _check_start(settings)
     if settings["double"] and not settings["target_period"]:
         raise ValueError("--double needs a target network, and --target_period=0 has none; expected one of them")
     if settings["learning_rate"] <= 0:
@@ -327,6 +254,16 @@ def doubt(settings):
         doubts.append(f"--maxsteps={s['maxsteps']} makes {updates:,} updates, which is little to learn from; "
                       f"--learning_starts={s['learning_starts']} and --update_period={s['update_period']} set them.")
     return doubts
+
+
+def _check_start(settings):
+    """Refuse another start of windows whose start is given by how they follow each other."""
+    sample, state, burn_in = (settings[name] for name in ("sample", "start_state", "burn_in"))
+    start = dict(rollout="the acting state, which is stored", sequential="the state after the window before")[sample]
+    if burn_in or state and (sample, state) != ("rollout", "stored"):
+        given = f"--burn_in={burn_in}" if burn_in else f"--start_state={state}"
+        raise ValueError(f"{given} does not apply to --sample={sample}, whose windows start from {start}; expected no "
+                         f"{given.partition('=')[0]}, or --sample=episode or timestep")
 
 
 def _check_rollout(settings):

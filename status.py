@@ -32,7 +32,8 @@ from rich import console, live, text
 from tqdm import tqdm
 
 import settings
-from settings import check_settings, parse_flags
+from parsing import parse_flags
+from settings import check_settings
 from storage import grids, layout, reading, strangers
 
 Status = collections.namedtuple("Status", "run state step maxsteps evaluation age speed returns reason")

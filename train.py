@@ -46,7 +46,8 @@ class Trainer(Counters):
         self.envs = build.make_envs(s, s["num_envs"], torso)
         self.eval_envs = build.make_envs(s, s["eval_episodes"], torso)
         self.agent = build.make_agent(s, self.envs)
-        self.replay = build.make_replay(s, self.envs, self.agent.state_sizes)
+        self.replay = build.make_replay(s, self.envs, self.agent.state_sizes,
+                                        self.agent.sees_previous)
         if init:
             features.transfer(init, self.agent)
         self.rollout = rollout.Rollout(
@@ -91,7 +92,9 @@ class Trainer(Counters):
                     self.clock("act")
                     self.agent_step += self.rollout.send(actions)
                     for window in self._windows():
-                        self.note(self.agent.learn(window))
+                        learned = self.agent.learn(window)
+                        self.replay.set_priorities(learned.pop("priority", None))
+                        self.note(learned)
                     self._store(*self.rollout.receive())
                 self._do_what_is_due()
                 progress.update(self.agent_step, self.vital_signs)
@@ -224,7 +227,7 @@ class Trainer(Counters):
         state = self.get_counts() | dict(generators=generators,
                                          evaluation_owed=self.evaluation_owed)
         parts = dict(agent=self.agent.iterate_state(), rollout=self.rollout.get_state().items(),
-                     replay=[("lanes", self.replay.lanes)])
+                     replay=self.replay.get_state().items())
         arrays = ((f"{part}/{name}", array)
                   for part, named in parts.items() for name, array in named)
         self.storage.save(state, arrays, self.replay, self.agent.save_weights)
@@ -239,9 +242,9 @@ class Trainer(Counters):
         self.set_counts(state)
         self.evaluation_owed = state.get("evaluation_owed", False)
         self.replay.restore(checkpoints.load_replay(), state["replay_end"])
-        self.replay.lanes = arrays["replay/lanes"]
         part = lambda prefix: {name.removeprefix(prefix): value for name, value in arrays.items()
                                if name.startswith(prefix)}
+        self.replay.set_state(part("replay/"))
         self.agent.set_state(part("agent/"))
         if not self.rollout.set_state(part("rollout/")):
             process.tell(f"{self.settings['env']} is no function of its seed and actions: stepped "
@@ -268,7 +271,8 @@ def main(arguments):
     """
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
         values = define_flags()
-        print(__doc__, *(values.module_help(group) for group in GROUPS), explain_defaults(), sep="\n")
+        groups = (values.module_help(group) for group in GROUPS)
+        print(__doc__, *groups, explain_defaults(), sep="\n")
         return 0
     try:
         config = configure(arguments)

@@ -12,11 +12,12 @@ from matplotlib.lines import Line2D
 
 from storage import files, layout
 
-# Okabe & Ito 2008, and of Paul Tol's muted scheme the last three: colour-blind readers can tell them apart. A network
+# Okabe & Ito 2008, and of Paul Tol's muted scheme the last five: colour-blind readers can tell them apart. A network
 # has the same colour in every figure.
 COLOURS = {"DRQN": "#D55E00", "DQN": "#0072B2", "DRQN_ReLU": "#CC79A7", "DRQN_after_dense": "#E69F00",
            "DRQN_after_dense_ReLU": "#009E73", "DQN2013": "#56B4E9", "DRQN_RNN2": "#000000",
-           "PQN": "#999933", "PQN_LSTM": "#AA4499", "PQN_dense_LSTM": "#882255"}
+           "PQN": "#999933", "PQN_LSTM": "#AA4499", "PQN_dense_LSTM": "#882255",
+           "R2D2": "#332288", "R2D2_screen": "#44AA99"}
 MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # for networks that are not in COLOURS
 DASHES = ("-", (0, (4, 1.3)), (0, (1.2, 1.2)), (0, (5, 1.3, 1.2, 1.3)))  # for the variants of a network
 RANDOM = dict(color="#808080", linestyle=(0, (4, 3)), linewidth=0.8)  # the line of random play

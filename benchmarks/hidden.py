@@ -117,11 +117,15 @@ class StateRecorder:
         half = len(state) // 2
         actions, trained_state = self.agent.act(frames, state[:half], first, epsilon, rng)
         _, untrained_state = self.untrained.q_values(frames, state[half:], first)
+        size = len(untrained_state)  # After the core's state come the action and the reward before, if they are seen.
         self._rows.append(dict(
             episode=np.arange(len(first)), frame=frames[:, -1], obscured=self.envs.obscured, hidden=self.read(),
-            state=np.hstack([np.asarray(s) for s in trained_state]),
+            state=np.hstack([np.asarray(s) for s in trained_state[:size]]),
             untrained=np.hstack([np.asarray(s) for s in untrained_state])))
-        return actions, [*trained_state, *untrained_state]
+        return actions, [*trained_state, *untrained_state, *trained_state[size:]]
+
+    def see_reward(self, state, reward):
+        self.agent.see_reward(state, reward)
 
     def steps(self, lengths):
         """Return {name: array [S, ...]} over the agent steps of all episodes, one episode after the other.

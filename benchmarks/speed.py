@@ -189,7 +189,7 @@ def periods(options):
 
 
 PARTS = {part.__name__: part for part in (
-    peers, num_envs, updates.update, updates.operations, bufflen, start, memory, periods)}
+    peers, num_envs, updates.update, updates.blank, updates.operations, bufflen, start, memory, periods)}
 
 
 def plot_speeds(rows_of, path):

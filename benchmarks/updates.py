@@ -24,10 +24,12 @@ PRODUCT_SIZE = 2048  # rows and columns of a large matrix
 PRODUCT_OPERATIONS = 2 * PRODUCT_SIZE**3
 
 
-def make_learner(network, precision="float32", **window):
+def make_learner(network, precision="float32", blank=0.0, flicker=False, **window):
     """Return an agent, and a Window of random pixels to learn from.
 
     Args:
+        blank: the share of frames that are blank.
+        flicker: of agent.Agent, whether blank frames are left out.
         window: history and unroll, where they are not the network's defaults.
     """
     import agent
@@ -36,9 +38,10 @@ def make_learner(network, precision="float32", **window):
     history, unroll = (window.get(name, getattr(choices.NETWORKS[network], name)) for name in ("history", "unroll"))
     rng, shape = np.random.default_rng(1), (BATCH, unroll)
     frames = rng.integers(0, 256, (BATCH, unroll + history, *NATURE), np.uint8)
+    frames[np.random.default_rng(2).random(frames.shape[:2]) < blank] = 0
     window = replay.Window(frames, rng.integers(0, ACTIONS, shape, np.int32),
                            *(np.ones(shape, np.float32) for _ in range(3)), np.ones(BATCH, bool))
-    return agent.Agent(network, NATURE, ACTIONS, history, UNITS, precision, optimizer="adam"), window
+    return agent.Agent(network, NATURE, ACTIONS, history, UNITS, precision, flicker=flicker, optimizer="adam"), window
 
 
 def count_multiply_adds(network):
@@ -100,6 +103,26 @@ def update(options):
                              gflops_reached=gflops(count, update_seconds),
                              gflops_of_products=gflops(PRODUCT_OPERATIONS, product_seconds),
                              share=round(float(share), 3)))
+    return rows
+
+
+def blank(options):
+    """One update of DRQN on screens of which half are blank, when all are computed and when blank ones are left out, in
+    turns."""
+    rows = []
+    for precision in PRECISIONS:
+        learners = [make_learner("DRQN", precision, blank=0.5, flicker=flicker) for flicker in (False, True)]
+        times = [[], []]
+        for _ in range(options.turns + 2):
+            for (agent, window), taken in zip(learners, times):
+                begin = time.perf_counter()
+                for _ in range(5):
+                    float(agent.learn(window)["loss"])
+                taken.append((time.perf_counter() - begin) / 5)
+        computed, left_out = (np.array(taken[2:]) for taken in times)
+        rows.append(dict(precision=precision, **timings.spread("milliseconds_all", 1e3 * computed),
+                         **timings.spread("milliseconds", 1e3 * left_out),
+                         share=round(float(np.median(left_out / computed)), 3)))
     return rows
 
 

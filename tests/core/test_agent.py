@@ -39,6 +39,16 @@ def test_the_state_advances_over_random_actions_as_over_greedy_ones():
     assert arrays_differ(numpy_of(random), numpy_of(arguments["state"]))
 
 
+def test_each_environment_may_have_an_epsilon_of_its_own():
+    agent = make_agent()
+    arguments = act_arguments(agent, num_envs=400)
+    greedy = agent.act(**arguments, epsilon=0, rng=np.random.default_rng(0))[0]
+    epsilon = np.repeat([0.0, 0.4, 1.0, 0.0], 100)
+    actions = agent.act(**arguments, epsilon=epsilon, rng=np.random.default_rng(0))[0]
+    same = (actions == greedy).reshape(4, 100).mean(axis=1)
+    assert same[0] == same[3] == 1 and abs(same[1] - 0.7) < 0.15 and abs(same[2] - 0.25) < 0.15
+
+
 def test_epsilon_is_the_share_of_uniformly_random_actions():
     agent = make_agent("DQN")
     arguments = act_arguments(agent, num_envs=1, history=4)

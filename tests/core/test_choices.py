@@ -16,7 +16,8 @@ from helpers.run_files import write_run
 @pytest.mark.parametrize("name", choices.NETWORKS)
 def test_a_network_names_a_core_and_how_it_is_trained(name):
     network = choices.NETWORKS[name]
-    assert network.core in models.CORES and network.sample in ("timestep", "episode", "sequential", "rollout")
+    assert network.core in models.CORES and network.head in models.HEADS
+    assert network.sample in ("timestep", "episode", "sequential", "rollout", "priority")
     assert network.history >= 1 and network.unroll >= 1
     assert [len(convolution) for convolution in network.torso] == [3] * len(network.torso)
 

@@ -108,19 +108,31 @@ def test_a_torso_that_sees_one_blank_frame_gives_what_one_that_sees_all_gives(nu
         seen.append(int(frames.shape[0]))
         return ops.cast(ops.sum(ops.cast(frames, "int32"), axis=(1, 2)), "float32") + 7
 
-    np.testing.assert_array_equal(ops.convert_to_numpy(backends.skip_blank(torso, frames, bucket=8)),
+    fewer, place = backends.leave_out_blank(frames, bucket=8)
+    features = ops.convert_to_numpy(torso(fewer))
+    np.testing.assert_array_equal(features if place is None else features[ops.convert_to_numpy(place)],
                                   frames.astype(int).sum((1, 2)) + 7.0)
     if keras.backend.backend() == "tensorflow":
         assert seen == [(40 - num_blank) // 8 * 8 + 8]  # one blank frame at least, and few different shapes
 
 
-@pytest.mark.parametrize("network", ["DRQN", "PQN_dense_LSTM"])
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX computes all frames")
+@pytest.mark.parametrize("num_frames, shapes", [(1, {1, 2}), (8, {2, 4, 6, 8, 10}), (352, set(range(32, 385, 32)))])
+def test_few_shapes_are_computed_and_a_few_environments_are_not_padded_to_many(num_frames, shapes):
+    seen = {len(backends.leave_out_blank(blank_frames(num_frames, num_blank))[0])
+            for num_blank in range(0, num_frames + 1, max(1, num_frames // 40))}
+    assert seen <= shapes and min(seen) == min(shapes)
+
+
+@pytest.mark.parametrize("network", ["DQN", "DRQN", "DRQN_RNN2", "DRQN_after_dense", "PQN_dense_LSTM", "R2D2"])
 def test_an_update_on_flickering_screens_is_the_update_that_computes_every_screen(network):
     frames = blank_frames(4 * 6, 13).reshape(4, 6, 36, 36)
     after = []
     for flicker in (False, True):
-        agent = make_agent(network, frame_shape=(36, 36), optimizer="adam", flicker=flicker)
+        agent = make_agent(network, frame_shape=(36, 36), history=1, optimizer="adam", flicker=flicker)
         window = make_window(4, 5)._replace(frames=frames)
+        if network == "R2D2":
+            window = window._replace(previous=np.tile(np.float32([2, 0.5]), (4, 6, 1)))
         scalars = [{name: float(value) for name, value in agent.learn(window).items()} for _ in range(3)]
         after.append((scalars, [ops.convert_to_numpy(weight) for weight in agent.online_network.weights]))
     (scalars, weights), (others, other_weights) = after

@@ -47,6 +47,14 @@ def test_the_multiplicative_decay_of_untitledgrub():
     assert 0.995 < values_at(epsilon, "ep", [99])[0] / 0.995 < 1
 
 
+def test_each_environment_has_an_epsilon_of_its_own():
+    """.4^1, .4^(1 + 7/3), .4^(1 + 14/3), .4^8."""
+    epsilon = schedules.epsilon(1.0, 0.1, "apex", num_envs=4)
+    for counts in (dict(steps=0), dict(steps=10**7)):
+        assert epsilon(counts).tolist() == pytest.approx([0.4, 0.0471556, 0.00555913, 0.00065536], rel=1e-4)
+    assert schedules.epsilon(1.0, 0.1, "apex")({}).tolist() == [0.4]
+
+
 def test_a_learning_rate_without_a_schedule_stays():
     assert schedules.learning_rate(2.5e-4, None)({}) == 2.5e-4
 

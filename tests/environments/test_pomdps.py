@@ -140,6 +140,9 @@ class Policy:
         self.stacks.append(frames.copy())
         return self.choose(frames, cue, rng), [cue]
 
+    def see_reward(self, state, reward):
+        pass
+
 
 def play_delayed_cue(choose, history=1, num_envs=200, seed=0):
     envs = catalogue.make_envs("DelayedCue-v0", num_envs, frame_skip=1, max_episode_frames=0)

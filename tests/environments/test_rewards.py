@@ -305,3 +305,19 @@ def test_what_an_environment_of_a_user_reports_in_its_info_changes_no_reward(key
     assert episodes == expected_episodes and len(episodes) > 0
     for row, other in zip(rows, expected):
         np.testing.assert_array_equal(row["reward"], other["reward"])
+
+
+@pytest.mark.parametrize("reward_scale, expected", [
+    ("clip", [-0.75, 1.25, -0.75, 1.25]), ("raw", [-0.75, 30.25, -0.75, 50.25]),
+    ("rescale", [-0.75, 30.25, -0.75, 50.25])])
+def test_a_reward_is_scaled_then_a_lost_life_takes_its_place_then_the_variants_own_is_added(reward_scale, expected):
+    """Raw rewards are 20, 30, 40 and 50; lives are lost with the first and the third."""
+    class Quarter(rewards.Rewards):
+        def add(self, reward, discount, first):
+            return reward + 0.25
+
+    envs = steppers.make_rollout(length=9, lives=5).envs
+    envs.training_rewards = Quarter()
+    stepper = rollout.Rollout(envs, steppers.Recorder(num_actions=1), 1, 0.9, "penalty", 1, reward_scale)
+    rows, _ = steppers.step_rows(stepper, 5)
+    assert steppers.column(rows, "reward")[1:] == expected

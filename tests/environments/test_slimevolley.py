@@ -199,6 +199,9 @@ class RandomAgent:
     def act(self, frames, state, first, epsilon, rng):
         return rng.integers(6, size=len(frames)), []
 
+    def see_reward(self, state, reward):
+        pass
+
 
 @pytest.mark.slow
 @pytest.mark.slimevolley

@@ -13,7 +13,7 @@ class Recorder:
     """An agent that acts at random and records its inputs; its state counts the frames since the episode began."""
 
     def __init__(self, num_actions=3):
-        self.num_actions, self.seen = num_actions, []
+        self.num_actions, self.seen, self.rewards = num_actions, [], []
 
     def initial_state(self, num_envs):
         return [np.zeros((num_envs, 1), np.float32)]
@@ -22,6 +22,9 @@ class Recorder:
         state = np.where(first[:, None], 0, state[0]) + 1
         self.seen.append(dict(frames=frames.copy(), state=state.copy(), first=first.copy()))
         return rng.integers(self.num_actions, size=len(frames)), [state]
+
+    def see_reward(self, state, reward):
+        self.rewards.append((state[0][:, 0].tolist(), reward.tolist()))
 
 
 def make_rollout(num_envs=3, history=2, life_loss="none", seed=1, flicker=0.0, **counting_settings):

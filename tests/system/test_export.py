@@ -10,7 +10,7 @@ import export
 import loading
 from helpers.evaluated_runs import TINY, train_small
 
-STATES = {"DRQN": 2, "PQN_LSTM": 2, "DRQN_RNN2": 2, "DQN": 0}
+STATES = {"DRQN": 2, "PQN_LSTM": 2, "DRQN_RNN2": 2, "R2D2": 2, "DQN": 0}
 
 
 def random_inputs(agent, num_episodes=3):
@@ -19,7 +19,16 @@ def random_inputs(agent, num_episodes=3):
     shape = (num_episodes, network.history, *network.frame_shape)
     frames = (rng.integers(0, 256, shape, np.uint8) if network.frame_dtype == "uint8"
               else rng.normal(size=shape).astype(np.float32))
-    return frames, [rng.normal(size=(num_episodes, size)).astype(np.float32) for size in agent.state_sizes]
+    state = [rng.normal(size=(num_episodes, size)).astype(np.float32) for size in agent.state_sizes]
+    if agent.sees_previous:
+        state.append(np.stack([np.arange(num_episodes), rng.normal(size=num_episodes)], axis=1).astype(np.float32))
+    return frames, state
+
+
+def name_states(agent, state):
+    """Return {name: array} of an acting state, as an exported step takes it."""
+    names = [*(f"state_{i}" for i in range(len(agent.state_sizes))), *["previous"] * agent.sees_previous]
+    return dict(zip(names, state, strict=True))
 
 
 def assert_same_step(outputs, agent, frames, state):
@@ -42,13 +51,14 @@ def test_an_exported_step_equals_the_agents_in_onnxruntime(network, frame_shape,
     agent = agents.Agent(network, frame_shape, 3, history, 8)
     backends.export_acting(agent.online_network, tmp_path / "agent.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "agent.onnx", providers=["CPUExecutionProvider"])
-    assert [node.name for node in session.get_inputs()] == ["frames", *(f"state_{i}" for i in range(STATES[network]))]
     frames, state = random_inputs(agent)
+    assert len(agent.state_sizes) == STATES[network]
+    assert [node.name for node in session.get_inputs()] == ["frames", *name_states(agent, state)]
     names = [node.name for node in session.get_outputs()]
-    values = session.run(names, dict(frames=frames, **{f"state_{i}": s for i, s in enumerate(state)}))
+    values = session.run(names, dict(frames=frames, **name_states(agent, state)))
     assert_same_step(dict(zip(names, values)), agent, frames, state)
     frames, state = random_inputs(agent, num_episodes=1)
-    (q_values,) = session.run(["q_values"], dict(frames=frames, **{f"state_{i}": s for i, s in enumerate(state)}))
+    (q_values,) = session.run(["q_values"], dict(frames=frames, **name_states(agent, state)))
     assert q_values.shape == (1, 3)  # Any number of episodes plays.
 
 
