@@ -61,7 +61,7 @@ def size_replay(settings, envs, state_sizes=()):
     s, capacity = settings, settings["bufflen"]
     if s["sample"] == "rollout":  # It keeps the newest rows alone, with the history before them.
         capacity = (s["unroll"] + s["history"] + 1) * s["num_envs"]
-    states = state_sizes if s["sample"] == "rollout" or s.get("start_state") == "stored" else ()
+    states = state_sizes if s["sample"] == "rollout" or s["start_state"] == "stored" else ()
     size = capacity, s["num_envs"], envs.frame_shape, envs.frame_dtype
     needed, free = replay.Replay.nbytes(*size, states, s["sample"]), process.available_memory()
     if needed > free:
@@ -91,7 +91,7 @@ def make_replay(settings, envs, state_sizes=(), sees_previous=False):
     *size, states = size_replay(settings, envs, state_sizes)
     s = settings
     return replay.Replay(*size, s["history"], s["unroll"], s["sample"], (s["seed"], rollout.REPLAY),
-                         envs.training_rewards.length_reward, states, s.get("burn_in", 0), sees_previous)
+                         envs.training_rewards.length_reward, states, s["burn_in"], sees_previous)
 
 
 def load_weights(agent, path, settings):

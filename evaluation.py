@@ -92,6 +92,9 @@ class RandomPlay:
         rng.random(len(first))  # An agent draws here who acts at random.
         return rng.integers(self.num_actions, size=len(first)), state
 
+    def see_reward(self, state, reward):
+        pass
+
 
 class Progress:
     """Say how far episodes are: a bar on a terminal, a plain line per minute elsewhere. A `stop` that never stops.

@@ -207,6 +207,8 @@ def configure(arguments):
 def _of_vectors(values, sample):
     """Return the defaults where observations are vectors, but for those that a given flag replaces."""
     defaults = dict(choices.VECTORS["rollout" if sample == "rollout" else "replay"])
+    if sample == "priority":
+        del defaults["sample"]
     for given, replaced in (("optimizer", "learning_rate"), ("epsilonStep", "epsilon_decay"),
                             ("maxepisodes", "maxsteps")):
         if values[given].present:

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import agent as agents
+import choices
 from helpers.gradients import gradients_of
 from helpers.tapes import NUM_ROWS, N, Tape
 from helpers.windows import make_agent, make_window, weights_of
@@ -173,7 +174,7 @@ def test_no_gradient_reaches_the_burn_in_nor_the_stored_state(network, history):
 
 
 def test_the_update_is_that_of_a_window_from_a_given_state(monkeypatch):
-    monkeypatch.setitem(agents.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
+    monkeypatch.setitem(choices.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))
     settings, learned = dict(optimizer="sgd", clip_norm=0.0, history=1), []
     window, agent = burning_window(1), make_agent(burn_in=BURN_IN, **settings)
     state = random_state(agent)

@@ -231,25 +231,6 @@ def test_bad_input_is_refused_in_one_sentence(arguments, sentence, tmp_path, mon
     assert list(tmp_path.iterdir()) == []  # Nothing was written.
 
 
-@pytest.mark.parametrize("text", [
-    "--seed=7\n--network=DQN\n", "\n# a comment\n--seed=7\n--network=DQN", "# a comment\n--seed=7\n--network=DQN\n",
-    "// a comment\n--seed=7\n--network=DQN\n", "--flagfile=inner.flags\n--network=DQN\n"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_flagfile_may_begin_with_a_byte_order_mark(text, mark, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.flags").write_text(mark + text, encoding="utf-8")
-    (tmp_path / "inner.flags").write_text(f"{mark}--seed=7\n", encoding="utf-8")
-    config = configure(["--flagfile=mine.flags", "--env=CartPole-v1"])
-    assert (config["settings"]["seed"], config["settings"]["network"]) == (7, "DQN")
-    assert config["run_dir"] == "runs/CartPole-v1-DQN-mine-s7"
-
-
-def test_a_flagfile_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "mine.flags").write_text("--seed=7\n", encoding="utf-16")
-    with pytest.raises(ValueError, match="a --flagfile is no text in UTF-8"):
-        configure([f"--flagfile={tmp_path}/mine.flags"])
-
-
 def test_a_directory_of_something_else_is_refused(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("years of work")
     assert train.main([*CARTPOLE, f"--run_dir={tmp_path}"]) == 2

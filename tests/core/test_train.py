@@ -115,9 +115,8 @@ def test_config_json_holds_the_resolved_settings(whole):
     config = json.loads((whole["directory"] / "config.json").read_text())
     assert config["settings"] == dict(whole["run"].settings)
     assert config["command"] == ["train.py", *whole["arguments"], f"--run_dir={whole['directory']}"]
-    network = config["settings"]["network"]
-    assert config["settings"]["history"] == dict(DQN=4, DRQN=1)[network]
-    assert config["settings"]["sample"] == dict(DQN="timestep", DRQN="episode")[network]
+    assert config["settings"]["history"] == dict(DQN=4, DRQN=1)[config["settings"]["network"]]
+    assert config["settings"]["sample"] == "timestep"  # of vectors, for both
 
 
 def test_best_weights_are_kept(whole):
@@ -298,6 +297,5 @@ def test_remarks_on_the_environment_are_said_before_training(tmp_path, capsys):
     assert train.main(arguments) == 0
     assert "--max_episode_frames sets one" not in capsys.readouterr().out
     assert train.main([*arguments[:-1], f"--run_dir={tmp_path / 'endless'}", "--max_episode_frames=0"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == ("--env=CartPole-v1 has no limit of frames: an episode that does not end by itself, in training "
-                        "or in an evaluation, goes on for ever; --max_episode_frames sets one.")
+    assert ("--env=CartPole-v1 has no limit of frames: an episode that does not end by itself, in training or in an "
+            "evaluation, goes on for ever; --max_episode_frames sets one.") in capsys.readouterr().out.splitlines()

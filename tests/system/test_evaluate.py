@@ -123,7 +123,7 @@ def test_a_score_is_what_a_plain_evaluation_wrote_whatever_is_looked_at_afterwar
         assert f"Every episode is in runs/cartpole/episodes-best{otherwise}.csv." in said
     run_evaluate(RUN, "--checkpoint=last", "--episodes=2")
     run_evaluate(RUN, "--policy=random", "--episodes=2")
-    for arguments in (["--epsilon=0"], ["--checkpoint=last"], ["--eval_seed=2"]):
+    for arguments in (["--epsilon=0.5"], ["--checkpoint=last"], ["--eval_seed=2"]):
         run_evaluate(RUN, "--observation_probabilities=0,1", "--episodes=3", *arguments)
     after = read_run_files("cartpole")
     assert {name: after[name] for name in plain} == plain
@@ -131,7 +131,7 @@ def test_a_score_is_what_a_plain_evaluation_wrote_whatever_is_looked_at_afterwar
         *(f"episodes-best{otherwise}.csv" for otherwise in looks.values()), "episodes-last-episodes=2.csv",
         *(f"episodes-random{otherwise}.csv" for otherwise in (
             "-episodes=2-eval_seed=3", "-episodes=40", "-eval_seed=1234567", "-episodes=3", "-episodes=2")),
-        "observability-epsilon=0.csv", "observability-checkpoint=last.csv", "observability-eval_seed=2.csv"}
+        "observability-epsilon=0.5.csv", "observability-checkpoint=last.csv", "observability-eval_seed=2.csv"}
 
 
 def test_fewer_episodes_never_replace_more_of_the_same_weights(run_evaluate):

@@ -320,7 +320,7 @@ def test_every_row_is_judged_as_train_judges_it(capsys):
 @pytest.mark.parametrize("option", ["--check", "--cost", "--commands"])
 def test_a_wrong_column_is_refused_at_once(capsys, option):
     said = refuse_status(capsys, write_grid("bad", "env,unit", "Pong,8"), option)
-    assert said == ("status.py: bad.csv has the column unit, which is no flag of train.py; perhaps units or init_from "
+    assert said == ("status.py: bad.csv has the column unit, which is no flag of train.py; perhaps units or burn_in "
                     "is meant\n")
 
 
