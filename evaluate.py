@@ -39,8 +39,14 @@ CONTRADICT = {  # flag -> flags that cannot be given beside it
     "compare": ["policy"],
     "contact_sheet": "checkpoint weights episodes render video compare csv policy".split(),
 }
-NEED_VIDEO = "video_steps saliency compare".split()  # flags that do nothing without --video
+NEED_VIDEO = "film_episode video_steps saliency compare".split()  # flags that do nothing without --video
+EPISODES = 30  # of a score; Mnih et al. 2015
 SAME_ENVIRONMENT = "env frame_skip max_episode_frames sticky full_actions noops".split()  # settings of runs to compare
+
+
+FILM_EPISODES = {  # --film_episode -> index, from the indices of the episodes by rising return
+    "first": min, "best": lambda rising: rising[-1], "median": lambda rising: rising[(len(rising) - 1) // 2],
+    "worst": lambda rising: rising[0]}
 
 
 class LoadedRun(typing.NamedTuple):
@@ -62,7 +68,8 @@ def define_flags():
     define_enum("checkpoint", "best", ["best", "last"],
                 "weights of the best evaluation, or of the newest checkpoint", **here)
     flags.DEFINE_string("weights", None, "a .weights.h5 file instead of --checkpoint", **here)
-    define_integer("episodes", 30, "each in an environment of its own [episodes; Mnih et al. 2015]", 1, **here)
+    define_integer("episodes", None, "each in an environment of its own [episodes; default 30, Mnih et al. 2015; 1 "
+                   "where the first is shown by --video or --render]", 1, **here)
     flags.DEFINE_float("epsilon", None, "probability of a random action; default: the run's --eval_epsilon", 0, 1,
                        **here)
     flags.DEFINE_float("flicker", None, "probability that a frame is obscured; default: the run's", 0, 1, **here)
@@ -73,8 +80,10 @@ def define_flags():
                 "whose episodes to play; an agent's are printed beside random ones", **here)
     flags.DEFINE_bool("render", False, "show the first episode in a window: ALE's own, or Gymnasium's", **here)
     flags.DEFINE_string("video", None,
-                        "film the first episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **here)
-    define_integer("video_steps", None, "of the first episode in the film at most [agent steps; default: all]", 1,
+                        "film an episode: a path ending in .mp4 (1280x720, H.264) or .gif (smaller)", **here)
+    define_enum("film_episode", "first", list(FILM_EPISODES), "which of the episodes is filmed, by its return; any but "
+                "the first is played a second time", **here)
+    define_integer("video_steps", None, "of the episode in the film at most [agent steps; default: all]", 1,
                    **here)
     flags.DEFINE_bool("saliency", False, "in the film, which patches of the newest frame move the chosen action's "
                       "Q-value (Greydanus et al. 2018); images only", **here)
@@ -242,7 +251,7 @@ def evaluate_run(values):
     if values.compare:
         players.append(make_player(values, load_rival(values)))
     epsilon = players[0].epsilon
-    count = [(flag, values[flag].value, values[flag].default) for flag in ("episodes", "eval_seed")]
+    count = [("episodes", values.episodes, EPISODES), ("eval_seed", values.eval_seed, values["eval_seed"].default)]
     place = lambda name, played=(), weights=None: choose_path(
         layout.episodes_path(run.directory, name, name_otherwise(*played, *count)),
         collections.Counter({("random" if name == layout.RANDOM else "agent", None): values.episodes}),
@@ -258,10 +267,15 @@ def evaluate_run(values):
     print_player(values, run.directory, players[0])
     path = pathlib.Path(values.csv or path)
     with files.written_whole(path) as aside:
+        filmed = 0
+        if values.film_episode != "first":
+            played = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed)
+            rising = np.argsort([episode["episode_return"] for episode in played], kind="stable")
+            filmed = int(FILM_EPISODES[values.film_episode](rising))
         if values.video:
             with files.written_whole(values.video) as film_aside:
-                episodes, *rivals = camera.film_players(film_aside, players, values.eval_seed, values.video_steps,
-                                                        values.saliency)
+                episodes, *rivals = camera.film_players(film_aside, players, values.eval_seed, filmed,
+                                                        values.video_steps, values.saliency)
         else:
             episodes, rivals = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed), []
         envs.close()  # and its window
@@ -288,8 +302,8 @@ def evaluate_run(values):
                         rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
     print(f"Every episode is in {path}.")
     if values.video:
-        returned = " and ".join(f"{played[0]['episode_return']:g}" for played in (episodes, *rivals))
-        print(f"The film of episode 0, which returned {returned}, is {values.video}.")
+        returned = " and ".join(f"{played[filmed]['episode_return']:g}" for played in (episodes, *rivals))
+        print(f"The film of episode {filmed}, which returned {returned}, is {values.video}.")
 
 
 def show_milestones(values):
@@ -366,6 +380,9 @@ def main(arguments):
         if rest:
             raise ValueError(f"the argument {rest[0]!r} was given beside the run {values.run_dir}; expected one run")
         check_flags(values)
+        if values.episodes is None:
+            shown = values.render or values.video and values.film_episode == "first"
+            values.episodes = 1 if shown else EPISODES
         if values.contact_sheet:
             show_milestones(values)
         elif values.observation_probabilities is not None:

@@ -7,23 +7,31 @@ import numpy as np
 from tqdm import tqdm
 
 import wrappers
-from rollout import EVALUATION, EXPLORATION, derive_seeds
+from rollout import EVALUATION, EXPLORATION, FLICKER, derive_seeds
 
 
-class _Repeated:
-    """Random numbers for `repeats` equal groups of environments, the same in each: 1 2 3 1 2 3."""
+class _Streams:
+    """Random numbers of N environments, each from a generator of its own.
 
-    def __init__(self, rng, repeats):
-        self._rng, self._repeats = rng, repeats
+    So an episode is a function of its own seed, however many are played beside it.
+
+    Args:
+        seeds: int64[N].
+        stream: integer, what the numbers are for.
+    """
+
+    def __init__(self, seeds, stream):
+        self._rngs = [np.random.default_rng((int(seed), stream)) for seed in seeds]
 
     def random(self, size):
-        return np.tile(self._rng.random(size // self._repeats), self._repeats)
+        return np.array([rng.random() for rng in self._rngs])
 
     def integers(self, high, size):
-        return np.tile(self._rng.integers(high, size=size // self._repeats), self._repeats)
+        return np.array([rng.integers(high) for rng in self._rngs])
 
 
-def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, stop=lambda num_steps, playing: False):
+def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, watched=0,
+         stop=lambda num_steps, playing: False):
     """Play exactly one episode in each environment, so that short episodes are not over-represented.
 
     Args:
@@ -31,9 +39,11 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, stop=lambda
         envs: wrappers.Flicker of N environments.
         history: H, frames per observation.
         epsilon: probability of a random action.
-        seed, evaluation: integers; weights, flicker, epsilon and these determine the result.
+        seed, evaluation: integers; weights, flicker, epsilon and these determine the result. Episode i is the same
+            whatever N is.
         repeats: equal groups of environments that differ in their flicker alone. Each group has the seeds and the
-            random actions of the first.
+            random numbers of the first.
+        watched: the episode that the first environment plays; the others follow, the ones before it last.
         stop: called before each vector step with how many there were, and with bool[N], whose episodes go on. Where it
             returns True, the episodes are broken off.
 
@@ -42,11 +52,13 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, stop=lambda
         int64[N], and that environment's episode_return and length so far.
 
     Returns:
-        A dict(episode_return, length) per environment, in their order; None where `stop` broke them off.
+        A dict(episode_return, length) per episode, in their order; None where `stop` broke them off.
     """
-    N, rng = envs.num_envs, _Repeated(np.random.default_rng((seed, EVALUATION, evaluation, EXPLORATION)), repeats)
+    N = envs.num_envs
+    seeds = np.roll(np.tile(derive_seeds(seed, EVALUATION, evaluation, size=N // repeats), repeats), -watched)
+    rng = _Streams(seeds, EXPLORATION)
     episode_return, length, playing = np.zeros(N), np.zeros(N, np.int64), np.ones(N, bool)
-    frame, _ = envs.reset(seed=np.tile(derive_seeds(seed, EVALUATION, evaluation, size=N // repeats), repeats))
+    frame, _ = envs.reset(seed=seeds, rng=_Streams(seeds, FLICKER))
     frames, state, first = wrappers.blank_frames(envs, history), agent.initial_state(N), np.ones(N, bool)
     while playing.any():
         if stop(length.max(), playing):
@@ -62,7 +74,8 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, stop=lambda
         length += playing
         first = ~playing  # Environments whose episode has ended play on unseen.
         playing &= ~(terminated | truncated)
-    return [dict(episode_return=float(r), length=int(n)) for r, n in zip(episode_return, length)]
+    return [dict(episode_return=float(r), length=int(n))
+            for r, n in zip(np.roll(episode_return, watched), np.roll(length, watched))]
 
 
 def evaluate(*arguments, watch=lambda *step: None, **keywords):

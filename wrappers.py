@@ -51,16 +51,17 @@ class Flicker(gymnasium.vector.VectorWrapper):
         self.frame_shape = shape[1:] if is_atari else shape
         self.frame_dtype = envs.single_observation_space.dtype
 
-    def reset(self, *, seed, options=None):
+    def reset(self, *, seed, options=None, rng=None):
         """Reset every environment with its own seed, and the flicker with all of them.
 
         Args:
             seed: int64[N] in [0, 2**31).
+            rng: the generator of flicker; None: one that is made from the seeds.
 
         Returns:
             frames uint8[N, 84, 84] or float32[N, D], info.
         """
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed) if rng is None else rng
         seeds = np.asarray(seed) if self.is_atari else [int(s) for s in seed]
         observations, info = self.env.reset(seed=seeds, options=options)
         return self._obscure(observations), info

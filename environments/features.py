@@ -247,8 +247,8 @@ class Features(gymnasium.vector.VectorWrapper):
     def __getattr__(self, name):
         return getattr(self.env, name)  # an attribute of Flicker
 
-    def reset(self, *, seed, options=None):
-        screens, info = self.env.reset(seed=seed, options=options)
+    def reset(self, *, seed, options=None, rng=None):
+        screens, info = self.env.reset(seed=seed, options=options, rng=rng)
         self._first = np.ones(self.num_envs, bool)
         self._push(screens, ~self._first)
         return self.torso(self._screens), info

@@ -37,13 +37,14 @@ class _Returning:
         self.value = yield from self._generator
 
 
-def play_moments(player, eval_seed, progress, max_steps=None, with_saliency=False):
-    """Play one episode per environment; yield a film.Moment before each step of the first one, and one at its end.
+def play_moments(player, eval_seed, progress, filmed=0, max_steps=None, with_saliency=False):
+    """Play one episode per environment; yield a film.Moment before each step of one of them, and one at its end.
 
     Args:
         player: Player.
         eval_seed: of the episodes.
         progress: evaluation.Progress.
+        filmed: the episode, which the first environment plays.
         max_steps: agent steps to yield at most; None: all.
         with_saliency: whether to find the patches that move the chosen action's Q-value.
 
@@ -52,7 +53,7 @@ def play_moments(player, eval_seed, progress, max_steps=None, with_saliency=Fals
     """
     settings, envs, agent = player.settings, player.envs, player.agent
     steps = _Returning(evaluation.play(agent, envs, settings["history"], player.epsilon, eval_seed, evaluation=0,
-                                       stop=progress))
+                                       watched=filmed, stop=progress))
     for frames, state, first, actions, episode_return, length in steps:
         if max_steps and length >= max_steps:
             continue
@@ -64,8 +65,8 @@ def play_moments(player, eval_seed, progress, max_steps=None, with_saliency=Fals
             state=np.asarray(next_state[0][0]) if next_state else None,  # The first vector of an LSTM's state is h.
             saliency=saliency.compute_saliency(q_values_of, frames[0], actions[0]) if with_saliency else None)
     episodes = steps.value
-    if not max_steps or episodes[0]["length"] <= max_steps:
-        yield film.Moment(envs.render()[0], episodes[0]["episode_return"], episodes[0]["length"])
+    if not max_steps or episodes[filmed]["length"] <= max_steps:
+        yield film.Moment(envs.render()[0], episodes[filmed]["episode_return"], episodes[filmed]["length"])
     return episodes
 
 
@@ -75,13 +76,13 @@ def _q_values_of(agent, state, first, stacks):
     return agent.q_values(stacks, repeated, np.repeat(first[:1], len(stacks)))[0]
 
 
-def film_players(path, players, eval_seed, max_steps=None, with_saliency=False):
-    """Film the first episode of one player, or of two side by side.
+def film_players(path, players, eval_seed, filmed=0, max_steps=None, with_saliency=False):
+    """Film an episode of one player, or of two side by side.
 
     Args:
         path: of the film.
         players: one Player or two.
-        eval_seed, max_steps, with_saliency: of `play_moments`.
+        eval_seed, filmed, max_steps, with_saliency: of `play_moments`.
 
     Returns:
         All episodes of each player.
@@ -98,7 +99,8 @@ def film_players(path, players, eval_seed, max_steps=None, with_saliency=False):
     names = [re.sub("|".join(ARROWS), arrow, name) for name in players[0].envs.action_names]  # UPRIGHTFIRE: ↗ FIRE
     scenes = [film.Scene(rate, names, player.title, player.subtitle, layout) for player in players]
     with film.Film(path, rate, *scenes) as reel, evaluation.Progress("filming") as progress:
-        takes = [_Returning(play_moments(player, eval_seed, progress, max_steps, with_saliency)) for player in players]
+        takes = [_Returning(play_moments(player, eval_seed, progress, filmed, max_steps, with_saliency))
+                 for player in players]
         for moments in itertools.zip_longest(*takes):
             reel.add(*moments)
     return [take.value for take in takes]

@@ -54,6 +54,31 @@ def test_repeated_groups_have_the_seeds_and_the_random_actions_of_the_first_grou
     assert episodes[:2] == episodes[2:4] == episodes[4:] and episodes[0] != episodes[1]
 
 
+def test_an_episode_is_the_same_however_many_are_played_beside_it():
+    settings = configure(["--units=4", "--env=CartPole-v1", "--network=DRQN", "--flicker=0.5"])["settings"]
+
+    def play(num_episodes, policy, **others):
+        envs = build.make_envs(settings, num_episodes)
+        agent = build.make_agent(settings, envs) if policy == "agent" else evaluation.RandomPlay(2)
+        return evaluation.evaluate(agent, envs, 1, 0.5, 7, 0, **others)
+
+    for policy in ("agent", "random"):
+        many = play(12, policy)
+        assert len({episode["length"] for episode in many}) > 6
+        assert [play(n, policy) for n in (1, 2, 5)] == [many[:1], many[:2], many[:5]]
+        assert play(12, policy, watched=9) == many
+
+
+def test_the_watched_episode_is_the_one_of_that_number():
+    envs, seen = make_rollout(num_envs=4, length=(2, 20), flicker=0.5).envs, []
+    episodes = evaluate_recorder(envs)
+    steps = lambda watched: evaluation.evaluate(
+        Recorder(), envs, 2, 0.1, 1, 1, watched=watched,
+        watch=lambda frames, state, first, actions, episode_return, length: seen.append((watched, length)))
+    assert [steps(watched) for watched in range(4)] == [episodes] * 4
+    assert seen == [(i, t) for i, episode in enumerate(episodes) for t in range(episode["length"])]
+
+
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_random_play_does_what_an_agent_does_at_an_epsilon_of_1(repeats):
     envs = make_rollout(num_envs=6, length=(2, 30), flicker=0.5).envs

@@ -102,6 +102,25 @@ def test_a_film_may_be_short_and_a_gif(run_evaluate):
     assert pathlib.Path("film.gif").read_bytes().startswith(b"GIF89a")
 
 
+def test_a_film_shows_its_first_episode_alone_or_the_one_that_is_asked_for(run_evaluate, monkeypatch):
+    run_evaluate(RUN, "--episodes=6", "--csv=six.csv", "--epsilon=0.5")
+    returns = read_episode_returns("six.csv")
+    rising = np.argsort(returns, kind="stable")
+    assert len(set(returns)) > 3
+    for which, index in dict(best=rising[-1], median=rising[2], worst=rising[0], first=0).items():
+        composed = record_frames(monkeypatch)
+        said = run_evaluate(RUN, "--episodes=6", "--csv=again.csv", "--epsilon=0.5", "--video=film.mp4",
+                            f"--film_episode={which}")
+        assert f"The film of episode {index}, which returned {returns[index]:g}, is film.mp4." in said
+        assert read_episode_returns("again.csv") == returns
+        assert (composed[-1][1].episode_return, composed[-1][1].step) == (returns[index], len(composed) - 1)
+    said = run_evaluate(RUN, "--video=film.mp4", "--epsilon=0.5")
+    assert f"The film of episode 0, which returned {returns[0]:g}, is film.mp4." in said
+    assert read_episode_returns("runs/cartpole/episodes-best-epsilon=0.5-episodes=1.csv") == returns[:1]
+    said = run_evaluate(RUN, "--epsilon=0.5", "--film_episode=best", code=2)
+    assert said == "evaluate.py: --film_episode was given without --video, and is of films\n"
+
+
 def test_two_agents_play_the_same_seed_side_by_side_until_the_longer_episode_ends(run_evaluate, monkeypatch):
     shutil.copytree("runs/cartpole", "runs/left")
     settings = reading.read_config("runs/left")["settings"]
