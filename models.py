@@ -105,7 +105,8 @@ class QNetwork(keras.Model):
             memory["first"] = firsts[:, self.history - 1:]
         if previous is not None:
             action, reward = ops.split(previous[:, self.history - 1:], 2, axis=-1)
-            chosen = ops.one_hot(ops.cast(action[..., 0], "int32") - 1, self.num_actions)
+            action = ops.cast(action[..., 0], "int32")
+            chosen = ops.one_hot(action, self.num_actions + 1)[..., 1:]  # ONNX counts -1 from the end.
             memory["previous"] = ops.concatenate([chosen, reward], axis=-1)  # [B, burn_in+T, A+1]
         stacks = ops.stack(stacks, axis=2)  # [B, burn_in+T, H, ...]
         # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is

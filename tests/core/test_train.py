@@ -226,9 +226,9 @@ def test_three_short_games_by_untitledgrubs_preset(tmp_path):
 def test_the_schedules_of_bhowmik_and_kalbag_in_a_real_run_of_two_simple_layers(tmp_path):
     run = train_run([*CARTPOLE, "--network=DRQN_RNN2", "--epsilon_begin=0.9", "--epsilon_end=0.05",
                      "--epsilon_decay=exp:200steps", "--update_period=1",
-                     "--lr_schedule=cosine_restarts:20u:0.002"], tmp_path)
+                     "--lr_schedule=cosine_restarts:27u:0.002"], tmp_path)
     assert run.updates == run.agent_step - LEARNING_STARTS >= 240
-    learning_rate = lambda updates: 0.002 + 0.004 * (1 + np.cos(np.pi * (updates % 20) / 20))
+    learning_rate = lambda updates: 0.002 + 0.004 * (1 + np.cos(np.pi * (updates % 27) / 27))
     rows = rows_without_seconds(tmp_path, "learn")
     for row in rows:
         assert float(row["epsilon"]) == pytest.approx(0.05 + 0.85 * np.exp(-int(row["agent_step"]) / 200))
