@@ -1,4 +1,4 @@
-# make run        a first look: DRQN on Frostbite, then flickering CartPole, which learns within minutes; scores, films, curves
+# make run        a first look: the film of an agent that plays Pong half blind; then memory against none on flickering CartPole
 # make test       the tests                       make lint    ruff
 # make doctor     what this machine has, and what to do about the rest
 # make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
@@ -6,20 +6,19 @@
 # make kalbag     Kalbag et al.'s four curves on Assault: a torso of our own, then 12 runs of 40 games
 # make bench      speed beside the peers', in a virtual environment of their own; the paper's table of costs. Alone on the machine
 PYTHON := .venv/bin/python
-FROSTBITE := runs/Frostbite-DRQN-quick-s1
-CARTPOLE := runs/CartPole-v1-DRQN-cartpole-flicker=0.5-s1
+MEMORY := runs/memory/CartPole-v1-DRQN-flicker=0.5-s1
+WITHOUT := runs/memory/CartPole-v1-DQN-flicker=0.5-history=1-s1
+ONE_THREAD := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
 run: .venv/installed
-	@echo "DRQN on Frostbite for a few minutes: enough to see every part work. To see it learn this game takes hours:"
-	@echo "  $(PYTHON) train.py --network=DRQN --env=Frostbite --maxsteps=10000000"
-	$(PYTHON) train.py --flagfile=presets/quick.flags
-	$(PYTHON) evaluate.py --run_dir=$(FROSTBITE) --episodes=4 --video=$(FROSTBITE)/film.mp4
-	@echo "DRQN on CartPole, half of whose frames it does not see: this one learns in two minutes."
-	$(PYTHON) train.py --flagfile=presets/cartpole.flags --network=DRQN --flicker=0.5 --maxsteps=24000
-	$(PYTHON) evaluate.py --run_dir=$(CARTPOLE) --video=$(CARTPOLE)/film.mp4
-	$(PYTHON) plot.py $(FROSTBITE) $(CARTPOLE) --out=runs/curves
-	@echo "Films:  $(FROSTBITE)/film.mp4  $(CARTPOLE)/film.mp4"
-	@echo "Curves: runs/curves.png"
+	@echo "An agent of this suite plays Pong. It sees one frame at a time, and half of its frames are blank. The film takes half a minute."
+	@mkdir -p runs
+	$(PYTHON) evaluate.py agents/flickering_pong --video=runs/pong.mp4 --video_steps=450
+	@echo "CartPole, half of whose frames are blank: DRQN remembers, DQN sees the same frames and does not. Both learn side by side, for minutes."
+	$(ONE_THREAD) slurm/grid_local.sh slurm/grids/memory.csv -j 2
+	$(PYTHON) evaluate.py --compare $(MEMORY) $(WITHOUT) --video=runs/memory.mp4 --film_episode=median --episodes=10
+	@echo "Films:  runs/pong.mp4  runs/memory.mp4 (with memory beside without)"
+	@echo "Curves: runs/memory/curves.png"
 
 test: .venv/installed
 	$(PYTHON) -m pytest
@@ -35,7 +34,7 @@ evidence: .venv/installed
 	$(PYTHON) -m benchmarks.kills --kills=300
 
 mini: .venv/installed
-	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 slurm/grid_local.sh slurm/grids/mini.csv -j $$(nproc)
+	$(ONE_THREAD) slurm/grid_local.sh slurm/grids/mini.csv -j $$(nproc)
 	$(PYTHON) -m benchmarks.probe --run_dir runs/mini/CartPole-v1-DRQN-mini-flicker=0.5-s? --out=runs/mini/probe_flicker
 	$(PYTHON) -m benchmarks.probe --run_dir runs/mini/CartPolePosition-v0-DRQN-mini-s? --out=runs/mini/probe_position
 	mkdir -p results/mini

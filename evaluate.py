@@ -14,16 +14,15 @@
 import collections
 import pathlib
 import sys
-import typing
 
 import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
 
-import gymnasium
 import numpy as np
 from absl import flags
 
 import build
 import evaluation
+import loading
 import process
 from analysis import statistics, sweeps
 from environments import features, mirror
@@ -47,16 +46,6 @@ SAME_ENVIRONMENT = "env frame_skip max_episode_frames sticky full_actions noops"
 FILM_EPISODES = {  # --film_episode -> index, from the indices of the episodes by rising return
     "first": min, "best": lambda rising: rising[-1], "median": lambda rising: rising[(len(rising) - 1) // 2],
     "worst": lambda rising: rising[0]}
-
-
-class LoadedRun(typing.NamedTuple):
-    """A run whose agent can play."""
-
-    directory: pathlib.Path
-    settings: dict  # of config.json
-    envs: gymnasium.vector.VectorWrapper  # wrappers.Flicker, or features.Features around it
-    agent: typing.Any  # agent.Agent
-    weights: str  # their name
 
 
 def define_flags():
@@ -138,25 +127,9 @@ def make_episode_envs(settings, values, num_envs, torso, render_mode=None):
 
 
 def rebuild_run(values, directory, num_envs, weights):
-    """Build the environments and the agent of a run from its config.json; the agent's weights are still random.
-
-    Args:
-        values: of the flags.
-        directory: of the run.
-        num_envs: environments.
-        weights: name of the weights that will be loaded.
-
-    Raises:
-        ValueError: it is no run, or not one that can be rebuilt here, in one sentence.
-    """
-    settings = reading.read_settings(directory, check_settings)
-    torso = features.load(settings.get("features"), directory)
-    try:
-        envs = make_episode_envs(settings, values, num_envs, torso, render_mode(values))
-        return LoadedRun(directory, settings, envs, build.make_agent(settings, envs), weights)
-    except (KeyError, TypeError, ImportError, OverflowError, gymnasium.error.Error) as error:
-        raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
-                         f"({type(error).__name__}: {error})") from error
+    """Return the loading.LoadedRun of a run, with the environments that the flags ask for, and random weights."""
+    return loading.rebuild(directory, weights, lambda settings, torso: make_episode_envs(
+        settings, values, num_envs, torso, render_mode(values)))
 
 
 def load_run(values):

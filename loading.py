@@ -2,11 +2,45 @@
 
 import contextlib
 import pathlib
+import typing
+
+import gymnasium
 
 import build
 from environments import features
 from settings import check_settings
 from storage import layout, reading
+
+
+class LoadedRun(typing.NamedTuple):
+    """A run whose agent can play."""
+
+    directory: pathlib.Path
+    settings: dict  # of config.json
+    envs: gymnasium.vector.VectorWrapper  # wrappers.Flicker, or features.Features around it
+    agent: typing.Any  # agent.Agent
+    weights: str  # their name
+
+
+def rebuild(directory, weights, make_envs):
+    """Build the environments and the agent of a run from its config.json; the agent's weights are still random.
+
+    Args:
+        directory: of the run.
+        weights: name of the weights that will be loaded.
+        make_envs: function of the run's settings and of its frozen torso, or None, that returns the environments.
+
+    Raises:
+        ValueError: it is no run, or not one that can be rebuilt here, in one sentence.
+    """
+    settings = reading.read_settings(directory, check_settings)
+    torso = features.load(settings["features"], directory)
+    try:
+        envs = make_envs(settings, torso)
+        return LoadedRun(directory, settings, envs, build.make_agent(settings, envs), weights)
+    except (KeyError, TypeError, ImportError, OverflowError, gymnasium.error.Error) as error:
+        raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
+                         f"({type(error).__name__}: {error})") from error
 
 
 def load(run_dir, checkpoint=layout.BEST, **changed):

@@ -106,7 +106,8 @@ class QNetwork(keras.Model):
         if previous is not None:
             action, reward = ops.split(previous[:, self.history - 1:], 2, axis=-1)
             action = ops.cast(action[..., 0], "int32")
-            chosen = ops.one_hot(action, self.num_actions + 1)[..., 1:]  # ONNX counts -1 from the end.
+            # 0 is none; minus 1 it would be the last one in ONNX.
+            chosen = ops.one_hot(action, self.num_actions + 1)[..., 1:]
             memory["previous"] = ops.concatenate([chosen, reward], axis=-1)  # [B, burn_in+T, A+1]
         stacks = ops.stack(stacks, axis=2)  # [B, burn_in+T, H, ...]
         # Time is folded into the batch by hand: keras.layers.TimeDistributed drops steps when T is

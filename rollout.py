@@ -10,7 +10,8 @@ import wrappers
 # step again, each environment gets a new seed at the end of its first episode after so many agent
 # steps of all environments together; an environment has its share of them, in vector steps.
 RESEED_PERIOD = 250_000
-TRAINING, EVALUATION, EXPLORATION, REPLAY, FLICKER = 1, 2, 3, 4, 5  # streams of random numbers within a run
+# Streams of random numbers within a run.
+TRAINING, EVALUATION, EXPLORATION, REPLAY, FLICKER = 1, 2, 3, 4, 5
 
 
 def derive_seeds(*key, size):

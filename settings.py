@@ -316,8 +316,10 @@ def check_settings(settings):
 
 def _judge(flag, name, value):
     """Return None if a flag would take a value of a config.json, else what is expected."""
-    if type(value) in (int, float) and not abs(value) < 2**63:  # also NaN
-        return "a finite number below 2**63"
+    if type(value) is float and not math.isfinite(value):
+        return "a finite number"
+    if type(value) is int and abs(value) >= 2**63:
+        return "a number below 2**63"
     if strangers.CONTROL.search(name) or isinstance(value, str) and strangers.CONTROL.search(value):
         return "text without control characters"
     if flag is None:  # the backend, or a setting of another version

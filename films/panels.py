@@ -251,4 +251,7 @@ def _fit_font_size(pen, words, room, size):
 def load_font(size, bold=False):
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     import matplotlib  # here: nothing else of a film needs it
-    return ImageFont.truetype(str(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
+    font = ImageFont.truetype(str(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
+    # Frames say much the same; words that were drawn once are kept.
+    font.getmask2, font.getlength = (functools.lru_cache(maxsize=1000)(f) for f in (font.getmask2, font.getlength))
+    return font

@@ -20,6 +20,7 @@ tables=runs swept= axes=
 case $name in
   paper) tables="standard flicker" ;;
   placement) tables=placement ;;
+  memory) swept=nothing ;;
   kalbag) swept=nothing axes="--x=episodes --y=train" ;;
   mini) swept=CartPole-v1 ;;        # Elsewhere flicker hides the cue itself, or comes on top of what is hidden anyway.
 esac

@@ -21,11 +21,11 @@ from helpers.extending import write_modules
 from storage import grids, layout
 
 ROOT = pathlib.Path(__file__).parents[2]
-NAMES = "README.md CONTRIBUTING.md slurm/README.md results/README.md benchmarks/README.md".split()
+NAMES = "README.md CONTRIBUTING.md agents/README.md slurm/README.md results/README.md benchmarks/README.md".split()
 PAGES = [*(ROOT / name for name in NAMES), *sorted(ROOT.glob("docs/*.md"))]
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 SCRIPTS = "train evaluate plot report export status doctor".split()
-FOLDERS = "analysis benchmarks docs environments films paper presets results slurm storage tests".split()
+FOLDERS = "agents analysis benchmarks docs environments films paper presets results slurm storage tests".split()
 SBATCH = "account cpus-per-task gres mem partition time".split()  # its options that the pages name
 
 
