@@ -162,7 +162,7 @@ def check_script(program, arguments):
     elif program == "evaluate.py":
         values = evaluate.define_flags()
         rest = values([program, *arguments])[1:]
-        assert len(rest) == bool(values.compare and not values.run_dir)  # --compare RUN_A RUN_B
+        assert len(rest) <= (not values.run_dir)  # a run, or the second of --compare RUN_A RUN_B
         evaluate.check_flags(values)
     elif program == "plot.py":
         plot.define_flags()([program, *arguments])
