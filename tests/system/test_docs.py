@@ -213,11 +213,11 @@ def test_every_command_is_one_that_its_program_takes(page, at_root):
     "python train.py --env=Frostbit", "python train.py Pong", "python trane.py",
     "KERAS_BACKEND=jax python train.py --units=some", "python evaluate.py --videos=film.mp4",
     "python evaluate.py --video=film.avi", "python evaluate.py --saliency", "evaluate.py --checkpoint=first",
-    "python evaluate.py --observation_probabilities=2", "python evaluate.py runs/a", "python plot.py --table=none",
-    "python report.py runs/* --output=a.html", "python status.py slurm/grids/no.csv", "python doctor.py --all",
-    "make dinner", "sbatch slurm/drqn.sh --bufflen=many", "sbatch --tim=3 slurm/drqn.sh", "sbatch slurm/no.sh",
-    "slurm/grid.sh slurm/grids/no.csv", "slurm/grid.sh slurm/grids/paper.csv -k 3", "python -m benchmarks.no",
-    "python -m benchmarks.kills --kill=3"])
+    "python evaluate.py --observation_probabilities=2", "python evaluate.py runs/a runs/b",
+    "python plot.py --table=none", "python report.py runs/* --output=a.html", "python status.py slurm/grids/no.csv",
+    "python doctor.py --all", "make dinner", "sbatch slurm/drqn.sh --bufflen=many", "sbatch --tim=3 slurm/drqn.sh",
+    "sbatch slurm/no.sh", "slurm/grid.sh slurm/grids/no.csv", "slurm/grid.sh slurm/grids/paper.csv -k 3",
+    "python -m benchmarks.no", "python -m benchmarks.kills --kill=3"])
 def test_a_command_that_rots_is_found(command, at_root):
     (words,) = split_commands(f"{command}    # with a comment")
     with pytest.raises((AssertionError, ValueError, OSError, flags.Error)):
