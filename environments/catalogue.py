@@ -31,6 +31,14 @@ HARMLESS = dict(obs_type=("rgb", "grayscale"), render_mode=(None, "rgb_array"))
 # How ids begin -> the package that registers them, which is no part of the suite.
 PACKAGES = {"minigrid": "minigrid", "babyai": "minigrid", "miniworld": "miniworld", "minatar/": "minatar",
             "popgym": "popgym", "vizdoom": "vizdoom", "flappybird": "flappy-bird-gymnasium", "procgen": "procgen"}
+POLE = "position", "velocity", "angle", "angular velocity"
+# What Gymnasium's environments say in their documentation alone: names of the numbers that are seen, and of actions.
+# An environment of a user's has both in its metadata, as observation_names and action_names.
+NAMES = {
+    "CartPole": (POLE, ("LEFT", "RIGHT")), "CartPolePosition": (POLE[::2], ("LEFT", "RIGHT")),
+    "CartPolePixels": ((), ("LEFT", "RIGHT")), "MountainCar": (POLE[:2], ("LEFT", "NOOP", "RIGHT")),
+    "Acrobot": (("cos 1", "sin 1", "cos 2", "sin 2", "velocity 1", "velocity 2"), ("LEFT", "NOOP", "RIGHT")),
+    "DelayedCue": (("cue left", "cue right", "corridor", "fork"), ("LEFT", "RIGHT"))}
 
 
 def atari_games():
@@ -150,7 +158,8 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         screen: shape of what images become: gray (height, width), or RGB (height, width, 3).
 
     Returns:
-        wrappers.Flicker. Its `remarks` are sentences that a user should read before training.
+        wrappers.Flicker. Its `remarks` are sentences that a user should read before training, its `observation_names`
+        those of a vector's numbers, or none.
 
     Raises:
         ValueError: the environment cannot be built, or its spaces do not fit a Q-network over frames.
@@ -163,10 +172,10 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
         "goes on for ever; --max_episode_frames sets one."]
     if not _is_atari(spec):
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps.
-        envs, names, space = _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen)
+        envs, seen, names, space = _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen)
         remarks += filter(None, [wrappers.describe_frames(env, space)])
         envs = wrappers.Flicker(envs, flicker, names, is_atari=False)
-        envs.remarks = remarks
+        envs.remarks, envs.observation_names = remarks, seen
         return envs
     rom, (_, taken) = spec.kwargs["game"], read_atari_arguments(env, spec)
     # Screens are pixel-identical to gymnasium.wrappers.AtariPreprocessing; ALE's own clipping, lives and FIRE stay off.
@@ -183,12 +192,12 @@ def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sti
     if render_mode:
         envs = mirror.Mirror(envs, mirror.AtariTwin(rom, sticky, actions, frame_skip, render_mode))
     envs = wrappers.Flicker(envs, flicker, names, is_atari=True, training_rewards=training_rewards)
-    envs.remarks = remarks
+    envs.remarks, envs.observation_names = remarks, []
     return envs
 
 
 def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
-    """Return a vector environment of a Gymnasium spec, the names of its actions, and its observation space."""
+    """Return a vector environment of a Gymnasium spec, the names of what is seen and of actions, and its space."""
     seen = []
 
     def wrap(single):
@@ -202,12 +211,17 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
         envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
                                   vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
         api.check(envs.envs[0], env)
-        names = _name_actions(envs.metadata.get("action_names"), int(envs.single_action_space.n))
+        observations, actions = NAMES.get(spec.name.rstrip("0123456789"), ((), ()))  # DelayedCue30, too
+        shape = envs.single_observation_space.shape
+        observations = envs.metadata.get("observation_names", observations)
+        seen_names = _names_of(observations, shape[0]) if len(shape) == 1 else []
+        num_actions = int(envs.single_action_space.n)
+        names = _names_of(envs.metadata.get("action_names", actions), num_actions) or [*map(str, range(num_actions))]
         if render_mode:
             envs = mirror.Mirror(envs, mirror.Twin(wrap(_make_rendered(spec, env, envs, render_mode)), env, frame_skip))
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"--env={env} needs a package that is not installed: {wrappers.one_line(error)}") from error
-    return envs, names, seen[0]
+    return envs, seen_names, names, seen[0]
 
 
 def _make_rendered(spec, env, envs, render_mode):
@@ -225,11 +239,10 @@ def _make_rendered(spec, env, envs, render_mode):
                          f"an environment that takes render_mode={render_mode!r}") from error
 
 
-def _name_actions(names, num_actions):
-    """Return names of the actions: those of an environment's metadata where they fit its action space, else numbers."""
-    if isinstance(names, list | tuple) and len(names) == num_actions and all(isinstance(name, str) for name in names):
-        return list(names)
-    return [str(i) for i in range(num_actions)]
+def _names_of(names, count):
+    """Return names of `count` things as a list, or none where they do not fit."""
+    fit = isinstance(names, list | tuple) and len(names) == count and all(isinstance(name, str) for name in names)
+    return list(names) if fit else []
 
 
 def _is_atari(spec):

@@ -97,7 +97,8 @@ def film_players(path, players, eval_seed, filmed=0, max_steps=None, with_salien
     rate, layout = players[0].envs.metadata["render_fps"], panels.FULL if len(players) == 1 else panels.HALF
     arrow = lambda match: ARROWS[match[0]] + " "
     names = [re.sub("|".join(ARROWS), arrow, name) for name in players[0].envs.action_names]  # UPRIGHTFIRE: ↗ FIRE
-    scenes = [film.Scene(rate, names, player.title, player.subtitle, layout) for player in players]
+    scenes = [film.Scene(rate, names, player.title, player.subtitle, layout, player.envs.observation_names)
+              for player in players]
     with film.Film(path, rate, *scenes) as reel, evaluation.Progress("filming") as progress:
         takes = [_Returning(play_moments(player, eval_seed, progress, filmed, max_steps, with_saliency))
                  for player in players]

@@ -82,7 +82,7 @@ class Scales:
             self.saliency = max(self.saliency, float(moment.saliency.max()))
 
 
-def compose_frame(moment, scales, values, span, names, title="", subtitle="", layout=FULL):
+def compose_frame(moment, scales, values, span, names, title="", subtitle="", layout=FULL, seen_names=()):
     """Draw one frame of a film, or of its half.
 
     ```
@@ -107,6 +107,7 @@ def compose_frame(moment, scales, values, span, names, title="", subtitle="", la
         names: of the A actions; spaces break lines.
         title, subtitle: of the film, or of its agent.
         layout: a panels.Layout.
+        seen_names: of the D numbers of a vector that the agent sees, or none.
 
     Returns:
         uint8[720, layout.width, 3].
@@ -132,7 +133,7 @@ def compose_frame(moment, scales, values, span, names, title="", subtitle="", la
     if len(seen_boxes) > 1:
         caption(seen_boxes[1][0], top, "earlier", MUTED)
     for box, frame in zip(seen_boxes, moment.seen[::-1]):
-        panels.draw_seen(image, pen, layout, box, frame, scales.seen)
+        panels.draw_seen(image, pen, layout, box, frame, scales.seen, seen_names)
     if moment.saliency is not None:
         panels.draw_saliency(image, newest, moment.saliency, scales.saliency)
         note(newest, "orange: moves the chosen action's Q-value", CHOSEN)
@@ -157,11 +158,11 @@ class Scene:
 
     Args:
         rate: moments per second.
-        names, title, subtitle, layout: of `compose_frame`.
+        names, title, subtitle, layout, seen_names: of `compose_frame`.
     """
 
-    def __init__(self, rate, names, title, subtitle="", layout=FULL):
-        self._words = dict(names=names, title=title, subtitle=subtitle, layout=layout)
+    def __init__(self, rate, names, title, subtitle="", layout=FULL, seen_names=()):
+        self._words = dict(names=names, title=title, subtitle=subtitle, layout=layout, seen_names=seen_names)
         self._values = collections.deque(maxlen=max(2, round(VALUE_SECONDS * rate)))  # A line has two ends.
         self._scales, self.moment = Scales(), None
 

@@ -127,7 +127,7 @@ def resize_image(image, box):
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
 
 
-def draw_seen(image, pen, layout, box, frame, full):
+def draw_seen(image, pen, layout, box, frame, full, names=()):
     """Draw a frame that the agent saw: an image, or a vector as bars from the middle to the sides.
 
     A vector of zeros is black throughout; a long vector is a heat map.
@@ -135,6 +135,7 @@ def draw_seen(image, pen, layout, box, frame, full):
     Args:
         frame: uint8[84, 84], or float32[D].
         full: float[D], the numbers at which bars are full.
+        names: of the D numbers, which stand above the bars where there is room; else a bar has its number beside it.
     """
     left, top, right, bottom = box
     if frame.ndim == 2:
@@ -149,14 +150,16 @@ def draw_seen(image, pen, layout, box, frame, full):
     labelled = right - left == layout.panel_size and len(frame) <= MAX_LABELLED
     size = layout.caption_size
     row, middle = (bottom - top) / len(frame), (left + right) / 2
-    reach = (right - left) / 2 - (5 * size if labelled else 4)
+    above = size + 8 if labelled and len(names) == len(frame) and row >= 2 * size + 12 else 0  # pixels for a name
+    reach = (right - left) / 2 - (5 * size if labelled and not above else 14 if above else 4)
     pen.line((middle, top, middle, bottom - 1), MUTED)
     for i, value in enumerate(frame):
-        y, thick = top + (i + 0.5) * row, min(row * 0.3, 16)
+        y, thick = top + above / 2 + (i + 0.5) * row, min((row - above) * 0.3, 16)
         end = middle + reach * np.clip(value / full[i], -1, 1) if full[i] else middle
         pen.rectangle((min(middle, end), y - thick, max(middle, end), y + thick), BAR)
         if labelled:
-            pen.text((left + 14, y), f"[{i}]", MUTED, load_font(size), "lm")
+            y -= above and (thick + size / 2 + 2)
+            pen.text((left + 14, y), names[i] if above else f"[{i}]", MUTED, load_font(size), "lm")
             pen.text((right - 12, y), f"{value:.2f}", TEXT, load_font(size), "rm")
 
 

@@ -180,6 +180,22 @@ def test_the_action_space_decides_how_many_actions_there_are(action_names, expec
     assert envs.action_names == expected
 
 
+@pytest.mark.parametrize("names, expected", [
+    (["height", "speed"], ["height", "speed"]), (["height"], []), (None, []), ([1, 2], [])])
+def test_the_numbers_of_a_vector_have_names_where_the_environment_gives_as_many(names, expected, monkeypatch):
+    monkeypatch.setattr(counting.Counting, "metadata", {"render_modes": [], "observation_names": names})
+    envs = catalogue.make_envs(counting.register(shape=(2,)), 1, frame_skip=1, max_episode_frames=0)
+    assert envs.observation_names == expected
+
+
+@pytest.mark.parametrize("env", [
+    "CartPole-v1", "CartPolePosition-v0", "CartPolePixels-v0", "MountainCar-v0", "Acrobot-v1", "DelayedCue30-v0"])
+def test_known_environments_have_names_for_their_actions_and_numbers(env):
+    envs = make_small_envs(env, 1, max_episode_frames=0)
+    assert not {name for name in envs.action_names if name.isdigit()}
+    assert len(envs.observation_names) == (envs.frame_shape[0] if len(envs.frame_shape) == 1 else 0)
+
+
 # ALE ids of a user
 
 
