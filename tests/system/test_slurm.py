@@ -22,7 +22,7 @@ ROOT = pathlib.Path(status.__file__).parent
 ATARI = """--maxsteps=3000 --units=16 --num_envs=4 --bufflen=3000 --batch_size=4 --unroll=3 --flicker=0.5
     --learning_starts=200 --update_period=16 --target_period=500 --eval_period=1500 --eval_episodes=2
     --max_episode_frames=400 --checkpoint_period=600""".split()
-CARTPOLE = """--units=8 --bufflen=3000 --batch_size=4 --learning_starts=200 --update_period=8 --eval_period=1000
+CARTPOLE = """--units=8 --bufflen=3000 --batch_size=4 --learning_starts=200 --update_period=8 --eval_period=500
     --eval_episodes=2 --checkpoint_period=1000 --max_episode_frames=100""".split()
 GRID = """env,network,flagfile,flicker,maxsteps,seed,learning_rate
 CartPole-v1,DQN,tiny.flags,,2000,,
