@@ -22,12 +22,17 @@ SHORT = ["--env=CartPole-v1", *TINY[:-1]]
 
 
 @pytest.fixture
-def parts(tmp_path, monkeypatch):
-    """Write the modules of the page where the text says; return the flags of its command that names their parts."""
+def beside_modules(tmp_path, monkeypatch):
+    """Write the modules of the page where the text says, and work there."""
     write_modules(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.fixture
+def parts(beside_modules):
+    """Return the flags of the page's command that names parts of a module."""
     (command,) = re.findall(r"^python train.py (.*my_parts:.*)$", EXTENDING.read_text(), re.M)
     yield shlex.split(command)
     sys.modules.pop("my_parts", None)
@@ -90,12 +95,8 @@ def test_a_block_trains_what_it_defines_to_the_return_that_the_page_promises(
 
 
 @pytest.fixture
-def env(tmp_path, monkeypatch):
-    """Write the module of the page's environment where the text says; return the flag that names it."""
-    write_modules(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+def env(beside_modules):
+    """Return the flag that names the page's environment."""
     return re.search(r"--env=\w+:[\w-]+", EXTENDING.read_text())[0]
 
 
