@@ -1,6 +1,5 @@
 """A trained agent from the directory of its run, to play, to serve or to export."""
 
-import contextlib
 import pathlib
 import typing
 
@@ -22,13 +21,14 @@ class LoadedRun(typing.NamedTuple):
     weights: str  # their name
 
 
-def rebuild(directory, weights, make_envs):
+def rebuild(directory, weights, make_envs, **changed):
     """Build the environments and the agent of a run from its config.json; the agent's weights are still random.
 
     Args:
         directory: of the run.
         weights: name of the weights that will be loaded.
         make_envs: function of the run's settings and of its frozen torso, or None, that returns the environments.
+        changed: settings of the network that replace the run's.
 
     Raises:
         ValueError: it is no run, or not one that can be rebuilt here, in one sentence.
@@ -37,7 +37,7 @@ def rebuild(directory, weights, make_envs):
     torso = features.load(settings["features"], directory)
     try:
         envs = make_envs(settings, torso)
-        return LoadedRun(directory, settings, envs, build.make_agent(settings, envs), weights)
+        return LoadedRun(directory, settings, envs, build.make_agent(settings | changed, envs), weights)
     except (KeyError, TypeError, ImportError, OverflowError, gymnasium.error.Error) as error:
         raise ValueError(f"{directory / 'config.json'} does not describe a run that can be rebuilt here "
                          f"({type(error).__name__}: {error})") from error
@@ -55,10 +55,10 @@ def load(run_dir, checkpoint=layout.BEST, **changed):
         ValueError: it is no run, or its weights are missing or damaged, in one sentence.
     """
     directory = pathlib.Path(run_dir)
-    settings = reading.read_settings(directory, check_settings)
+    reading.read_settings(directory, check_settings)  # What is no run is refused before its weights are sought.
     path = reading.find_weights(directory, checkpoint)
-    torso = features.load(settings["features"], directory)
-    with contextlib.closing(build.make_envs(settings, 1, torso)) as envs:  # They tell the shapes of frames and actions.
-        agent = build.make_agent(settings | changed, envs)
-    build.load_weights(agent, path, settings)
-    return agent
+    # An environment tells the shapes of frames and actions.
+    run = rebuild(directory, checkpoint, lambda settings, torso: build.make_envs(settings, 1, torso), **changed)
+    run.envs.close()
+    build.load_weights(run.agent, path, run.settings)
+    return run.agent
