@@ -52,11 +52,16 @@ def test_a_package_that_is_broken_is_one_sentence_too(tmp_path, monkeypatch, cap
     assert "bool_of_old" in said and said.endswith("pip install -r requirements-slimevolley.txt\n")
 
 
+# What needs the package
+
+
+@pytest.mark.slimevolley
 def test_lives_are_no_flag_of_it(capsys):
     assert train.main(["--env=SlimeVolley-v0", "--life_loss=terminal"]) == 2  # A life lost is a point lost: -1 anyhow.
     assert "--life_loss=terminal does not apply to --env=SlimeVolley-v0" in capsys.readouterr().err
 
 
+@pytest.mark.slimevolley
 def test_the_grid_is_siegel_and_orgads_sixteen_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     commands = list(grids.read_grid(ROOT / "slurm/grids/siegel_orgad.csv").values())
@@ -68,9 +73,6 @@ def test_the_grid_is_siegel_and_orgads_sixteen_runs(monkeypatch):
     table = dict(env="SlimeVolleyNoFrameskip-v0", optimizer="rmsprop", batch_size=32, gamma=0.95, clip_norm=10,
                  units=256, epsilon_begin=1, epsilon_end=0.1, maxsteps=3_000_000, eval_period=2500)
     assert all({name: each[name] for name in table} == table for each in settings)
-
-
-# What needs the package
 
 
 def play_slimevolley(env, seed, policy):

@@ -23,7 +23,9 @@ def write_csv_lines(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [
+    pytest.param(path, marks=pytest.mark.slimevolley if "SlimeVolley" in path.read_text() else ())
+    for path in GRIDS], ids=lambda path: path.stem)
 def test_train_takes_every_row_of_the_shipped_grids(path, monkeypatch):
     monkeypatch.chdir(ROOT)  # The grids name presets from here.
     for directory, (python, script, *arguments) in grids.read_grid(path).items():
