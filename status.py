@@ -28,7 +28,7 @@ import time
 import start  # first: it sets numbers of threads, and tells of an early end
 
 from absl import flags
-from rich import console, live, text
+from rich import console, live, table, text
 from tqdm import tqdm
 
 import settings
@@ -200,7 +200,7 @@ def print_costs(configs):
         left = 0 if layout.met_limit(s, step, episodes) else s["maxsteps"] - step
         total += left / speeds[kind]
         rows.append((str(directory), f"{left:,}", f"{speeds[kind]:,.0f}", process.spell_seconds(left / speeds[kind])))
-    print_rows([("run", "agent steps left", "agent steps/s", "takes"), *rows])
+    print_whole([("run", "agent steps left", "agent steps/s", "takes"), *rows])
     print(f"All rows take {process.spell_seconds(total)} on this machine, one after the other, and their evaluations "
           "come on top. A GPU may take a fraction of it.")
 
@@ -208,11 +208,21 @@ def print_costs(configs):
 # Tables
 
 
-def print_rows(table):
-    """Print rows of cells; all but the first column are aligned to the right."""
-    widths = column_widths(table)
-    for first, *others in table:
-        print(f"{first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(others, widths[1:])), sep="  ")
+def make_table(rows, left=1):
+    """Return rows of cells as rich's table; the first row is its head, columns after the first `left` are numbers."""
+    head, *rows = rows
+    result = table.Table(box=None, pad_edge=False)
+    for number, name in enumerate(head):
+        result.add_column(name, justify="left" if number < left else "right", no_wrap=True)
+    for row in rows:
+        result.add_row(*(text.Text(cell, STATES.get(cell, "") if name == "state" else "")
+                         for name, cell in zip(head, row)))
+    return result
+
+
+def print_whole(rows, left=1):
+    """Print the table of rows, however wide: a pipe has no width, and a terminal may wrap it."""
+    console.Console(width=100_000).print(make_table(rows, left))
 
 
 def count_states(statuses):
@@ -225,16 +235,13 @@ def count_states(statuses):
 
 def print_table(statuses, notes=()):
     """Print the table of runs, why some failed, how many are in each state, and notes."""
-    table = [("run", "state", "agent steps", "last return", "last row, ago")]
+    rows = [("run", "state", "agent steps", "last return", "last row, ago")]
     for status in statuses:
-        table.append((status.run, status.state,
-                      f"{status.step:,}" + (f" / {status.maxsteps:,}" if status.maxsteps else ""),
-                      "-" if status.evaluation is None else f"{status.evaluation:.2f}",
-                      "-" if status.age is None else tqdm.format_interval(status.age)))
-    widths = [max(map(len, column)) for column in zip(*table)]
-    for run, state, *numbers in table:
-        cells = [f"{run:<{widths[0]}}", f"{state:<{widths[1]}}"]
-        print(*cells, *(f"{cell:>{width}}" for cell, width in zip(numbers, widths[2:])), sep="  ")
+        rows.append((status.run, status.state,
+                     f"{status.step:,}" + (f" / {status.maxsteps:,}" if status.maxsteps else ""),
+                     "-" if status.evaluation is None else f"{status.evaluation:.2f}",
+                     "-" if status.age is None else tqdm.format_interval(status.age)))
+    print_whole(rows, left=2)
     for status in statuses:
         if status.reason:
             print(f"{status.state}: {status.reason}")
@@ -268,30 +275,21 @@ def format_cells(status):
 
 
 def fit_table(statuses, width, height):
-    """Return a table that fits a terminal as rich's Text.
+    """Return a table that fits a terminal, and a sentence below it, for rich to print.
 
     Running runs come first. Where the width is too small, columns are left out from the right, and then names are
-    shortened.
+    shortened: rich's own tables would fold or cut all of them.
     """
     shown = sorted(statuses, key=lambda status: list(STATES).index(status.state))[:max(height - 3, 1)]
-    table = [HEADER, *map(format_cells, shown)]
+    rows = [HEADER, *map(format_cells, shown)]
     wanted = min(24, max((len(status.run) for status in shown), default=0))
-    widths = column_widths(table)
-    while width - sum(widths[1:]) - 2 * len(widths[1:]) < wanted and len(widths) > 3:
-        table, widths = [row[:-1] for row in table], widths[:-1]
-    room = max(width - sum(widths[1:]) - 2 * len(widths[1:]), 8)
-    name_width = min(room, widths[0])
-    result = text.Text(no_wrap=True, overflow="crop")
-    for run, state, *others in table:
-        result.append(f"{shorten_name(run, name_width):<{name_width}}  ")
-        result.append(f"{state:<{widths[1]}}", STATES.get(state, "bold"))
-        result.append("".join(f"  {cell:>{cell_width}}" for cell, cell_width in zip(others, widths[2:])) + "\n")
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    while (room := width - sum(widths[1:]) - 2 * len(widths[1:])) < wanted and len(widths) > 3:
+        del widths[-1]
+    rows = [(shorten_name(run, max(room, 8)), *others[:len(widths) - 1]) for run, *others in rows]
     hidden = len(statuses) - len(shown)
-    return result.append(count_states(statuses) + (f"; {hidden} more than fit" if hidden else ""))
-
-
-def column_widths(table):
-    return [max(map(len, column)) for column in zip(*table)]
+    sentence = count_states(statuses) + (f"; {hidden} more than fit" if hidden else "")
+    return console.Group(make_table(rows, left=2), text.Text(sentence, no_wrap=True, overflow="crop"))
 
 
 def shorten_name(run, width):

@@ -1,6 +1,7 @@
 """status.py tells the state of runs from their files, prints tables of them, and prints the commands of a grid."""
 
 import contextlib
+import io
 import os
 import pathlib
 import pty
@@ -11,6 +12,7 @@ import sys
 import time
 
 import pytest
+from rich import console
 
 import cost
 import settings
@@ -260,17 +262,24 @@ def test_a_live_table_names_what_is_known():
     assert status.format_cells(new)[2:] == ("0", "-", "", "-", "-", "-")
 
 
+def render(statuses, width, height):
+    """Return the lines that a terminal shows."""
+    screen = console.Console(width=width, file=io.StringIO())
+    screen.print(status.fit_table(statuses, width, height))
+    return screen.file.getvalue().splitlines()
+
+
 @pytest.mark.parametrize("width, columns", [(160, 8), (90, 7), (60, 4), (30, 3)])
 def test_a_live_table_fits_its_terminal(width, columns):
     states = ["done"] * 140 + ["failed"] * 2 + ["waiting"] * 2 + ["running"] * 6
     statuses = [make_status(i, state) for i, state in enumerate(states)]
-    head, *lines, last = status.fit_table(statuses, width, 11).plain.splitlines()
+    head, *lines, last = render(statuses, width, 11)
     assert head.split() == list(status.HEADER[:columns])
     assert [line.split()[1] for line in lines] == ["running"] * 6 + ["failed"] * 2
     assert max(map(len, [head, *lines])) <= max(width, 31)
     assert lines[0].split()[0].endswith("-s144" if width > 30 else "s144")
-    assert last == "150 runs: 140 done, 6 running, 2 waiting, 2 failed; 142 more than fit"
-    assert status.fit_table(statuses, width, 200).plain.count("\n") == 151
+    assert last == "150 runs: 140 done, 6 running, 2 waiting, 2 failed; 142 more than fit"[:width].rstrip()
+    assert len(render(statuses, width, 200)) == 152
 
 
 def test_a_live_table_needs_a_terminal(capsys):
