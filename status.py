@@ -22,8 +22,11 @@ import contextlib
 import pathlib
 import re
 import shlex
+import statistics
 import sys
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import start  # first: it sets numbers of threads, and tells of an early end
 
@@ -54,7 +57,7 @@ STOPS = (0, 75, 130, 138, 143)  # exit codes that are no errors: 0, and of --max
 SPEED_ROWS = 10  # of learn.csv, over which the speed is a mean
 
 
-def define_flags():
+def define_flags() -> flags.FlagValues:
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
     common = dict(flag_values=values, module_name="status")
@@ -67,7 +70,7 @@ def define_flags():
     return values
 
 
-def mean(values):
+def mean(values: Sequence[float]) -> float | None:
     """Return the mean of a sequence, None if it is empty."""
     return sum(values) / len(values) if values else None
 
@@ -75,7 +78,7 @@ def mean(values):
 # From the files of a run to its status
 
 
-def read_status(directory):
+def read_status(directory: str | pathlib.Path) -> Status:
     """Return the Status of a run, whatever its files hold."""
     try:
         return read_whole_status(directory)
@@ -84,7 +87,7 @@ def read_status(directory):
                       returns=[], reason=str(error))
 
 
-def read_whole_status(directory):
+def read_whole_status(directory: str | pathlib.Path) -> Status:
     """Return the Status of a run.
 
     Raises:
@@ -114,14 +117,14 @@ def read_whole_status(directory):
                 if state == "failed" else None))
 
 
-def read_log_end(directory):
+def read_log_end(directory: str | pathlib.Path) -> tuple[int | None, str]:
     """Return the exit code that ends the log of a grid's run, None if there is none, and the line before it."""
     *_, reason, last = ["", "", *reading.read_last_lines(layout.log_path(directory))]
     code = re.fullmatch(r"exit code (\d{1,9})", last)
     return (int(code[1]) if code else None), strangers.escape(reason)
 
 
-def tell_state(locked, exit_code, age):
+def tell_state(locked: bool | None, exit_code: int | None, age: float | None) -> str:
     """Return the state of a run that has not met its limits.
 
     Args:
@@ -138,26 +141,27 @@ def tell_state(locked, exit_code, age):
     return "waiting"
 
 
-def find_commands(paths):
-    """Return {run directory: its command} of grids, {run directory: None} of runs and folders of runs.
+def find_commands(paths: Sequence[str]) -> tuple[dict[pathlib.Path, list[str]], list[str]]:
+    """Return {run directory: its command} of grids, {run directory: []} of runs and folders of runs.
 
     Beside it are sentences on what is no run. A run whose config.json is damaged is among them.
     """
-    commands, notes, grid_paths = {}, [], [path for path in paths if path.endswith(".csv")]
+    commands: dict[pathlib.Path, list[str]] = {}
+    notes, grid_paths = [], [path for path in paths if path.endswith(".csv")]
     for path in grid_paths:
         commands |= grids.read_grid(path, ["flagfile", *settings.define_flags()])
     others = [path for path in paths if path not in grid_paths]
     # Logs and figures lie beside runs, where a pattern such as runs/* takes them, too.
     if folders := [path for path in others if not pathlib.Path(path).is_file()] or others:
         runs, notes = reading.find_runs(folders, check_settings)
-        commands |= dict.fromkeys(runs)
+        commands |= {directory: [] for directory in runs}
     return commands, notes
 
 
 # What a grid will do
 
 
-def check_rows(commands):
+def check_rows(commands: Mapping[pathlib.Path, list[str]]) -> dict[pathlib.Path, dict[str, Any]]:
     """Return {run directory: config} of the rows of a grid, each judged as train.py does before it begins.
 
     Raises:
@@ -186,7 +190,7 @@ def check_rows(commands):
     return configs
 
 
-def print_costs(configs):
+def print_costs(configs: Mapping[pathlib.Path, Mapping[str, Any]]) -> None:
     """Print how long each row of a grid still trains on this machine, and all rows together."""
     import cost
     import process
@@ -208,7 +212,7 @@ def print_costs(configs):
 # Tables
 
 
-def make_table(rows, left=1):
+def make_table(rows: Sequence[Sequence[str]], left: int = 1) -> table.Table:
     """Return rows of cells as rich's table; the first row is its head, columns after the first `left` are numbers."""
     head, *rows = rows
     result = table.Table(box=None, pad_edge=False)
@@ -220,12 +224,12 @@ def make_table(rows, left=1):
     return result
 
 
-def print_whole(rows, left=1):
+def print_whole(rows: Sequence[Sequence[str]], left: int = 1) -> None:
     """Print the table of rows, however wide: a pipe has no width, and a terminal may wrap it."""
     console.Console(width=100_000).print(make_table(rows, left))
 
 
-def count_states(statuses):
+def count_states(statuses: Sequence[Status]) -> str:
     """Return how many runs are in each state, in words."""
     counts = collections.Counter(status.state for status in statuses)
     plural = "" if len(statuses) == 1 else "s"
@@ -233,7 +237,7 @@ def count_states(statuses):
     return f"{len(statuses)} run{plural}: {', '.join(parts)}"
 
 
-def print_table(statuses, notes=()):
+def print_table(statuses: Sequence[Status], notes: Sequence[str] = ()) -> None:
     """Print the table of runs, why some failed, how many are in each state, and notes."""
     rows = [("run", "state", "agent steps", "last return", "last row, ago")]
     for status in statuses:
@@ -248,12 +252,12 @@ def print_table(statuses, notes=()):
     print(count_states(statuses), *(f"Note: {note}." for note in notes), sep="\n")
 
 
-def sparkline(values, num_blocks=12):
+def sparkline(values: Sequence[float], num_blocks: int = 12) -> str:
     """Return blocks whose heights are means of consecutive groups of values, scaled from the lowest to the highest."""
     means = values
     if len(values) > num_blocks:
         ends = [i * len(values) // num_blocks for i in range(num_blocks + 1)]
-        means = [mean(values[start:stop]) for start, stop in zip(ends, ends[1:])]
+        means = [statistics.fmean(values[start:stop]) for start, stop in zip(ends, ends[1:])]
     low = min(means, default=0)
     span = max(means, default=0) - low or 1
     return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in means)
@@ -262,7 +266,7 @@ def sparkline(values, num_blocks=12):
 HEADER = ("run", "state", "steps", "training", "recent", "steps/s", "evaluation", "left")  # of --watch
 
 
-def format_cells(status):
+def format_cells(status: Status) -> tuple[str, ...]:
     """Return the cells of a run below HEADER."""
     short = lambda steps: tqdm.format_sizeof(steps) if steps >= 1000 else str(steps)
     number = lambda value: "-" if value is None else f"{value:.4g}"
@@ -274,7 +278,7 @@ def format_cells(status):
             number(status.evaluation), left)
 
 
-def fit_table(statuses, width, height):
+def fit_table(statuses: Sequence[Status], width: int, height: int) -> console.Group:
     """Return a table that fits a terminal, and a sentence below it, for rich to print.
 
     Running runs come first. Where the width is too small, columns are left out from the right, and then names are
@@ -292,13 +296,13 @@ def fit_table(statuses, width, height):
     return console.Group(make_table(rows, left=2), text.Text(sentence, no_wrap=True, overflow="crop"))
 
 
-def shorten_name(run, width):
+def shorten_name(run: str, width: int) -> str:
     """Return both ends of a long name: the first tells the network, the last tells the settings and the seed."""
     head = (width - 1) // 2
     return run if len(run) <= width else f"{run[:head]}…{run[head + 1 - width:]}"
 
 
-def watch_runs(find):
+def watch_runs(find: Callable[[], Iterable[str | pathlib.Path]]) -> None:
     """Print the table of the runs that `find()` returns again and again. Ctrl-C ends it; the last table stays."""
     screen, searched, directories = console.Console(), time.monotonic(), list(find())
     with (contextlib.suppress(KeyboardInterrupt),
@@ -310,7 +314,7 @@ def watch_runs(find):
             time.sleep(WATCH_PERIOD)
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Return the exit code: 0, or 2 for bad input."""
     values = define_flags()
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
@@ -325,7 +329,7 @@ def main(arguments):
             watch_runs(lambda: find_commands(paths)[0])
         elif not (values.commands or values.check or values.cost):
             print_table(list(map(read_status, commands)), notes)
-        elif None in commands.values():
+        elif not all(commands.values()):
             flag = "commands" if values.commands else "check" if values.check else "cost"
             raise ValueError(f"--{flag} was given with a run; expected grids, such as slurm/grids/games.csv")
         elif values.check or values.cost:
