@@ -3,6 +3,7 @@
     python plot.py runs/*                                               a panel for each environment and flicker
     python plot.py runs/* --x=hours --y=train --out=results/pong        training returns over hours
     python plot.py runs/* --grid_rows=flicker --grid_columns=history    a panel for each pair of values
+    python plot.py runs/* --grid_columns=lines                          a panel for each line, the others behind it
     python plot.py runs/* --figure=observability                        scores by how often a screen is shown
     python plot.py runs/* --table=standard                              a table of scores beside the paper's
 
@@ -58,8 +59,8 @@ def define_flags():
     define_enum("y", "eval", list(curves.Y_LABELS),
                 "returns of evaluations, or of complete training episodes [raw reward]", **common)
     flags.DEFINE_string("grid_rows", None, "a flag of train.py; each of its values gets a row of panels", **common)
-    flags.DEFINE_string("grid_columns", None, "a flag of train.py; each of its values gets a column of panels",
-                        **common)
+    flags.DEFINE_string("grid_columns", None, "a flag of train.py; each of its values gets a column of panels. Or "
+                        "lines: each line of an environment and flicker gets a panel, the others behind it", **common)
     define_enum("table", None, list(tables.TABLES), "write this table instead of a figure", **common)
     flags.DEFINE_string("out", None,
                         "path to which .png and .svg are added (tables: .csv, .md and .tex), or path of a figure that "

@@ -5,6 +5,7 @@ import difflib
 import itertools
 import json
 import pathlib
+import textwrap
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,9 @@ from storage import layout, reading
 AXES = {  # x axis -> column of a run's rows, how many of its units are one unit of the axis
     "agent_step": ("agent_step", 1), "frames": ("frames", 1), "hours": ("seconds", 3600), "episodes": ("episodes", 1)}
 BINS = 50  # of training episodes along the x axis
+LINES = "lines"  # as a column of panels: a panel for each line, the other lines behind it
+MOST_COLUMNS = 5  # of these panels, before they go on in the row below
+MOST_CHARACTERS = 28  # in a line of a panel's title
 X_LABELS = {"agent_step": "agent steps", "frames": "emulator frames", "hours": "hours of training",
             "episodes": "complete training episodes"}
 Y_LABELS = {"eval": "evaluation return\n(raw reward)", "train": "training return\n(raw reward)"}
@@ -110,13 +114,14 @@ def _into_bins(curves):
 
 @dataclasses.dataclass
 class Panel:
-    """The curves of one pair of axes, and the titles above and at the right of these axes."""
+    """The curves of one pair of axes, those behind them, and the titles above and at the right of these axes."""
 
     row: int
     column: int
     curves: list
     title: str = ""
     row_title: str = ""
+    behind: tuple = ()
 
 
 def arrange_curves(curves, in_labels, grid_rows=None, grid_columns=None):
@@ -124,12 +129,19 @@ def arrange_curves(curves, in_labels, grid_rows=None, grid_columns=None):
 
     Args:
         in_labels: the settings that labels name, from `drawing.settings_in_labels`.
-        grid_rows, grid_columns: names of settings.
+        grid_rows, grid_columns: names of settings; or LINES as grid_columns alone, for small multiples: a panel for
+            each line, and the others of its game and flicker behind it.
 
     Raises:
         ValueError: a setting is unknown, or panels would mix environments.
     """
     grid = [name for name in (grid_rows, grid_columns) if name]
+    screens = lambda curve: (curve.game, curve.settings["flicker"])
+    groups = [[curve for curve in curves if screens(curve) == group] for group in sorted(set(map(screens, curves)))]
+    if grid == [LINES] == [grid_columns]:
+        return _arrange_lines(groups, in_labels)
+    if grid_columns == LINES:
+        raise ValueError(f"--grid_columns={LINES} was given with --grid_rows={grid_rows}; expected one of them alone")
     known = {name for curve in curves for name in curve.settings}
     for name in grid:
         if name not in known:
@@ -143,8 +155,6 @@ def arrange_curves(curves, in_labels, grid_rows=None, grid_columns=None):
     if grid and len(games) > 1 and "env" not in grid:
         raise ValueError(f"these are runs of {', '.join(games)}; expected runs of one environment, or --grid_rows=env")
     if not grid:
-        screens = lambda curve: (curve.game, curve.settings["flicker"])
-        groups = [[curve for curve in curves if screens(curve) == group] for group in sorted(set(map(screens, curves)))]
         columns = drawing.choose_columns(len(groups))
         return [Panel(i // columns, i % columns, group, describe_env(group, in_labels))
                 for i, group in enumerate(groups)]
@@ -160,6 +170,21 @@ def arrange_curves(curves, in_labels, grid_rows=None, grid_columns=None):
     return panels
 
 
+def _arrange_lines(groups, in_labels):
+    """Return the panels of small multiples: each line of a group of curves by itself, the others behind it."""
+    panels, row = [], 0
+    for group in groups:
+        labels = {line: label for line, (label, _) in drawing.style_lines(group, in_labels).items()}
+        for number, (line, label) in enumerate(labels.items()):
+            inside, behind = ([curve for curve in group if (curve.line == line) == own] for own in (True, False))
+            title = f"{label} ({len(inside)} seed{'' if len(inside) == 1 else 's'})"
+            last = number % MOST_COLUMNS == MOST_COLUMNS - 1 or number == len(labels) - 1
+            panels.append(Panel(row + number // MOST_COLUMNS, number % MOST_COLUMNS, inside, title,
+                                describe_env(group, in_labels) if last else "", tuple(behind)))
+        row += -(-len(labels) // MOST_COLUMNS)
+    return panels
+
+
 def describe_env(curves, in_labels, grid=()):
     """Return the game of curves as a title, with its flicker where neither labels nor the grid say it."""
     settings, game = curves[0].settings, curves[0].game
@@ -172,34 +197,41 @@ def draw_curves(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=N
 
     Args:
         curves: from read_curves(..., x, y).
-        grid_rows, grid_columns: names of settings. Each value of them gets a row or a column of panels. By default
-            there is a panel for each game and flicker.
+        grid_rows, grid_columns: as of arrange_curves. Each value of a setting gets a row or a column of panels. By
+            default there is a panel for each game and flicker.
         random_play: {directory: returns of random play}. A panel has a line at their mean over its runs.
 
     Raises:
         ValueError: a setting is unknown, or panels would mix environments.
     """
     grid = [name for name in (grid_rows, grid_columns) if name]
-    in_labels = drawing.settings_in_labels(curves, grid or ["flicker"])
+    one_each = grid == [LINES]
+    in_labels = drawing.settings_in_labels(curves, grid if grid and not one_each else ["flicker"])
     panels = arrange_curves(curves, in_labels, grid_rows, grid_columns)
     styles = drawing.style_lines(curves, in_labels)
     rows, columns = 1 + max(panel.row for panel in panels), 1 + max(panel.column for panel in panels)
     width = drawing.figure_width(columns)
-    share = "none" if not grid else "row" if grid_rows == "env" else "col" if grid_columns == "env" else "all"
+    by_row, by_column = one_each or grid_rows == "env", grid_columns == "env"
+    share = "none" if not grid else "row" if by_row else "col" if by_column else "all"
     from matplotlib.figure import Figure  # here, since a mistake is answered before that is imported
     from matplotlib.ticker import EngFormatter, MaxNLocator
     with matplotlib.rc_context(drawing.STYLE):
         figure = Figure(layout="constrained")
         grid_axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
+        places = {(panel.row, panel.column) for panel in panels}
         num_seeds = {}  # label -> seeds in its mean, at each point of each panel
-        for i, panel in enumerate(panels):
+        for panel in panels:
             axes = grid_axes[panel.row, panel.column]
-            axes.set(title=panel.title, xlabel=X_LABELS[x] if i + columns >= len(panels) else "",
+            has_one_below = (panel.row + 1, panel.column) in places
+            axes.set(title=textwrap.fill(panel.title, MOST_CHARACTERS), xlabel="" if has_one_below else X_LABELS[x],
                      ylabel="" if panel.column else Y_LABELS[y])
             axes.annotate(panel.row_title, (1, 0.5), (5, 0), "axes fraction", "offset points", rotation=270, ha="left",
                           va="center")
             for line, (label, style) in styles.items():
-                seeds = [curve for curve in panel.curves if curve.line == line]
+                seeds, others = ([curve for curve in of_panel if curve.line == line]
+                                 for of_panel in (panel.curves, panel.behind))
+                if others:
+                    axes.plot(*mean_curve(others, tolerance_of(others, x))[:2], **drawing.BEHIND)
                 if seeds:
                     counts = draw_line(axes, seeds, label, style, tolerance_of(seeds, x))
                     num_seeds.setdefault(label, []).extend(counts)
@@ -212,12 +244,13 @@ def draw_curves(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=N
             axes.yaxis.set_major_locator(MaxNLocator(5))
             if x != "hours":
                 axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        for axes in grid_axes.flat[len(panels):]:
-            axes.remove()
-        if grid and "env" not in grid:
+        for place in set(np.ndindex(rows, columns)) - places:
+            grid_axes[place].remove()
+        if grid and not one_each and "env" not in grid:
             figure.suptitle(describe_env(curves, in_labels, grid), fontsize=9)
         sentence = f" Each point is the mean of the episodes in 1/{BINS} of the axis." if y == "train" else ""
-        text_lines = drawing.add_legend(figure, width, dict(styles.values()), num_seeds, sentence)
+        shown, others = ({}, {"the other lines": drawing.BEHIND}) if one_each else (dict(styles.values()), {})
+        text_lines = drawing.add_legend(figure, width, shown, num_seeds, sentence, others)
         figure.set_size_inches(width, rows * max(1.6, 0.6 * width / columns) + 0.14 * text_lines + 0.3)
     return figure
 

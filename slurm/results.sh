@@ -22,7 +22,7 @@ case $name in
   placement) tables=placement ;;
   memory) swept=nothing ;;
   kalbag) swept=nothing axes="--x=episodes --y=train" ;;
-  mini) swept=CartPole-v1 ;;        # Elsewhere flicker hides the cue itself, or comes on top of what is hidden anyway.
+  mini) swept=CartPole-v1 axes=--grid_columns=lines ;;    # Elsewhere flicker hides the cue itself, or comes on top of what is hidden anyway.
 esac
 
 made() {                            # Whether a CSV of a run holds what we would play: at least $3 rows, and $4 values in their third column,

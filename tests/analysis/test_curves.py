@@ -282,6 +282,26 @@ def test_grid_over_environments_shares_axes_within_each(tmp_path):
     assert [axes.texts[0].get_text() for axes in figure.axes] == ["Breakout", "Pong"]
 
 
+def test_small_multiples_show_each_line_before_the_others(tmp_path):
+    for seed in (1, 2):
+        for history in (1, 2, 3, 4, 5, 6):
+            write_run(tmp_path / f"{history}-{seed}", [(100, (history, history)), (200, (history + seed, 9))],
+                      history=history, seed=seed)
+        write_run(tmp_path / f"Pong-{seed}", [(100, (-20, -20))], env="Pong", seed=seed)
+    figure = curves.draw_curves(curves_of(tmp_path), grid_columns=curves.LINES)
+    assert titles_of(figure) == [*(f"DRQN, {n} frame{'s' * (n > 1)} (2 seeds)" for n in range(1, 7)),
+                                 "DRQN, 1 frame (2 seeds)"]
+    places = [(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start) for axes in figure.axes]
+    assert places == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (2, 0)]
+    assert [[text.get_text() for text in axes.texts if text.get_text()] for axes in figure.axes] == [
+        [], [], [], [], ["CartPole-v1"], ["CartPole-v1"], ["Pong"]]
+    gray = [[line for line in axes.lines if line.get_color() == drawing.BEHIND["color"]] for axes in figure.axes]
+    assert [len(lines) for lines in gray] == [5] * 6 + [0]
+    assert [line.get_ydata()[0] for line in gray[1]] == [1, 3, 4, 5, 6]  # not the panel's own
+    assert list(lines_of(figure, 1)) == ["DRQN, 2 frames"] and lines_of(figure, 1)["DRQN, 2 frames"][1][0] == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["the other lines"]
+
+
 # Random play
 
 

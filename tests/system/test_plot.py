@@ -250,6 +250,9 @@ def test_bad_flags(tmp_path, capsys):
     for error, path, *arguments in [
             ("flickr is no flag of these runs; expected one such as flicker", tmp_path, "--grid_rows=flickr"),
             ("both history", tmp_path / "a", "--grid_rows=history", "--grid_columns=history"),
+            ("--grid_columns=lines was given with --grid_rows=units; expected one of them alone", tmp_path / "a",
+             "--grid_rows=units", "--grid_columns=lines"),
+            ("lines is no flag of these runs", tmp_path / "a", "--grid_rows=lines"),
             ("runs of CartPole-v1, Pong; expected runs of one environment", tmp_path, "--grid_rows=history"),
             ("--x=minutes", tmp_path, "--x=minutes"),
             ("colour", tmp_path, "--colour=red"),
