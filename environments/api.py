@@ -1,12 +1,14 @@
 """Whether an environment follows Gymnasium's API: a reset and a step tell, before training begins."""
 
 import inspect
+from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 
-def check(env, name):
+def check(env: gymnasium.Env, name: str) -> None:
     """Reset an environment and step it once, below all wrappers.
 
     Args:
@@ -42,7 +44,7 @@ def check(env, name):
                          "one number") from error
 
 
-def to_number(reward):
+def to_number(reward: Any) -> float:
     """Return a reward as a float; some environments pay it as an array of one number."""
     return float(np.asarray(reward).item())
 

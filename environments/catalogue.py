@@ -6,11 +6,14 @@ import difflib
 import importlib.util
 import inspect
 import sys
+from typing import Any
 
 import ale_py
 import gymnasium
+import numpy as np
 from ale_py.env import AtariEnv
 from ale_py.vector_env import AtariVectorEnv
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
 import modules
@@ -41,13 +44,13 @@ NAMES = {
     "DelayedCue": (("cue left", "cue right", "corridor", "fork"), ("LEFT", "RIGHT"))}
 
 
-def atari_games():
+def atari_games() -> dict[str, str]:
     """Return {rom name without underscores: PascalCase name} of every single-player ALE game."""
     ids = (spec_id for spec_id in gymnasium.registry if spec_id.startswith("ALE/"))
     return {name.lower(): name for name in (i.removeprefix("ALE/").removesuffix("-v5") for i in ids)}
 
 
-def describe(env):
+def describe(env: str) -> tuple[str, dict[str, Any]]:
     """Return the full name of an environment, and the defaults of the environment flags that apply there.
 
     Args:
@@ -83,7 +86,7 @@ def describe(env):
                      max_episode_frames=min(filter(None, caps), default=0), life_loss="none")
 
 
-def shows_vectors(env, of_env):
+def shows_vectors(env: str, of_env: dict[str, Any]) -> bool:
     """Return whether the observations of an environment are vectors of numbers, not pictures.
 
     Args:
@@ -113,7 +116,7 @@ def _name_nearest(env, games):
     return f"the nearest names are {', '.join(known[name] for name in near)}"
 
 
-def read_atari_arguments(env, spec):
+def read_atari_arguments(env: str, spec: EnvSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the keyword arguments of a registered ALE id: dict of FLAGGED with ALE's defaults, and dict of TAKEN.
 
     Raises:
@@ -132,7 +135,7 @@ def read_atari_arguments(env, spec):
             {name: spec.kwargs[name] for name in TAKEN if name in spec.kwargs})
 
 
-def find_spec(env):
+def find_spec(env: str) -> EnvSpec:
     """Return the Gymnasium spec of an id or `module:id`; importing the module registers the id, in every process."""
     module, _, name = env.rpartition(":")
     if module:
@@ -140,8 +143,9 @@ def find_spec(env):
     return gymnasium.spec(name)
 
 
-def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0,
-              render_mode=None, num_threads=1, screen=(84, 84)):
+def make_envs(env: str, num_envs: int, *, frame_skip: int, max_episode_frames: int, flicker: float | np.ndarray = 0.0,
+              sticky: float = 0.0, full_actions: bool = False, noops: int = 0, render_mode: str | None = None,
+              num_threads: int = 1, screen: tuple[int, ...] = (84, 84)) -> wrappers.Flicker:
     """Build environments that step together, as one `wrappers.Flicker` over a Gymnasium vector environment.
 
     Args:

@@ -10,6 +10,8 @@ import pathlib
 import threading
 import urllib.request
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -48,24 +50,25 @@ class Torso:
         traces: names of the functions traced so far.
     """
 
-    def __init__(self, network, layers, prepare, screen, history, about):
+    def __init__(self, network: Any, layers: Any, prepare: Callable[[Any], Any], screen: tuple[int, ...], history: int,
+                 about: dict[str, Any]) -> None:
         self.screen, self.history, self.size = screen, history, layers.output_shape[-1]
         import backends  # here, as is `models` below, so that a flag is refused before Keras is imported
         self._network, self._about = network, about
         self._compiled, self.traces = backends.compile_torso(
             lambda frames: layers(prepare(frames), training=False), layers.variables, (history, *screen))
 
-    def __call__(self, frames):
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
         return np.array(self._compiled(frames))
 
-    def keep(self, run):
+    def keep(self, run: Any) -> None:
         """Write a copy into the directory of a storage.run.Run, so that the run needs the torso's source no more."""
         if not _kept(run.directory, self._about["features"]):
             run.save_weights(layout.TORSO, self._network.save_weights)
             files.write_whole(run.directory / layout.TORSO_ABOUT, json.dumps(self._about, indent=1).encode())
 
 
-def load(features, directory):
+def load(features: str | None, directory: str | pathlib.Path) -> Torso | None:
     """Return the Torso that --features names, None for None.
 
     Args:
@@ -102,7 +105,7 @@ def load(features, directory):
     return Torso(network, network.torso, lambda frames: frames, (84, 84), history, kept)
 
 
-def find_init(settings, directory):
+def find_init(settings: dict[str, Any], directory: str | pathlib.Path) -> pathlib.Path | None:
     """Return the path of the weights that --init_from names; None without it, or where a run goes on.
 
     Args:
@@ -116,7 +119,7 @@ def find_init(settings, directory):
     return _read_source(f"--init_from={settings['init_from']}", settings["init_from"])[1]
 
 
-def transfer(path, agent):
+def transfer(path: pathlib.Path, agent: Any) -> None:
     """Copy the torso of weights that `find_init` found into an agent.
 
     Raises:
@@ -221,7 +224,7 @@ def _server_answers(url):
     return bool(answers)
 
 
-def torso_of(envs):
+def torso_of(envs: gymnasium.vector.VectorEnv) -> Torso | None:
     """Return the Torso of environments; None if they have none."""
     return envs.torso if isinstance(envs, Features) else None
 
@@ -239,38 +242,39 @@ class Features(gymnasium.vector.VectorWrapper):
         torso: Torso.
     """
 
-    def __init__(self, envs, torso):
+    def __init__(self, envs: wrappers.Flicker, torso: Torso) -> None:
         super().__init__(envs)
         self.torso, self.frame_shape, self.frame_dtype = torso, (torso.size,), np.dtype(np.float32)
         self._screens = wrappers.blank_frames(envs, torso.history)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)  # an attribute of Flicker
 
-    def reset(self, *, seed, options=None, rng=None):
+    def reset(self, *, seed: np.ndarray, options: dict[str, Any] | None = None, rng: Any = None
+              ) -> tuple[np.ndarray, dict[str, Any]]:
         screens, info = self.env.reset(seed=seed, options=options, rng=rng)
         self._first = np.ones(self.num_envs, bool)
         self._push(screens, ~self._first)
         return self.torso(self._screens), info
 
-    def reseed(self, mask, seeds):
+    def reseed(self, mask: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         screens, info = self.env.reseed(mask, seeds)
         self._screens[mask, -1] = screens[mask]  # In this row they reset anyway: the screens before it are blank.
         return self.torso(self._screens), info
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         self.send(actions)
         return self.receive()
 
-    def receive(self):
+    def receive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         screens, reward, terminated, truncated, info = self.env.receive()
         self._push(screens, terminated | truncated)
         return self.torso(self._screens), reward, terminated, truncated, info
 
-    def get_state(self):
+    def get_state(self) -> dict[str, np.ndarray]:
         return self.env.get_state() | dict(screens=self._screens, ended=self._first)
 
-    def set_state(self, arrays):
+    def set_state(self, arrays: dict[str, np.ndarray]) -> bool:
         self._screens, self._first = arrays["screens"], arrays["ended"]
         return self.env.set_state(arrays)
 

@@ -4,6 +4,8 @@ import numbers
 import os
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import ale_py
 import gymnasium
@@ -13,7 +15,7 @@ NOOP = 0
 USUAL_FPS = 30  # of an environment whose metadata has no render_fps that is a rate
 
 
-def prepare_sdl(render_mode):
+def prepare_sdl(render_mode: str | None) -> None:
     """Tell SDL, with which pygame and ALE draw, whether a window will open. Call it before anything is built.
 
     Raises:
@@ -41,11 +43,12 @@ class Mirror(gymnasium.vector.VectorWrapper):
         twin: Twin or AtariTwin.
     """
 
-    def __init__(self, envs, twin):
+    def __init__(self, envs: gymnasium.vector.VectorEnv, twin: "Twin | AtariTwin") -> None:
         super().__init__(envs)
         self.twin, self.metadata = twin, envs.metadata | dict(render_fps=twin.render_fps)
 
-    def reset(self, *, seed, options=None):
+    def reset(self, *, seed: Sequence[int] | np.ndarray, options: dict[str, Any] | None = None
+              ) -> tuple[np.ndarray, dict[str, Any]]:
         observations, info = self.env.reset(seed=seed, options=options)
         try:
             self.twin.reset(int(seed[0]), info)
@@ -55,7 +58,7 @@ class Mirror(gymnasium.vector.VectorWrapper):
         self._playing = True
         return observations, info
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         observations, reward, terminated, truncated, info = self.env.step(actions)
         if self._playing and not self.twin.step(int(actions[0]), observations[0], reward[0], info):
             raise ValueError("the environment is no function of its seed and actions, so its scored episode cannot be "
@@ -63,10 +66,10 @@ class Mirror(gymnasium.vector.VectorWrapper):
         self._playing &= not (terminated[0] or truncated[0])
         return observations, reward, terminated, truncated, info
 
-    def render(self):
+    def render(self) -> tuple[np.ndarray]:
         return (self.twin.render(),)
 
-    def close(self, **kwargs):
+    def close(self, **kwargs: Any) -> None:
         self.twin.close()
         super().close(**kwargs)
 
@@ -82,21 +85,21 @@ class Twin:
         frame_skip: frames per agent step.
     """
 
-    def __init__(self, env, name, frame_skip):
+    def __init__(self, env: gymnasium.Env, name: str, frame_skip: int) -> None:
         self._env, self._name, self.close = env, name, env.close
         fps = env.metadata.get("render_fps")
-        is_rate = isinstance(fps, numbers.Real) and 0 < fps < np.inf
+        is_rate = isinstance(fps, numbers.Real) and 0 < float(fps) < np.inf
         self.render_fps = float(fps if is_rate else USUAL_FPS) / frame_skip
 
-    def reset(self, seed, info):
+    def reset(self, seed: int, info: dict[str, Any]) -> None:
         self._env.reset(seed=seed)
 
-    def step(self, action, observation, reward, info):
+    def step(self, action: int, observation: np.ndarray, reward: float, info: dict[str, Any]) -> bool:
         """Repeat a step; return whether it came out the same."""
         twin_observation, twin_reward, *_ = self._env.step(action)
         return twin_reward == reward and np.array_equal(twin_observation, observation, equal_nan=True)
 
-    def render(self):
+    def render(self) -> np.ndarray:
         """Return uint8[height, width, 3].
 
         Raises:
@@ -110,7 +113,7 @@ class Twin:
                              "uint8[height, width, 3]") from error
 
 
-def as_picture(rendered):
+def as_picture(rendered: Any) -> np.ndarray:
     """Return what `render` of an environment returned as uint8[height, width, 3].
 
     A list is of frames, of which the newest counts. Floats are from 0 to 1. Channels may come first, and there may be
@@ -152,7 +155,8 @@ class AtariTwin:
         render_mode: `human` opens ALE's window.
     """
 
-    def __init__(self, rom, sticky, actions, frame_skip, render_mode):
+    def __init__(self, rom: str, sticky: float, actions: Sequence[ale_py.Action], frame_skip: int,
+                 render_mode: str) -> None:
         self._rom, self._actions, self.render_fps = ale_py.roms.get_rom_path(rom), actions, 60 / frame_skip
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
@@ -160,14 +164,14 @@ class AtariTwin:
         self._window, self._due = render_mode == "human", 0
         self._ale.setBool("display_screen", self._window)
 
-    def reset(self, seed, info):
+    def reset(self, seed: int, info: dict[str, Any]) -> None:
         self._ale.setInt("random_seed", seed)
-        self._ale.loadROM(self._rom)
+        self._ale.loadROM(self._rom)  # type: ignore[arg-type]  # It has a path, since AtariVectorEnv plays it.
         self._ale.reset_game()
         self._act(self._actions[NOOP], info)
         self._screens = [self._ale.getScreenRGB()]
 
-    def step(self, action, observation, reward, info):
+    def step(self, action: int, observation: np.ndarray, reward: float, info: dict[str, Any]) -> bool:
         """Repeat a step; return whether it came out the same."""
         return self._act(self._actions[action], info) == reward and self._ale.lives() == info["lives"][0]
 
@@ -183,12 +187,12 @@ class AtariTwin:
                 time.sleep(self._due - now)
         return reward
 
-    def render(self):
+    def render(self) -> np.ndarray:
         """Return uint8[210, 320, 3], the maximum over the last two frames.
 
         Pixels are doubled in width: on a television they were about twice as wide as high.
         """
         return np.repeat(np.max(self._screens[-2:], axis=0), 2, axis=1)
 
-    def close(self):
-        self._ale = None  # This closes the window.
+    def close(self) -> None:
+        self._ale = None  # type: ignore[assignment]  # This closes the window.

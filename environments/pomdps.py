@@ -3,6 +3,8 @@
 Importing this file registers them with Gymnasium.
 """
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -18,16 +20,17 @@ class CartPolePosition(CartPoleEnv):
 
     SEEN = [0, 2]  # indices into position, velocity, angle, angular velocity
 
-    def __init__(self, render_mode=None):
+    def __init__(self, render_mode: str | None = None) -> None:
         super().__init__(render_mode=render_mode)
         box = self.observation_space
-        self.observation_space = spaces.Box(box.low[self.SEEN], box.high[self.SEEN], dtype=np.float32)
+        self.observation_space: spaces.Box = spaces.Box(box.low[self.SEEN], box.high[self.SEEN], dtype=np.float32)
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None
+              ) -> tuple[np.ndarray, dict[str, Any]]:
         observation, info = super().reset(seed=seed, options=options)
         return observation[self.SEEN], info
 
-    def step(self, action):
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, *others = super().step(action)
         return observation[self.SEEN], *others
 
@@ -57,20 +60,22 @@ class DelayedCue(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
 
-    def __init__(self, length=10, render_mode=None):
+    def __init__(self, length: int = 10, render_mode: str | None = None) -> None:
         if length < 1:
             raise ValueError(f"length={length} was given; expected at least 1, so that the fork lies behind the cue")
         self.length, self.render_mode = length, render_mode
         self.observation_space = spaces.Box(0, 1, (4,), np.float32)
         self.action_space = spaces.Discrete(2)
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None
+              ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        self.t, self.choice = 0, None
+        self.t = 0
+        self.choice: int | None = None
         self.cue = int(self.np_random.integers(2))
         return self._observe(), {}
 
-    def step(self, action):
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self.t == self.length:
             self.choice = int(action)
             return self._observe(), 1.0 if self.choice == self.cue else -1.0, True, False, {}
@@ -80,7 +85,7 @@ class DelayedCue(gymnasium.Env):
     def _observe(self):
         return np.eye(4, dtype=np.float32)[self.cue if self.t == 0 else 3 if self.t == self.length else 2]
 
-    def render(self):
+    def render(self) -> np.ndarray:
         """Return uint8[160, 32 (length + 3), 3]: the corridor from above, where left is up.
 
         A yellow lamp shows the cue. The walker is blue, and green or red after the choice.
@@ -108,26 +113,27 @@ class Pixels(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"]}
 
-    def __init__(self, env, render_mode=None):
+    def __init__(self, env: str, render_mode: str | None = None) -> None:
         self._env, self.render_mode = gymnasium.make(env, render_mode="rgb_array").unwrapped, render_mode
         self.metadata = self.metadata | dict(render_fps=self._env.metadata["render_fps"])
         self._env.reset()
         self.observation_space = spaces.Box(0, 255, self.render().shape, np.uint8)
         self.action_space = self._env.action_space
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None
+              ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         _, info = self._env.reset(seed=seed, options=options)
         return self.render(), info
 
-    def step(self, action):
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         _, *others = self._env.step(action)
         return self.render(), *others
 
-    def render(self):
+    def render(self) -> np.ndarray:
         return self._env.render()
 
-    def close(self):
+    def close(self) -> None:
         self._env.close()
 
 

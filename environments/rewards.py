@@ -3,6 +3,8 @@
 A variant changes what an agent learns from. Screens, actions and `episode_return` are the game's own.
 """
 
+from collections.abc import Sequence
+
 import gymnasium
 import numpy as np
 
@@ -16,7 +18,7 @@ class Rewards:
 
     length_reward = 0.0
 
-    def add(self, reward, discount, first):
+    def add(self, reward: np.ndarray, discount: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Return the training reward of the newest row.
 
         Args:
@@ -39,15 +41,15 @@ class Shaping(Rewards):
     Reference: Ng, Harada & Russell 1999, Policy invariance under reward transformations.
     """
 
-    _potential = 0.0
+    _potential: float | np.ndarray = 0.0
 
-    def follow(self, potential):
+    def follow(self, potential: np.ndarray) -> None:
         self._potential_tm1, self._potential = self._potential, potential
 
-    def replace(self, potential):
+    def replace(self, potential: np.ndarray) -> None:
         self._potential = potential
 
-    def add(self, reward, discount, first):
+    def add(self, reward: np.ndarray, discount: np.ndarray, first: np.ndarray) -> np.ndarray:
         return np.where(first, 0.0, reward + discount * self._potential - self._potential_tm1)
 
 
@@ -62,7 +64,7 @@ class _Variant(gymnasium.vector.VectorWrapper, Rewards):
         action_names: one per action.
     """
 
-    def __init__(self, envs, action_names):
+    def __init__(self, envs: gymnasium.vector.VectorEnv, action_names: Sequence[str]) -> None:
         super().__init__(envs)
         self.action_names, self._ended = action_names, np.zeros(envs.num_envs, bool)
 
@@ -103,7 +105,7 @@ class CraftedReward(_Variant):
 
     length_reward = 1 / 10_000
 
-    def __init__(self, envs, action_names):
+    def __init__(self, envs: gymnasium.vector.VectorEnv, action_names: Sequence[str]) -> None:
         super().__init__(envs, action_names)
         self._i, self._last_fire = np.zeros((2, envs.num_envs), np.int64)
         self._crafted = np.zeros(envs.num_envs)
@@ -120,7 +122,7 @@ class CraftedReward(_Variant):
         self._crafted = near - self._i * self.length_reward
         self._begin(first, screens)
 
-    def add(self, reward, discount, first):
+    def add(self, reward: np.ndarray, discount: np.ndarray, first: np.ndarray) -> np.ndarray:
         return reward + self._crafted
 
 
@@ -135,7 +137,7 @@ class PinsDown(Shaping, _Variant):
     COLUMNS = np.array([64, 66, 66, 68, 68, 68, 70, 70, 70, 70])
     LANE, PIN = 131, 95  # grays: of the lane, and at most of these pixels
 
-    def __init__(self, envs, action_names):
+    def __init__(self, envs: gymnasium.vector.VectorEnv, action_names: Sequence[str]) -> None:
         super().__init__(envs, action_names)
         if envs.single_observation_space.shape[1:] != (84, 84):
             raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of "

@@ -4,6 +4,7 @@ The package was written for old Gym. It is imported only when an environment is 
 """
 
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -31,7 +32,7 @@ class SlimeVolley(gymnasium.Env):
         # In the table's order. `get_action_meanings` of the package walks through a set, which has another order.
         "action_names": "NOOP LEFT UPLEFT UP UPRIGHT RIGHT".split()}
 
-    def __init__(self, pixels=False, render_mode=None):
+    def __init__(self, pixels: bool = False, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
         # This class has discrete actions, draws with OpenCV, and needs no display.
         self._env = _import_package().SlimeVolleyAtariEnv()
@@ -43,7 +44,8 @@ class SlimeVolley(gymnasium.Env):
         if pixels:
             self.observation_space = spaces.Box(0, 255, (84, 168, 3), np.uint8)
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None
+              ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
             self._env.seed(seed)
@@ -51,11 +53,11 @@ class SlimeVolley(gymnasium.Env):
             self._env.policy.reset()
         return self._to_dtype(self._env.reset()), self._info()
 
-    def step(self, action):
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, _ = self._env.step(int(action))
         return self._to_dtype(observation), float(reward), terminated, False, self._info()
 
-    def render(self):
+    def render(self) -> np.ndarray:
         """Return uint8[336, 672, 3], the screen before the package shrinks it."""
         return self._env.game.display(None)
 

@@ -9,6 +9,8 @@ import shutil
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,15 +40,16 @@ class Checkpoints:
         ValueError: there are checkpoints, and none is whole.
     """
 
-    def __init__(self, directory, is_partial=False):
+    def __init__(self, directory: str | pathlib.Path, is_partial: bool = False) -> None:
         self.directory = pathlib.Path(directory)
         self.folder = self.directory / layout.CHECKPOINTS
         self.state = self._restore_newest(is_partial)
         self._segments = list(self.state["segments"]) if self.state else []
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
-        self._written_ahead = None  # the future of a segment
+        self._written_ahead: concurrent.futures.Future[dict[str, Any]] | None = None  # of a segment
 
-    def save(self, state, arrays, replay, weights):
+    def save(self, state: dict[str, Any], arrays: Iterable[tuple[str, Any]], replay: Any,
+             weights: Callable[[], bytes | memoryview]) -> None:
         """Write a checkpoint.
 
         Args:
@@ -72,8 +75,8 @@ class Checkpoints:
             for start, stop in self._missing_segments(replay):
                 self._segments.append(self._write_segment(start, stop, _copy_rows(replay, start, stop)))
             state = state | dict(files=checks, segments=self._segments, replay_end=replay.end)
-            state = _encode(state | dict(crc32=_checksum(state)))
-            files.write_checked(aside / layout.STATE, lambda file: file.write(state))
+            encoded = _encode(state | dict(crc32=_checksum(state)))
+            files.write_checked(aside / layout.STATE, lambda file: file.write(encoded))
             for folder in (aside, self.directory / layout.REPLAY, self.directory):
                 files.sync_folder(folder)
             os.rename(aside, place)
@@ -83,7 +86,7 @@ class Checkpoints:
         files.sync_folder(self.folder)
         self._remove_old()
 
-    def write_ahead(self, replay):
+    def write_ahead(self, replay: Any) -> None:
         """Write a segment beside the training as soon as it is full, since segments are most of a checkpoint's work."""
         if replay.end % _segment_rows(replay) == 0 and not replay.is_rollout:
             self._collect_segment()
@@ -91,15 +94,15 @@ class Checkpoints:
             rows = _copy_rows(replay, start, stop)
             self._written_ahead = self._thread.submit(self._write_segment, start, stop, rows)
 
-    def close(self):
+    def close(self) -> None:
         self._thread.shutdown()
 
-    def load_arrays(self):
+    def load_arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of the checkpoint."""
         with np.load(self.state["place"] / layout.ARRAYS) as arrays:
             return dict(arrays)
 
-    def load_replay(self):
+    def load_replay(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Yield (first row, columns) of each segment of the checkpoint's replay, as replay.restore takes them."""
         for segment in self.state["segments"]:
             with np.load(self.directory / segment["name"]) as columns:

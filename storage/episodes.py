@@ -3,13 +3,16 @@
 import collections
 import contextlib
 import csv
+import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from storage import layout, reading, strangers
 
 
-def read_episodes(path):
+def read_episodes(path: pathlib.Path) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Read the episodes of one policy that evaluate.py wrote.
 
     Returns:
@@ -23,7 +26,7 @@ def read_episodes(path):
         return rows, _returns_of(rows)
 
 
-def count_episodes(path):
+def count_episodes(path: pathlib.Path) -> collections.Counter[tuple[str, float | None]]:
     """Return a Counter of the episodes in a CSV of evaluate.py: (policy, probability that a screen is shown).
 
     The probability is None where the CSV is no sweep. Of no file, or of a damaged one, the Counter is empty.
@@ -35,7 +38,7 @@ def count_episodes(path):
     return collections.Counter()
 
 
-def read_random_play(directory):
+def read_random_play(directory: str | pathlib.Path) -> np.ndarray | None:
     """Return float64[episodes], random play's returns beside a run; None where evaluate.py has not played at random.
 
     Episodes beside a score win over episodes of a sweep.
@@ -52,13 +55,14 @@ def read_random_play(directory):
         return _returns_of([row for row in rows if row["policy"] == "random"])
 
 
-def find_random_play(directories):
+def find_random_play(directories: Iterable[pathlib.Path]) -> tuple[dict[pathlib.Path, np.ndarray], list[str]]:
     """Return {directory: returns} of the runs beside which there is random play, and a sentence on each damaged one."""
     played, notes = reading.read_each(directories, read_random_play)
     return {directory: returns for directory, returns in played.items() if returns is not None}, notes
 
 
-def read_sweep(directory, trained):
+def read_sweep(directory: str | pathlib.Path, trained: float
+               ) -> tuple[dict[float, list[float]], list[float], set[tuple[str, float]]]:
     """Read a run's sweep over the probability that a screen is shown.
 
     Args:
@@ -72,7 +76,8 @@ def read_sweep(directory, trained):
         ValueError: observability.csv is damaged, or lacks what a sweep needs.
     """
     path = layout.sweep_path(directory)
-    of_agent, of_random, played_with = {}, [], set()
+    of_agent: dict[float, list[float]] = {}
+    of_random, played_with = [], set()
     with reading.name_damage(path):
         columns = ("policy", "weights", "observation_probability", "epsilon", "episode_return")
         for row in _parse_episodes(path, columns):
@@ -110,7 +115,7 @@ def _returns_of(rows):
 # Where evaluate.py writes
 
 
-def name_otherwise(*played):
+def name_otherwise(*played: tuple[str, Any, Any]) -> str:
     """Return, as part of a file's name, what was played otherwise than usual, such as `-epsilon=0-eval_seed=3`.
 
     Args:
@@ -119,7 +124,8 @@ def name_otherwise(*played):
     return "".join(f"-{flag}={str(value).removesuffix('.0')}" for flag, value, usual in played if value != usual)
 
 
-def choose_path(path, planned, beside, weights=None):
+def choose_path(path: pathlib.Path, planned: collections.Counter[tuple[str, float | None]], beside: str,
+                weights: pathlib.Path | None = None) -> pathlib.Path:
     """Return where rows go: `path`; or beside it, so that fewer episodes never replace more.
 
     Of sweeps, more probabilities replace fewer.

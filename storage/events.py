@@ -3,11 +3,13 @@
 import io
 import struct
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.summary_pb2 import HistogramProto, Summary
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import make_histogram
 
@@ -21,7 +23,7 @@ UNITS = {
 FILM_BYTES = 300_000  # of a film at most
 
 
-def record(**fields):
+def record(**fields: Any) -> bytes:
     """Return the bytes of one record of an events file: an Event of now with these fields."""
     data = Event(wall_time=time.time(), **fields).SerializeToString()
     length = struct.pack("<Q", len(data))
@@ -29,7 +31,7 @@ def record(**fields):
     return length + checksum(length) + data + checksum(data)
 
 
-def summary(**contents):
+def summary(**contents: dict[str, Any]) -> Summary:
     """Return a Summary of several values.
 
     Args:
@@ -43,12 +45,12 @@ def summary(**contents):
     return Summary(value=values)
 
 
-def histogram(values):
+def histogram(values: np.ndarray) -> HistogramProto:
     """Return the histogram of an array of finite floats in 30 equal bins."""
     return make_histogram(np.asarray(values, np.float64), bins=30)
 
 
-def film(frames, milliseconds=67):
+def film(frames: Iterable[np.ndarray], milliseconds: int = 67) -> Summary.Image:
     """Return a GIF of frames as a Summary.Image.
 
     A film that would be larger than FILM_BYTES is cut to its first half, quarter, and so on.

@@ -7,6 +7,8 @@ import os
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)  # the la
 # Whole files
 
 
-def write_whole(path, data):
+def write_whole(path: pathlib.Path, data: bytes | memoryview) -> None:
     """Write bytes into a file aside and rename it to `path`.
 
     Raises:
@@ -28,7 +30,7 @@ def write_whole(path, data):
     os.replace(aside, path)
 
 
-def check_writable(path):
+def check_writable(path: str | pathlib.Path) -> None:
     """Raise the ValueError with which `written_whole` would refuse a path; nothing is left there."""
     _touch_aside(pathlib.Path(path)).unlink()
 
@@ -45,7 +47,7 @@ def _touch_aside(path):
 
 
 @contextlib.contextmanager
-def written_whole(path):
+def written_whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """Yield a path aside. It becomes `path` if the block ends well, and vanishes if the block fails.
 
     Raises:
@@ -60,7 +62,7 @@ def written_whole(path):
         aside.unlink(missing_ok=True)
 
 
-def write_csv(path, columns, rows):
+def write_csv(path: str | pathlib.Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write dicts as a CSV; `written_whole` around this call makes the file whole."""
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -68,7 +70,7 @@ def write_csv(path, columns, rows):
         writer.writerows(rows)
 
 
-def sync_folder(folder):
+def sync_folder(folder: pathlib.Path) -> None:
     """Write the names in a folder down to the disk, if its file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -96,18 +98,18 @@ class ChecksumWriter:
         crc32: of the bytes that `write` was given, whatever the disk holds.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: IO[bytes]) -> None:
         self.file, self.crc32 = file, 0
 
-    def write(self, data):
+    def write(self, data: bytes | memoryview) -> int:
         self.crc32 = zlib.crc32(data, self.crc32)
         return self.file.write(data)
 
-    def flush(self):
+    def flush(self) -> None:
         self.file.flush()
 
 
-def write_checked(path, fill):
+def write_checked(path: pathlib.Path, fill: Callable[[ChecksumWriter], object]) -> dict[str, int]:
     """Write a file by `fill(file)` down to the disk, and read it again to verify it.
 
     Returns:
@@ -131,7 +133,7 @@ def write_checked(path, fill):
         raise
 
 
-def write_npz(path, arrays, compression):
+def write_npz(path: pathlib.Path, arrays: Iterable[tuple[str, Any]], compression: int) -> dict[str, int]:
     """Write (name, array) pairs as numpy's .npz; return and raise as `write_checked` does.
 
     Each array is written before the next is taken from the iterable.
@@ -144,7 +146,7 @@ def write_npz(path, arrays, compression):
     return write_checked(path, fill)
 
 
-def verify(path, check):
+def verify(path: pathlib.Path, check: Mapping[str, Any]) -> None:
     """Refuse a file that has another size or another checksum than `check` says.
 
     Raises:
@@ -176,21 +178,21 @@ class RowFile:
         num_rows: lines that stayed, and rows appended since.
     """
 
-    def __init__(self, path, size=0):
+    def __init__(self, path: pathlib.Path, size: int = 0) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         kept = os.pread(self._descriptor, min(size, os.fstat(self._descriptor).st_size), 0).partition(b"\0")[0]
         self.size, self.num_rows = kept.rfind(b"\n") + 1, kept.count(b"\n")
         os.ftruncate(self._descriptor, self.size)
         self._waiting = bytearray()
 
-    def append(self, row):
+    def append(self, row: bytes) -> None:
         """Write the bytes of a row, now or with a later row."""
         self.num_rows += 1
         self._waiting += row
         with contextlib.suppress(OSError):  # `sync` will raise it.
             self._flush()
 
-    def sync(self):
+    def sync(self) -> None:
         """Write all rows down to the disk.
 
         Raises:
@@ -199,7 +201,7 @@ class RowFile:
         self._flush()
         _sync(self._descriptor)
 
-    def close(self):
+    def close(self) -> None:
         """Write all rows and close the file.
 
         Raises:

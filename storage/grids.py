@@ -4,13 +4,14 @@ import csv
 import difflib
 import pathlib
 import re
+from collections.abc import Collection, Mapping
 
 from storage import layout, strangers
 
 NAMED_FIRST = ("env", "network", "flagfile")  # flags whose values begin the name of a run, in train.py's order
 
 
-def read_grid(path, known=()):
+def read_grid(path: str | pathlib.Path, known: Collection[str] = ()) -> dict[pathlib.Path, list[str]]:
     """Turn the rows of a grid into commands; nothing else does this.
 
     An empty cell gives no flag, and at a line's end there may be more of them than columns. A row without a filled
@@ -25,7 +26,8 @@ def read_grid(path, known=()):
     Raises:
         ValueError: the file is no grid, in one sentence.
     """
-    path, commands = pathlib.Path(path), {}
+    path = pathlib.Path(path)
+    commands: dict[pathlib.Path, list[str]] = {}
     if path.exists() and not path.is_file():  # A pipe may never end.
         raise ValueError(f"{path} is no file; expected a grid")
     with open(path, newline="", encoding="utf-8-sig") as file:  # also as spreadsheets write it
@@ -70,14 +72,14 @@ def _without_end(cells, number):
     return cells
 
 
-def name_row(flags):
+def name_row(flags: Mapping[str, str]) -> str:
     """Return the name of a row's run. It holds all cells, so that it stays when the grid gets more columns."""
     first = [pathlib.Path(flags[flag]).stem for flag in NAMED_FIRST if flag in flags]
     others = {flag: value for flag, value in flags.items() if flag not in (*NAMED_FIRST, "seed", *layout.FREE)}
     return layout.name_run(first, others, flags.get("seed", 1))
 
 
-def write_command(flags, directory):
+def write_command(flags: Mapping[str, str], directory: pathlib.Path) -> list[str]:
     """Return the command of a row. A flagfile comes first, since of two values of a flag the later one counts."""
-    flags = {"flagfile": None, **flags} if "flagfile" in flags else flags
+    flags = {"flagfile": "", **flags} if "flagfile" in flags else flags
     return ["python", "train.py", *(f"--{flag}={value}" for flag, value in flags.items()), f"--run_dir={directory}"]

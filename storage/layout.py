@@ -19,6 +19,8 @@ observability.csv                 of evaluate.py: a sweep over the probability t
 import pathlib
 import re
 import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 CONFIG, LOCK = "config.json", "lock"
 BEST, RANDOM = "best", "random"  # names of weights; random play has none, and its CSV is named like them
@@ -62,56 +64,56 @@ FOLDERS = (CHECKPOINTS, REPLAY, MILESTONES, f"{CHECKPOINTS}/{ASIDE}")
 LONGEST_NAME = 251  # bytes of a run's name: file systems take 255, and `log_path` adds four
 
 
-def config_path(directory):
+def config_path(directory: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(directory, CONFIG)
 
 
-def csv_path(directory, name):
+def csv_path(directory: str | pathlib.Path, name: str) -> pathlib.Path:
     """Return the path of `train`, `learn` or `eval`, a key of COLUMNS."""
     return pathlib.Path(directory, f"{name}.csv")
 
 
-def weights_path(directory, name):
+def weights_path(directory: str | pathlib.Path, name: str) -> pathlib.Path:
     """Return the path of the weights `best`, `torso`, or those that `milestone` names."""
     return pathlib.Path(directory, f"{name}.weights.h5")
 
 
-def milestone(episodes):
+def milestone(episodes: int) -> str:
     """Return the name of the weights after so many episodes."""
     return f"{MILESTONES}/{episodes:06d}"
 
 
-def checkpoint_path(directory, vector_steps):
+def checkpoint_path(directory: str | pathlib.Path, vector_steps: int) -> pathlib.Path:
     return pathlib.Path(directory, CHECKPOINTS, f"{vector_steps:09d}")
 
 
-def segment_name(start, stop):
+def segment_name(start: int, stop: int) -> str:
     """Return the path of rows [start, stop) of the replay, relative to the run's directory."""
     return f"{REPLAY}/{start:09d}-{stop:09d}.npz"
 
 
-def is_checkpoint(path):
+def is_checkpoint(path: pathlib.Path) -> bool:
     """Return whether a path in CHECKPOINTS is a checkpoint, whole or not."""
     return bool(re.fullmatch(r"\d{9,}", path.name)) and any((path / name).exists() for name in CHECKPOINT)
 
 
-def is_segment(path):
+def is_segment(path: pathlib.Path) -> bool:
     """Return whether a path in REPLAY has the name of a segment."""
     return bool(re.fullmatch(r"\d{9,}-\d{9,}\.npz", path.name))
 
 
-def events_path(directory, seconds, host, process):
+def events_path(directory: str | pathlib.Path, seconds: float, host: str, process: int) -> pathlib.Path:
     """Return the path of a file of events that begins at a time; TensorBoard reads the files in that order."""
     return pathlib.Path(directory, f"events.out.tfevents.{seconds:.0f}.{host}.{process}")
 
 
-def find_events(directory):
+def find_events(directory: str | pathlib.Path) -> list[int]:
     """Return when the files of events in a directory begin, as `events_path` takes it."""
     names = (path.name for path in pathlib.Path(directory).glob("events.out.tfevents.*"))
     return [int(found[1]) for found in (re.match(r"events\.out\.tfevents\.(\d+)\.", name) for name in names) if found]
 
 
-def episodes_path(directory, weights, otherwise=""):
+def episodes_path(directory: str | pathlib.Path, weights: str, otherwise: str = "") -> pathlib.Path:
     """Return the path of the episodes that evaluate.py played.
 
     Args:
@@ -122,24 +124,24 @@ def episodes_path(directory, weights, otherwise=""):
     return pathlib.Path(directory, f"episodes-{weights}{otherwise}.csv")
 
 
-def sweep_path(directory, otherwise=""):
+def sweep_path(directory: str | pathlib.Path, otherwise: str = "") -> pathlib.Path:
     """Return the path of a sweep; `otherwise` as of `episodes_path`."""
     path = pathlib.Path(directory, SWEEP)
     return path.with_stem(path.stem + otherwise)
 
 
-def log_path(directory):
+def log_path(directory: str | pathlib.Path) -> pathlib.Path:
     """Return the path of the log that the scripts of slurm/ write beside the directory of a grid's run."""
     return pathlib.Path(directory).with_name(f"{pathlib.Path(directory).name}.log")
 
 
-def met_limit(settings, agent_step, episodes):
+def met_limit(settings: dict[str, Any], agent_step: float, episodes: int) -> str | None:
     """Return which limit training has met, `maxsteps` or `maxepisodes`; None before."""
     counts = dict(maxsteps=agent_step, maxepisodes=episodes)
     return next((name for name in LIMITS if settings.get(name) and counts[name] >= settings[name]), None)
 
 
-def name_run(first, flags, seed, jid=None):
+def name_run(first: Iterable[str], flags: Mapping[str, Any], seed: int | str, jid: str | None = None) -> str:
     """Return the name of a run's directory. A name that is too long for a file system ends in a checksum and the seed.
 
     Args:

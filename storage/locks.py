@@ -1,14 +1,15 @@
 """Locks on files that end with their process, on a network's file system too; systems without them say so."""
 
 import errno
+from typing import IO, Any
 
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
-def lock(file, shared=False):
+def lock(file: IO[Any], shared: bool = False) -> None:
     """Lock an open file for this process; closing any handle of the file gives the lock up.
 
     The package filelock takes flock, which does not see this lock, and which some clusters' file systems keep to one

@@ -4,11 +4,12 @@ import errno
 import os
 import pathlib
 import reprlib
+from typing import Any
 
 from storage import layout, reading, strangers
 
 
-def check(directory, settings, resume="auto"):
+def check(directory: str | pathlib.Path, settings: dict[str, Any], resume: str = "auto") -> None:
     """Refuse a directory in which a run with these settings can neither begin nor go on.
 
     Args:
@@ -49,13 +50,13 @@ def check(directory, settings, resume="auto"):
         _refuse_other_settings(directory, before["settings"], settings)
 
 
-def in_use(directory):
+def in_use(directory: pathlib.Path) -> ValueError:
     """Return the ValueError that says who trains in a directory."""
     holder = (directory / layout.LOCK).read_text()
     return ValueError(f"{directory} is in use: {holder} trains there; stop it, or choose another --run_dir")
 
 
-def refusal(directory, error):
+def refusal(directory: str | pathlib.Path, error: OSError) -> ValueError:
     """Return the ValueError that says why a directory cannot hold a run."""
     limit = "; expected names of at most 255 bytes" if error.errno == errno.ENAMETOOLONG else ""
     return ValueError(f"--run_dir={directory} cannot be written ({error.strerror or error}{limit})")

@@ -8,16 +8,19 @@ import csv
 import json
 import pathlib
 import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
 from storage import layout, locks, states, strangers
 
+Result = TypeVar("Result")
 LEFT_OUT = "left out: "  # begins a sentence on a run that a script goes on without
 TAIL = 16_384  # bytes that are read from the end of a file: a table of many runs reads no long files
 
 
-def read_json(path, directory=None):
+def read_json(path: pathlib.Path, directory: pathlib.Path | None = None) -> Any:
     """Return the content of a JSON file of a run; `directory` as of `strangers.check_regular`.
 
     Raises:
@@ -34,7 +37,7 @@ def read_json(path, directory=None):
 # Settings and directories
 
 
-def read_config(directory):
+def read_config(directory: str | pathlib.Path) -> dict[str, Any]:
     """Return a run's config.json.
 
     Raises:
@@ -54,7 +57,7 @@ def read_config(directory):
         raise ValueError(f"{path} is not the configuration of a run of this suite ({reason})") from error
 
 
-def read_settings(directory, check):
+def read_settings(directory: str | pathlib.Path, check: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     """Return the settings of a run.
 
     Args:
@@ -71,7 +74,8 @@ def read_settings(directory, check):
         raise ValueError(f"{layout.config_path(directory)} {error}") from error
 
 
-def find_runs(paths, check):
+def find_runs(paths: Iterable[str | pathlib.Path], check: Callable[[Any], dict[str, Any]]
+              ) -> tuple[dict[pathlib.Path, dict[str, Any]], list[str]]:
     """Find the runs among `paths` and in the folders among them.
 
     Args:
@@ -100,7 +104,8 @@ def find_runs(paths, check):
     return found, [f"{LEFT_OUT}{other}" for other in others]
 
 
-def read_each(directories, read):
+def read_each(directories: Iterable[pathlib.Path], read: Callable[[pathlib.Path], Result]
+              ) -> tuple[dict[pathlib.Path, Result], list[str]]:
     """Read the same of each run, so that a damaged run does not hide the others.
 
     Args:
@@ -137,7 +142,7 @@ def _check_directory(directory):
     return directory
 
 
-def newest_run(folder="runs"):
+def newest_run(folder: str | pathlib.Path = "runs") -> pathlib.Path:
     """Return the run under `folder` whose training wrote last.
 
     Raises:
@@ -148,10 +153,10 @@ def newest_run(folder="runs"):
             if layout.csv_path(directory, "train").exists() and not strangers.CONTROL.search(str(directory))]
     if not runs:
         raise ValueError(f"no run was found under {folder}/; train one, or give its --run_dir")
-    return max(runs, key=read_last_write)
+    return max(runs, key=lambda run: read_last_write(run) or 0)
 
 
-def read_last_write(directory):
+def read_last_write(directory: str | pathlib.Path) -> float | None:
     """Return when training wrote its newest row [seconds since the epoch], None before its first."""
     paths = [layout.csv_path(directory, name) for name in layout.COLUMNS]
     return max((path.stat().st_mtime for path in paths if path.exists()), default=None)
@@ -160,7 +165,7 @@ def read_last_write(directory):
 # Weights and checkpoints
 
 
-def find_weights(directory, which):
+def find_weights(directory: str | pathlib.Path, which: str) -> pathlib.Path:
     """Return the path of a run's `best` or `last` weights.
 
     Raises:
@@ -175,7 +180,7 @@ def find_weights(directory, which):
     return strangers.check_regular(paths[-1], pathlib.Path(directory))
 
 
-def find_milestones(directory):
+def find_milestones(directory: str | pathlib.Path) -> list[pathlib.Path]:
     """Return the paths of the weights that --weights_period kept, the oldest first.
 
     Raises:
@@ -185,22 +190,22 @@ def find_milestones(directory):
     return [strangers.check_regular(path, pathlib.Path(directory)) for path in paths]
 
 
-def find_checkpoints(directory):
+def find_checkpoints(directory: str | pathlib.Path) -> list[pathlib.Path]:
     """Return the folders of a run's checkpoints, whole or not, the oldest first."""
     return sorted(filter(layout.is_checkpoint, pathlib.Path(directory, layout.CHECKPOINTS).glob("[0-9]*")))
 
 
-def has_checkpoint(directory):
+def has_checkpoint(directory: str | pathlib.Path) -> bool:
     """Return whether a run has a checkpoint, whole or not."""
     return bool(find_checkpoints(directory))
 
 
-def read_state(checkpoint):
+def read_state(checkpoint: pathlib.Path) -> Any:
     """Return the content of a checkpoint's state.json; states.check judges it."""
     return read_json(checkpoint / layout.STATE, checkpoint.parents[1])
 
 
-def read_saved_counts(directory):
+def read_saved_counts(directory: str | pathlib.Path) -> tuple[int, int]:
     """Return agent steps and training episodes of the newest checkpoint, 0 and 0 if there is none."""
     for checkpoint in reversed(find_checkpoints(directory)):
         with contextlib.suppress(OSError, ValueError):  # Training may remove this one right now.
@@ -213,7 +218,7 @@ def read_saved_counts(directory):
 # Rows of training
 
 
-def read_rows(directory, name):
+def read_rows(directory: str | pathlib.Path, name: str) -> dict[str, np.ndarray]:
     """Return the rows of a run's `train`, `learn` or `eval` CSV as {column: float64[rows]}; none if there is no file.
 
     A last row without a line end is still being written, and left out. So is a row with a value that is not finite;
@@ -226,7 +231,7 @@ def read_rows(directory, name):
     return dict(zip(layout.COLUMNS[name], table[is_finite].T))
 
 
-def count_lost_rows(directory, name):
+def count_lost_rows(directory: str | pathlib.Path, name: str) -> int:
     """Return how many rows `read_rows` leaves out, since a value is not finite."""
     return int((~_read_table(directory, name)[1]).sum())
 
@@ -253,7 +258,7 @@ def _read_text(path):
     return ""
 
 
-def read_last_rows(directory, name):
+def read_last_rows(directory: str | pathlib.Path, name: str) -> dict[str, list[float]]:
     """Return {column: list of numbers} of the last rows of a run's CSV; none if there is no file.
 
     Rows with a value that is not finite are left out, as by `read_rows`.
@@ -273,7 +278,7 @@ def _find_finite(table, name):
     return np.isfinite(table[:, [column not in layout.UNKNOWN for column in layout.COLUMNS[name]]]).all(axis=1)
 
 
-def read_header(directory, name):
+def read_header(directory: str | pathlib.Path, name: str) -> str:
     """Return the first line of a run's CSV; an empty one if there is no file."""
     path = layout.csv_path(directory, name)
     with contextlib.suppress(FileNotFoundError), strangers.open_regular(path, errors="replace") as file:
@@ -281,7 +286,7 @@ def read_header(directory, name):
     return ""
 
 
-def read_last_lines(path):
+def read_last_lines(path: pathlib.Path) -> list[str]:
     """Return the last whole lines of a file, read from its end; none if there is no file."""
     if not path.exists():
         return []
@@ -311,7 +316,7 @@ def _parse_rows(lines, layouts):
 
 
 @contextlib.contextmanager
-def name_damage(path):
+def name_damage(path: pathlib.Path) -> Iterator[None]:
     """Turn an error in the content of a CSV into a ValueError that names the file."""
     try:
         yield
@@ -325,7 +330,7 @@ def name_damage(path):
 # Evaluations during training
 
 
-def read_evaluations(directory, settings):
+def read_evaluations(directory: str | pathlib.Path, settings: dict[str, Any]) -> dict[str, np.ndarray]:
     """Return {column: float64[evaluations]}: means over the episodes of each whole evaluation of a run.
 
     Raises:
@@ -337,7 +342,7 @@ def read_evaluations(directory, settings):
     return {name: (np.bincount(evaluation, values, len(count)) / count)[whole] for name, values in rows.items()}
 
 
-def best_evaluation(directory, settings):
+def best_evaluation(directory: str | pathlib.Path, settings: dict[str, Any]) -> tuple[float, float] | None:
     """Return agent step and mean return of the evaluation that chose a run's best weights; None before the first.
 
     Of evaluations with equal means the latest counts, as in training.
@@ -347,7 +352,7 @@ def best_evaluation(directory, settings):
     return max(zip(steps, means), key=lambda row: (row[1], row[0]), default=None)
 
 
-def is_unfinished(directory, settings, agent_step):
+def is_unfinished(directory: str | pathlib.Path, settings: dict[str, Any], agent_step: float) -> bool:
     """Return whether training goes on to another evaluation after the one at `agent_step`."""
     episodes = len(read_rows(directory, "train")["agent_step"]) if settings.get("maxepisodes") else 0
     return not layout.met_limit(settings, agent_step + settings["eval_period"] - 1, episodes)
@@ -356,7 +361,7 @@ def is_unfinished(directory, settings, agent_step):
 # Locks
 
 
-def is_locked(directory):
+def is_locked(directory: str | pathlib.Path) -> bool | None:
     """Return whether a process holds the lock of a run; None if another machine took it, which may not show here."""
     try:
         with strangers.open_regular(pathlib.Path(directory, layout.LOCK)) as file:

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from tensorboardX.proto.event_pb2 import SessionLog
@@ -31,7 +33,8 @@ class Run:
         ValueError: the directory cannot be written, is locked, or is one that `opening.check` refuses.
     """
 
-    def __init__(self, directory, settings, resume="auto", command=()):
+    def __init__(self, directory: str | pathlib.Path, settings: dict[str, Any], resume: str = "auto",
+                 command: Iterable[str] = ()) -> None:
         self.directory = pathlib.Path(directory)
         opening.check(directory, settings, resume)
         try:
@@ -50,7 +53,7 @@ class Run:
         # TensorBoard then hides this step and later ones in the files of events before this file.
         start = SessionLog(status=SessionLog.START)
         self._events.append(events.record(step=state["agent_step"], session_log=start))
-        self._waiting = {}  # path -> weights that are not on the disk yet
+        self._waiting: dict[pathlib.Path, memoryview] = {}  # path -> weights that are not on the disk yet
 
     def _open_csv(self, name, state):
         """Open a CSV at the last row that the checkpoint counts; say how many rows are lost."""
@@ -65,18 +68,18 @@ class Run:
             file.append((",".join(layout.COLUMNS[name]) + "\n").encode())
         return file
 
-    def row(self, name, **values):
+    def row(self, name: str, **values: float) -> None:
         """Append a row to the CSV `name`; each column must be given."""
         columns = layout.COLUMNS[name]
         assert values.keys() == set(columns), values.keys() ^ set(columns)
         self._csv[name].append((",".join(_format_cell(values[column]) for column in columns) + "\n").encode())
 
-    def scalars(self, agent_step, **values):
+    def scalars(self, agent_step: int, **values: float) -> None:
         """Write TensorBoard scalars, `group__name` as group/name. NaN, a value that is not known yet, is left out."""
         known = {name: value for name, value in values.items() if value == value}
         self._write_summary(agent_step, **{name: dict(simple_value=value) for name, value in known.items()})
 
-    def glimpse(self, agent_step, q_values, frames=()):
+    def glimpse(self, agent_step: int, q_values: np.ndarray, frames: np.ndarray | Sequence[np.ndarray] = ()) -> None:
         """Write what an evaluation saw for TensorBoard.
 
         Args:
@@ -93,7 +96,7 @@ class Run:
     def _write_summary(self, agent_step, **contents):
         self._events.append(events.record(step=agent_step, summary=events.summary(**contents)))
 
-    def save_weights(self, name, save_weights):
+    def save_weights(self, name: str, save_weights: Callable[[Any], object]) -> None:
         """Replace the weights of this name, now, or with the next checkpoint if the disk is full now.
 
         Args:
@@ -110,7 +113,8 @@ class Run:
             files.write_whole(path, self._waiting[path])
             del self._waiting[path]
 
-    def save(self, state, arrays, replay, save_weights):
+    def save(self, state: dict[str, Any], arrays: Iterable[tuple[str, Any]], replay: Any,
+             save_weights: Callable[[Any], object]) -> None:
         """Write all that a full disk refused so far, then a checkpoint.
 
         Args:
@@ -127,7 +131,7 @@ class Run:
                              csv_rows={name: file.num_rows for name, file in self._csv.items()})
         self.checkpoints.save(state, arrays, replay, lambda: weights.pack(save_weights))
 
-    def close(self):
+    def close(self) -> None:
         """Close every file, and give up the lock.
 
         Raises:

@@ -1,6 +1,8 @@
 """The values of a checkpoint's state.json, and what each of them must be."""
 
 import math
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +60,7 @@ SINCE = {  # not in the states of every version
     "evaluation_owed": lambda value: type(value) is bool, "csv_rows": _is_dict_of(_is_count), "cut_episodes": _is_count}
 
 
-def check(state, names=(*KINDS, "flicker")):
+def check(state: Any, names: Collection[str] = (*KINDS, "flicker")) -> None:
     """Refuse a state that no training wrote.
 
     Args:

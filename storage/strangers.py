@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import pathlib
 import re
 import stat
+from typing import IO, Any
 
 # Control characters, line separators, signs that turn the direction of text, and halves of characters.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -13,12 +15,12 @@ class NoFileOfARun(ValueError):
     """Something else than a regular file lies where a run has a file."""
 
 
-def escape(text):
+def escape(text: str) -> str:
     """Return a text with its control characters as escapes, such as `\\x1b`."""
     return CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
-def check_regular(path, directory=None):
+def check_regular(path: pathlib.Path, directory: pathlib.Path | None = None) -> pathlib.Path:
     """Return `path` if it is a regular file.
 
     Args:
@@ -37,6 +39,6 @@ def check_regular(path, directory=None):
     return path
 
 
-def open_regular(path, mode="r", directory=None, **how):
+def open_regular(path: pathlib.Path, mode: str = "r", directory: pathlib.Path | None = None, **how: Any) -> IO[Any]:
     """Open a regular file as the built-in `open` does; `directory` and errors are those of `check_regular`."""
     return open(check_regular(path, directory), mode, **how)

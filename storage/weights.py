@@ -6,6 +6,8 @@ import pathlib
 import re
 import sys
 import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +18,11 @@ SEAL_BYTES = len(SEAL % 0)
 class _MemoryFile(io.BytesIO):
     """A file in memory that Keras takes for a path: after a full disk HDF5 would crash the process when it ends."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "memory.weights.h5"
 
 
-def pack(save_weights):
+def pack(save_weights: Callable[[Any], object]) -> memoryview:
     """Return the bytes that `save_weights(path)` writes, and their checksum behind them."""
     memory = _MemoryFile()
     save_weights(memory)
@@ -31,7 +33,7 @@ def pack(save_weights):
 
 
 @contextlib.contextmanager
-def checked(path):
+def checked(path: str | pathlib.Path) -> Iterator[None]:
     """Refuse a file of weights that is damaged or holds a number that is not finite. Every reader loads in this block.
 
     After the block a line says if the file has no checksum. What Keras cannot read, the block says.
