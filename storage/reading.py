@@ -5,6 +5,7 @@ A run may come from a stranger. Nothing here runs code of a run: its files are t
 
 import contextlib
 import csv
+import difflib
 import json
 import pathlib
 import socket
@@ -49,8 +50,8 @@ def read_config(directory: str | pathlib.Path) -> dict[str, Any]:
         config["settings"]["network"]
         return config
     except FileNotFoundError as error:
-        missing = "holds no config.json, so it is no run of this suite" if path.parent.is_dir() else "does not exist"
-        raise ValueError(f"{directory} {missing}") from error
+        missing = "holds no config.json, so it is no run of this suite"
+        raise ValueError(f"{directory} {missing if path.parent.is_dir() else _say_missing(directory)}") from error
     except (ValueError, KeyError, TypeError) as error:
         reason = ("it holds no settings" if isinstance(error, TypeError) else
                   f"it has no {error}" if isinstance(error, KeyError) else error)
@@ -90,7 +91,7 @@ def find_runs(paths: Iterable[str | pathlib.Path], check: Callable[[Any], dict[s
     found, others, known = {}, [], set()
     for path in map(pathlib.Path, paths):
         if not path.exists():
-            raise ValueError(f"{path} does not exist; expected directories of runs, such as runs/*")
+            raise ValueError(f"{path} {_say_missing(path)}")
         for directory in _find_directories(path) or [path]:
             if directory.resolve() not in known:
                 try:
@@ -121,6 +122,15 @@ def read_each(directories: Iterable[pathlib.Path], read: Callable[[pathlib.Path]
         except (ValueError, OSError) as error:
             notes.append(f"{LEFT_OUT}{error}")
     return results, notes
+
+
+def _say_missing(path):
+    """Return what to say of a path that does not exist: which directories are named like its first wrong part."""
+    path = pathlib.Path(path)
+    wrong = next(part for part in (*reversed(path.parents), path) if not part.exists())
+    beside = [other.name for other in wrong.parent.glob("*") if other.is_dir()]
+    near = [str(wrong.with_name(name)) for name in difflib.get_close_matches(wrong.name, beside)]
+    return f"does not exist; expected a run or a folder of runs, such as {', '.join(near) or 'runs/*'}"
 
 
 def _find_directories(folder):

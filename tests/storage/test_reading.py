@@ -50,8 +50,20 @@ def test_a_directory_that_is_no_run_is_named(tmp_path, config, message):
     with pytest.raises(ValueError, match="none of the 2 paths given is a run; the first: "):
         (tmp_path / "b").mkdir()
         find_checked([tmp_path / "a", tmp_path / "b"])
-    with pytest.raises(ValueError, match="nowhere does not exist"):
-        find_checked([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("given, expected", [
+    ("runs/Pogn-DRQN-s1", "{}/runs/Pong-DRQN-s1, {}/runs/Pong-DRQN-s2"), ("rusn/Pong-DRQN-s1", "{}/runs"),
+    ("runs/*", "runs/*"), ("nowhere", "runs/*")])
+def test_a_path_that_is_missing_is_answered_with_the_nearest(tmp_path, given, expected):
+    for name in ("Pong-DRQN-s1", "Pong-DRQN-s2", "Breakout"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs/Pong-DRQN-s1.log").write_text("no run")
+    told = f"does not exist; expected a run or a folder of runs, such as {expected.format(tmp_path, tmp_path)}"
+    for read in (lambda path: find_checked([path]), reading.read_config):
+        with pytest.raises(ValueError) as error:
+            read(tmp_path / given)
+        assert str(error.value) == f"{tmp_path / given} {told}"
 
 
 def test_a_damaged_run_does_not_hide_the_others(tmp_path):
