@@ -1,5 +1,5 @@
 # make run        a first look: the film of an agent that plays Pong half blind; then memory against none on flickering CartPole
-# make test       the tests                       make lint    ruff
+# make test       the tests                       make lint    ruff, and mypy on the types of public signatures
 # make doctor     what this machine has, and what to do about the rest
 # make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
 # make mini       the paper in miniature: 105 short runs on small environments, their tables, curves, sweeps and probes in results/mini/
@@ -25,6 +25,7 @@ test: .venv/installed
 
 lint: .venv/installed
 	.venv/bin/ruff check .
+	.venv/bin/mypy
 
 doctor:  # on a machine where .venv cannot be made, too
 	$(or $(wildcard $(PYTHON)),python3) doctor.py
