@@ -3,7 +3,10 @@
 Reference: Hausknecht & Stone 2015, sections 2 and 4.
 """
 
+import os
 import random
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import backends  # first: it imports the backend quietly
 
@@ -14,12 +17,17 @@ from keras import ops
 import choices
 import models
 
+Tensor = Any  # of the backend
+Window = Any  # replay.Window, of arrays or of tensors
+
 RESCALE_EPSILON = 1e-3  # of scale_value
 LARGEST_SHARE = 0.9  # eta, of the largest error in a priority; Kapturowski et al. 2019
 
 
-def td_loss(online_network, target_network, window, state, error_loss, trace_decay=0.0,
-            double=False, rescale=False, burn_in=0):
+def td_loss(online_network: models.QNetwork, target_network: models.QNetwork | None,
+            window: Window, state: list[Tensor], error_loss: str, trace_decay: float = 0.0,
+            double: bool = False, rescale: bool = False,
+            burn_in: int = 0) -> tuple[Tensor, dict[str, Any]]:
     """Return the Q-learning loss of a window, and what the update knows besides.
 
     ```
@@ -92,7 +100,7 @@ def td_loss(online_network, target_network, window, state, error_loss, trace_dec
     return loss, aux | dict(mean_q=mean_q)
 
 
-def window_priority(size, mask):
+def window_priority(size: Tensor, mask: Tensor) -> Tensor:
     """Return float32[B], eta * the largest error of a window + (1 - eta) * their mean.
 
     Args:
@@ -102,7 +110,8 @@ def window_priority(size, mask):
     return LARGEST_SHARE * ops.max(mask * size, axis=1) + (1 - LARGEST_SHARE) * mean
 
 
-def q_lambda(r_t, discount_t, mask, v_t, trace_decay):
+def q_lambda(r_t: Tensor, discount_t: Tensor, mask: Tensor, v_t: Tensor,
+             trace_decay: float) -> Tensor:
     """Return the targets float32[B, T] of Peng's Q(lambda).
 
     ```
@@ -130,7 +139,7 @@ def q_lambda(r_t, discount_t, mask, v_t, trace_decay):
     return ops.stack(targets, axis=1)
 
 
-def scale_value(x):
+def scale_value(x: Tensor) -> Tensor:
     """Return h(x) = sign(x) (sqrt(|x| + 1) - 1) + 0.001 x, which brings large returns near 1.
 
     Reference: Pohlen et al. 2018; Kapturowski et al. 2019.
@@ -138,7 +147,7 @@ def scale_value(x):
     return ops.sign(x) * (ops.sqrt(ops.abs(x) + 1) - 1) + RESCALE_EPSILON * x
 
 
-def unscale_value(y):
+def unscale_value(y: Tensor) -> Tensor:
     """Return the x whose `scale_value` is y."""
     root = ops.sqrt(1 + 4 * RESCALE_EPSILON * (ops.abs(y) + 1 + RESCALE_EPSILON))
     return ops.sign(y) * (((root - 1) / (2 * RESCALE_EPSILON)) ** 2 - 1)
@@ -163,10 +172,12 @@ class Agent:
         seed: of the initial weights.
     """
 
-    def __init__(self, network, frame_shape, num_actions, history, units, precision="float32",
-                 features=False, flicker=False, optimizer="rmsprop", learning_rate=None,
-                 clip_norm=10.0, loss="huber", trace_decay=0.0, double=False, rescale=False,
-                 target_network=True, burn_in=0, seed=0):
+    def __init__(self, network: str, frame_shape: tuple[int, ...], num_actions: int, history: int,
+                 units: int, precision: str = "float32", features: bool = False,
+                 flicker: bool = False, optimizer: str = "rmsprop",
+                 learning_rate: float | None = None, clip_norm: float = 10.0, loss: str = "huber",
+                 trace_decay: float = 0.0, double: bool = False, rescale: bool = False,
+                 target_network: bool = True, burn_in: int = 0, seed: int = 0) -> None:
         # Keras' initialisers draw their seeds from `random`. keras.utils.set_random_seed would
         # import TensorFlow even beside JAX.
         random.seed(seed)
@@ -183,14 +194,15 @@ class Agent:
             settings = settings | dict(learning_rate=learning_rate)
         self.optimizer = make_optimizer(**settings)
         self.optimizer.build(self.online_network.trainable_variables)
-        if target_network:
+        if self.target_network is not None:
             self.target_network.set_weights(self.online_network.get_weights())
         self._compiled = backends.compile_steps(
             self._q_step, self._loss, self.online_network, self.target_network, self.optimizer,
             clip_norm)
         self.traces, self.sync_target = self._compiled.traces, self._compiled.sync_target
-        self._learning_rate = None  # the last that was assigned
-        self._window_state = None  # of the online network after the last window
+        self._learning_rate: float | None = None  # the last that was assigned
+        # of the online network after the last window
+        self._window_state: list[Tensor] | None = None
 
     def _q_step(self, frames, state, first):
         """Return q_values float32[N, A] of the newest frames, and the state after them."""
@@ -208,20 +220,21 @@ class Agent:
                        self.trace_decay, self.double, self.rescale, self.burn_in)
 
     @property
-    def state_sizes(self):
+    def state_sizes(self) -> tuple[int, ...]:
         """The sizes of the arrays of the core's state, empty without memory."""
         return self.online_network.core.state_sizes
 
     @property
-    def sees_previous(self):
+    def sees_previous(self) -> bool:
         """Whether the network also sees the action and the reward before each observation."""
         return self.online_network.sees_previous
 
-    def initial_state(self, num_envs):
+    def initial_state(self, num_envs: int) -> list[Tensor]:
         """Return the acting state before an episode: zeros."""
         return [ops.zeros((num_envs, size)) for size in self.online_network.acting_sizes]
 
-    def q_values(self, frames, state=None, first=None):
+    def q_values(self, frames: np.ndarray, state: list[Tensor] | None = None,
+                 first: np.ndarray | None = None) -> tuple[np.ndarray, list[Tensor]]:
         """Return float32[N, A] and the core's next state.
 
         Args:
@@ -235,7 +248,9 @@ class Agent:
         q_values, state = self._compiled.act(frames, state, first)
         return ops.convert_to_numpy(q_values), state
 
-    def act(self, frames, state=None, first=None, epsilon=0.0, rng=None):
+    def act(self, frames: np.ndarray, state: list[Tensor] | None = None,
+            first: np.ndarray | None = None, epsilon: float | np.ndarray = 0.0,
+            rng: np.random.Generator | None = None) -> tuple[np.ndarray, list[Tensor]]:
         """Choose epsilon-greedy actions int64[N]; return them and the next state.
 
         The state advances over every frame, whether its action is random or not.
@@ -255,7 +270,7 @@ class Agent:
             state = [*state, previous.astype(np.float32)]
         return actions, state
 
-    def see_reward(self, state, reward):
+    def see_reward(self, state: list[Tensor], reward: np.ndarray) -> None:
         """Note in the state after `act` which rewards [N] the actions brought.
 
         The network sees the environment's own rewards, whatever training makes of them. tanh keeps
@@ -264,13 +279,13 @@ class Agent:
         if self.sees_previous:
             state[-1][:, 1] = np.tanh(reward)
 
-    def set_learning_rate(self, learning_rate):
+    def set_learning_rate(self, learning_rate: float) -> None:
         """Make the updates from here on with this learning rate."""
         if learning_rate != self._learning_rate:
             self._compiled.set_learning_rate(learning_rate)
             self._learning_rate = learning_rate
 
-    def learn(self, window):
+    def learn(self, window: Window) -> dict[str, Tensor]:
         """Make one update by `td_loss`; return loss, mean_q, gradient_norm, still on the device.
 
         With them comes `priority` float32[B] of windows that have a weight.
@@ -292,7 +307,7 @@ class Agent:
         return {f"{owner}/{i}": variable for owner, part in owners.items() if part is not None
                 for i, variable in enumerate(part.variables)}
 
-    def iterate_state(self):
+    def iterate_state(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield everything that learning changes as (name, array).
 
         One copy is made at a time, because together they are four times the weights.
@@ -303,11 +318,11 @@ class Agent:
         for name, value in values.items():
             yield name, ops.convert_to_numpy(value)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, np.ndarray]:
         """Return {name: array} of `iterate_state`."""
         return dict(self.iterate_state())
 
-    def set_state(self, arrays):
+    def set_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Restore what `get_state` returned.
 
         Raises:
@@ -330,19 +345,19 @@ class Agent:
         self._window_state = [ops.convert_to_tensor(s) for s in window_state] or None
         self._compiled.push()
 
-    def save_weights(self, path):
+    def save_weights(self, path: str | os.PathLike[str] | BinaryIO) -> None:
         """Write the online network's weights as Keras does, readable by either backend."""
         self._compiled.pull()
         backends.give_back_memory()  # Keras copies the largest kernel twice.
         self.online_network.save_weights(path)
 
-    def load_weights(self, path):
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Read what `save_weights` wrote into the online network."""
         self._compiled.pull()  # Target network and optimizer stay what they are on the device.
         self.online_network.load_weights(path)
         self._compiled.push()
 
-    def load_torso(self, path):
+    def load_torso(self, path: str | os.PathLike[str]) -> None:
         """Read the torso of what `save_weights` wrote of any agent into both networks."""
         self._compiled.pull()
         for network in filter(None, (self.online_network, self.target_network)):

@@ -5,6 +5,9 @@ import contextlib
 import ctypes
 import functools
 import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import start  # first: it sets numbers of threads
 
@@ -49,6 +52,7 @@ with _silence():
         for _gpu in tf.config.list_physical_devices("GPU"):  # Looks for GPUs now, in silence.
             tf.config.experimental.set_memory_growth(_gpu, True)
 
+Tensor = Any  # of the backend, or an array that it takes
 _exporting = False  # whether a graph is traced for other programs, which have no XLA
 # Keras' defaults, whatever a user's keras.json says.
 keras.config.set_floatx("float32")
@@ -56,20 +60,20 @@ keras.config.set_epsilon(1e-7)
 keras.config.set_image_data_format("channels_last")
 
 
-def give_back_memory():
+def give_back_memory() -> None:
     """Return freed memory, which the C library keeps, to the system. Call this before a large copy would add to it."""
     with contextlib.suppress(AttributeError, TypeError):  # as on macOS and Windows
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def to_host(values):
+def to_host(values: Mapping[str, Sequence[Tensor]]) -> dict[str, list[float]]:
     """Return {name: [scalars]} as floats, after one wait for the device."""
     if keras.backend.backend() == "jax":
         values = jax.device_get(values)
     return {name: [float(scalar) for scalar in scalars] for name, scalars in values.items()}
 
 
-def leave_out_blank(frames, bucket=32):
+def leave_out_blank(frames: Tensor, bucket: int = 32) -> tuple[Tensor, Tensor | None]:
     """Return frames [K, ...] with one blank frame, zero throughout, for all of them; and the place of each frame there.
 
     To compute a function of each frame, call it with these, and take its rows at int32[M]: the gradient of the shared
@@ -91,7 +95,7 @@ def leave_out_blank(frames, bucket=32):
     return tf.gather(tf.concat([frames, tf.zeros_like(frames[:1])], axis=0), rows), place
 
 
-def fuse(function):
+def fuse(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a function of arrays that makes one pass over them.
 
     TensorFlow would make one pass per operation; JAX fuses them anyway.
@@ -102,7 +106,7 @@ def fuse(function):
     return function
 
 
-def export_acting(network, path):
+def export_acting(network: keras.Model, path: pathlib.Path) -> None:
     """Write the acting step of a Q-network for programs without Keras: ONNX at a path in .onnx, else a SavedModel.
 
     ```
@@ -142,7 +146,8 @@ def export_acting(network, path):
         _exporting = False
 
 
-def compile_torso(torso, variables, frame_shape):
+def compile_torso(torso: Callable[[Tensor], Tensor], variables: Sequence[keras.Variable], frame_shape: tuple[int, ...],
+                  ) -> tuple[Callable[[Tensor], Tensor], list[str]]:
     """Compile a torso, a function that only reads its variables.
 
     Args:
@@ -172,7 +177,10 @@ def compile_torso(torso, variables, frame_shape):
     return lambda frames: compiled(values, frames), traces
 
 
-def compile_steps(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
+def compile_steps(q_step: Callable[..., tuple[Tensor, list[Tensor]]],
+                  td_loss: Callable[..., tuple[Tensor, dict[str, Any]]], online_network: keras.Model,
+                  target_network: keras.Model | None, optimizer: keras.optimizers.Optimizer,
+                  clip_norm: float) -> Compiled:
     """Compile acting and learning for the Keras backend in use.
 
     Args:

@@ -1,19 +1,29 @@
 """From the settings of a run to its parts: environments, agent, replay, weights."""
 
 import contextlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import start  # first: it sets numbers of threads
+
+import gymnasium
+import numpy as np
 
 import choices
 import process
 import replay
 import rollout
 from environments import catalogue
-from environments.features import Features
+from environments.features import Features, Torso
 from storage import weights
 
+if TYPE_CHECKING:  # It imports Keras.
+    from agent import Agent
 
-def make_envs(settings, num_envs, torso=None, **options):
+
+def make_envs(settings: dict[str, Any], num_envs: int, torso: Torso | None = None,
+              **options: Any) -> gymnasium.vector.VectorWrapper:
     """Build environments from the settings of config.json.
 
     Args:
@@ -37,7 +47,7 @@ def make_envs(settings, num_envs, torso=None, **options):
     return Features(envs, torso) if torso else envs
 
 
-def make_agent(settings, envs):
+def make_agent(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper) -> "Agent":
     """Build the agent that the settings of config.json describe, for the frames and actions of `envs`."""
     start.backend_name()
     for flag in choices.TABLES:  # A module of the user's own is refused before Keras is imported.
@@ -52,7 +62,8 @@ def make_agent(settings, envs):
                         **{name: settings[name] for name in names if name in settings})
 
 
-def size_replay(settings, envs, state_sizes=()):
+def size_replay(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper, state_sizes: Sequence[int] = (),
+                ) -> tuple[int, int, tuple[int, ...], np.dtype, Sequence[int]]:
     """Return the arguments of a run's replay that give its size: capacity, num_envs, frame shape and dtype, states.
 
     Raises:
@@ -71,13 +82,14 @@ def size_replay(settings, envs, state_sizes=()):
     return *size, states
 
 
-def check_memory(settings, torso):
+def check_memory(settings: dict[str, Any], torso: Torso | None) -> None:
     """Refuse a replay that does not fit into memory; one environment tells the shape of its frames."""
     with contextlib.closing(make_envs(settings, 1, torso)) as envs:
         size_replay(settings, envs)
 
 
-def make_replay(settings, envs, state_sizes=(), sees_previous=False):
+def make_replay(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper, state_sizes: Sequence[int] = (),
+                sees_previous: bool = False) -> replay.Replay:
     """Build the replay of a run.
 
     Args:
@@ -88,13 +100,12 @@ def make_replay(settings, envs, state_sizes=(), sees_previous=False):
     Raises:
         ValueError: it does not fit into memory.
     """
-    *size, states = size_replay(settings, envs, state_sizes)
-    s = settings
-    return replay.Replay(*size, s["history"], s["unroll"], s["sample"], (s["seed"], rollout.REPLAY),
-                         envs.training_rewards.length_reward, states, s["burn_in"], sees_previous)
+    size, s = size_replay(settings, envs, state_sizes), settings
+    return replay.Replay(*size[:-1], s["history"], s["unroll"], s["sample"], (s["seed"], rollout.REPLAY),
+                         envs.training_rewards.length_reward, size[-1], s["burn_in"], sees_previous)
 
 
-def load_weights(agent, path, settings):
+def load_weights(agent: "Agent", path: str | os.PathLike[str], settings: dict[str, Any]) -> None:
     """Read the weights of a run with these settings from a .weights.h5 file.
 
     Raises:

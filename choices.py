@@ -5,6 +5,7 @@ Keras.
 import collections
 import difflib
 import sys
+from typing import Any
 
 import modules
 
@@ -79,12 +80,12 @@ LOSSES = {  # name -> function (td_error float32[B, T], keras.ops) -> float32[B,
     "euclidean": lambda error, ops: ops.cast(ops.shape(error)[0], "float32") * (0.5 * error**2),
 }
 
-TABLES = dict(network=NETWORKS, optimizer=OPTIMIZERS, loss=LOSSES)  # flag -> its table
+TABLES: dict[str, dict[str, Any]] = dict(network=NETWORKS, optimizer=OPTIMIZERS, loss=LOSSES)  # flag -> its table
 EXPECTED = dict(network="a choices.Network", optimizer="(class or its name, dict with a learning_rate)",
                 loss="a function (td_error, ops) -> errors")  # of a row
 
 
-def find(flag, name):
+def find(flag: str, name: str) -> Any:
     """Return the row that a flag of TABLES chooses: of its table, or of a user's module.
 
     Args:
@@ -110,7 +111,7 @@ def find(flag, name):
     return row
 
 
-def is_row(flag, value):
+def is_row(flag: str, value: object) -> bool:
     """Return whether a value could stand in the table of a flag."""
     if flag == "network":
         return isinstance(value, Network)

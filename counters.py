@@ -2,6 +2,8 @@
 
 import collections
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +32,14 @@ class Counters:
 
     _SAVED = "agent_step updates evaluations episodes best checked".split()
 
-    def __init__(self, settings):
+    def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = s = settings
         self.agent_step = self.updates = self.evaluations = self.episodes = self.checked = 0
-        self.best = self._last_loss = None
-        self.returns = collections.deque(maxlen=100)
-        self.pending, self.phases = collections.defaultdict(list), collections.Counter()
+        self.best: float | None = None
+        self._last_loss: float | None = None
+        self.returns: collections.deque[float] = collections.deque(maxlen=100)
+        self.pending: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
+        self.phases: Any = collections.Counter()  # of floats, where Counter's own type has integers
         self.clock = process.Clock(self.phases)
         self.epsilon = schedules.epsilon(
             s["epsilon_begin"], s["epsilon_end"], s["epsilon_decay"], s["epsilonStep"], s["num_envs"])
@@ -43,30 +47,30 @@ class Counters:
         self._seconds_before, self._started = 0.0, time.monotonic()
 
     @property
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """The arguments of schedules, by unit."""
         return dict(steps=self.agent_step, ep=self.episodes, u=self.updates)
 
     @property
-    def frames(self):
+    def frames(self) -> int:
         return self.agent_step * self.settings["frame_skip"]
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Wall seconds of training so far, over all the times that the run was resumed."""
         return round(self._seconds_before + time.monotonic() - self._started, 3)
 
     @property
-    def limit(self):
+    def limit(self) -> str | None:
         """The name of the limit that training has met, None before."""
         return layout.met_limit(self.settings, self.agent_step, self.episodes)
 
-    def note(self, scalars):
+    def note(self, scalars: Mapping[str, Any]) -> None:
         """Keep the scalars of an update, which are still on the device: nobody waits for them here."""
         for name, value in scalars.items():
             self.pending[name].append(value)
 
-    def check_finite(self):
+    def check_finite(self) -> None:
         """Bring the pending scalars to the host, and stop where learning went wrong.
 
         Raises:
@@ -80,7 +84,7 @@ class Counters:
                                      "Try a lower --learning_rate")
         self.checked = self.agent_step
 
-    def summarise(self):
+    def summarise(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return {name: value} since the last row of learn.csv, and seconds by phase; the next row starts anew."""
         self.check_finite()
         values = {name: float(np.mean(self.pending[name])) if self.pending[name] else float("nan")
@@ -92,7 +96,7 @@ class Counters:
         self.phases.clear()
         return values, phases
 
-    def vital_signs(self):
+    def vital_signs(self) -> dict[str, str]:
         """Return what the progress bar shows; reading the loss waits for the device."""
         if self.pending["loss"]:
             self._last_loss = float(self.pending["loss"][-1])
@@ -102,12 +106,12 @@ class Counters:
                             loss="-" if self._last_loss is None else f"{self._last_loss:.3g}",
                             mean_return=f"{np.mean(self.returns):.4g}" if self.returns else "-")
 
-    def get_counts(self):
+    def get_counts(self) -> dict[str, Any]:
         """Return what a checkpoint's state.json keeps of this."""
         return {name: getattr(self, name) for name in self._SAVED} | dict(
             seconds=self.seconds, returns=list(self.returns), pending=self.pending, phases=self.phases)
 
-    def set_counts(self, state):
+    def set_counts(self, state: Mapping[str, Any]) -> None:
         """Restore what `get_counts` returned."""
         for name in self._SAVED:
             setattr(self, name, state[name])

@@ -2,12 +2,17 @@
 
 import sys
 import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from tqdm import tqdm
 
 import wrappers
 from rollout import EVALUATION, EXPLORATION, FLICKER, derive_seeds
+
+if TYPE_CHECKING:  # It imports Keras.
+    from agent import Agent
 
 
 class _Streams:
@@ -20,18 +25,20 @@ class _Streams:
         stream: integer, what the numbers are for.
     """
 
-    def __init__(self, seeds, stream):
+    def __init__(self, seeds: np.ndarray, stream: int) -> None:
         self._rngs = [np.random.default_rng((int(seed), stream)) for seed in seeds]
 
-    def random(self, size):
+    def random(self, size: int) -> np.ndarray:
         return np.array([rng.random() for rng in self._rngs])
 
-    def integers(self, high, size):
+    def integers(self, high: int, size: int) -> np.ndarray:
         return np.array([rng.integers(high) for rng in self._rngs])
 
 
-def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, watched=0,
-         stop=lambda num_steps, playing: False):
+def play(agent: "Agent | RandomPlay", envs: wrappers.Flicker, history: int, epsilon: float, seed: int, evaluation: int,
+         repeats: int = 1, watched: int = 0, stop: Callable[[int, np.ndarray], bool] = lambda num_steps, playing: False,
+         ) -> Generator[tuple[np.ndarray, list[Any], np.ndarray, np.ndarray, float, int], None,
+                        list[dict[str, Any]] | None]:
     """Play exactly one episode in each environment, so that short episodes are not over-represented.
 
     Args:
@@ -56,9 +63,10 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, watched=0,
     """
     N = envs.num_envs
     seeds = np.roll(np.tile(derive_seeds(seed, EVALUATION, evaluation, size=N // repeats), repeats), -watched)
-    rng = _Streams(seeds, EXPLORATION)
+    rng: Any = _Streams(seeds, EXPLORATION)  # in the place of a np.random.Generator
+    flicker_rng: Any = _Streams(seeds, FLICKER)
     episode_return, length, playing = np.zeros(N), np.zeros(N, np.int64), np.ones(N, bool)
-    frame, _ = envs.reset(seed=seeds, rng=_Streams(seeds, FLICKER))
+    frame, _ = envs.reset(seed=seeds, rng=flicker_rng)
     frames, state, first = wrappers.blank_frames(envs, history), agent.initial_state(N), np.ones(N, bool)
     while playing.any():
         if stop(length.max(), playing):
@@ -78,7 +86,8 @@ def play(agent, envs, history, epsilon, seed, evaluation, repeats=1, watched=0,
             for r, n in zip(np.roll(episode_return, watched), np.roll(length, watched))]
 
 
-def evaluate(*arguments, watch=lambda *step: None, **keywords):
+def evaluate(*arguments: Any, watch: Callable[..., object] = lambda *step: None,
+             **keywords: Any) -> list[dict[str, Any]] | Any:  # Any is None, where `stop` broke off.
     """Return what `play` returns with these arguments; `watch` is called with all that `play` yields."""
     steps = play(*arguments, **keywords)
     while True:
@@ -95,17 +104,18 @@ class RandomPlay:
         num_actions: to choose from.
     """
 
-    def __init__(self, num_actions):
+    def __init__(self, num_actions: int) -> None:
         self.num_actions = num_actions
 
-    def initial_state(self, num_envs):
+    def initial_state(self, num_envs: int) -> list[Any]:
         return []
 
-    def act(self, frames, state, first, epsilon, rng):
+    def act(self, frames: np.ndarray, state: list[Any], first: np.ndarray, epsilon: float,
+            rng: np.random.Generator) -> tuple[np.ndarray, list[Any]]:
         rng.random(len(first))  # An agent draws here who acts at random.
         return rng.integers(self.num_actions, size=len(first)), state
 
-    def see_reward(self, state, reward):
+    def see_reward(self, state: list[Any], reward: np.ndarray) -> None:
         pass
 
 
@@ -118,17 +128,17 @@ class Progress:
 
     PERIOD = 60  # seconds between plain lines
 
-    def __init__(self, verb):
+    def __init__(self, verb: str) -> None:
         self._bar = tqdm(desc=verb, unit=" agent steps", leave=False, disable=None)  # None: only on a terminal
         self._verb, self._told = verb, time.monotonic()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def __call__(self, num_steps, playing):
+    def __call__(self, num_steps: int, playing: np.ndarray) -> bool:
         ended = f"{(~playing).sum()} of {len(playing)} episodes ended"
         self._bar.set_postfix_str(ended, refresh=False)
         self._bar.update(num_steps - self._bar.n)
@@ -148,10 +158,13 @@ class Glimpse:
 
     STEPS, Q_PERIOD = 200, 4
 
-    def __init__(self, agent):
-        self.agent, self.frames, self.q_values = agent, [], []
+    def __init__(self, agent: "Agent") -> None:
+        self.agent = agent
+        self.frames: list[np.ndarray] = []
+        self.q_values: list[np.ndarray] = []
 
-    def __call__(self, frames, state, first, actions, episode_return, length):
+    def __call__(self, frames: np.ndarray, state: list[Any], first: np.ndarray, actions: np.ndarray,
+                 episode_return: float, length: int) -> None:
         if length < self.STEPS:
             self.frames.append(frames[0, -1])
             if length % self.Q_PERIOD == 0:

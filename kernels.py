@@ -3,13 +3,18 @@
 Each function equals a plain one to rounding, and a test says so.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import backends  # first: it imports the backend quietly
 
 import keras
 from keras import layers, ops
 
+Tensor = Any  # of the backend
 
-def product(dtype, a, b):
+
+def product(dtype: str, a: Tensor, b: Tensor) -> Tensor:
     """Return the matrix product, computed in `dtype`, as float32.
 
     The product is a batch of one, because TensorFlow on a CPU takes up to four times as long for a plain product with a
@@ -25,13 +30,13 @@ class Pixels(layers.Layer):
     Pixels are scaled here and nowhere else.
     """
 
-    def __init__(self, dtype):
+    def __init__(self, dtype: str) -> None:
         super().__init__(dtype=dtype, autocast=False)
         # Cast, scaled and transposed one after the other, pixels were a tenth of an update of DQN.
         scaled = lambda frames: ops.cast(frames, self.compute_dtype) / 255
         self.scale = backends.fuse(lambda frames: ops.transpose(scaled(frames), (0, 2, 3, 1)))
 
-    def call(self, frames):
+    def call(self, frames: Tensor) -> Tensor:
         return self.scale(frames)
 
 
@@ -45,7 +50,7 @@ class NormReLU(layers.Layer):
 
     EPSILON = 1e-3  # Keras'. Flax's 1e-6 would blow a uniform background's rounding errors up to the size of a feature.
 
-    def __init__(self, dtype):
+    def __init__(self, dtype: str) -> None:
         super().__init__(dtype=dtype, autocast=False)
         forward = backends.fuse(lambda *inputs: ops.cast(_norm_relu(*inputs), self.compute_dtype))
         backward = backends.fuse(_norm_relu_gradient)
@@ -58,11 +63,11 @@ class NormReLU(layers.Layer):
 
         self.norm_relu = norm_relu
 
-    def build(self, shape):
+    def build(self, shape: tuple[int | None, ...]) -> None:
         self.scale = self.add_weight(shape[-1:], "ones", autocast=False, name="scale")
         self.offset = self.add_weight(shape[-1:], "zeros", autocast=False, name="offset")
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return self.norm_relu(x, self.scale + 0, self.offset + 0)  # Tensors: TensorFlow wants no variables there.
 
 
@@ -89,7 +94,8 @@ def _norm_relu_gradient(x, scale, offset, upstream):
     return ops.cast(d_x, x.dtype), d_scale, d_offset
 
 
-def lstm(product, keep=None):
+def lstm(product: Callable[[Tensor, Tensor], Tensor],
+         keep: Tensor | None = None) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     """Return the recurrence of an LSTM with its gradient written out: (projected, kernel, h, c) -> outputs, h, c.
 
     Backpropagation through time then ends with one product over all steps for the kernel's gradient, where a backend

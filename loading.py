@@ -1,7 +1,9 @@
 """A trained agent from the directory of its run, to play, to serve or to export."""
 
+import os
 import pathlib
 import typing
+from collections.abc import Callable
 
 import gymnasium
 
@@ -15,13 +17,15 @@ class LoadedRun(typing.NamedTuple):
     """A run whose agent can play."""
 
     directory: pathlib.Path
-    settings: dict  # of config.json
+    settings: dict[str, typing.Any]  # of config.json
     envs: gymnasium.vector.VectorWrapper  # wrappers.Flicker, or features.Features around it
     agent: typing.Any  # agent.Agent
     weights: str  # their name
 
 
-def rebuild(directory, weights, make_envs, **changed):
+def rebuild(directory: pathlib.Path, weights: str,
+            make_envs: Callable[[dict[str, typing.Any], features.Torso | None], gymnasium.vector.VectorWrapper],
+            **changed: typing.Any) -> LoadedRun:
     """Build the environments and the agent of a run from its config.json; the agent's weights are still random.
 
     Args:
@@ -43,7 +47,7 @@ def rebuild(directory, weights, make_envs, **changed):
                          f"({type(error).__name__}: {error})") from error
 
 
-def load(run_dir, checkpoint=layout.BEST, **changed):
+def load(run_dir: str | os.PathLike[str], checkpoint: str = layout.BEST, **changed: typing.Any) -> typing.Any:
     """Return the agent.Agent of a run. `agent.act(frames, state)` plays by it.
 
     Args:

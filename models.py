@@ -8,6 +8,9 @@ frames    torso                          core                     head
 """
 
 import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import backends  # first: it imports the backend quietly
 
@@ -17,6 +20,8 @@ from keras import layers, ops
 
 import choices
 import kernels
+
+Tensor = Any  # of the backend
 
 # The authors' code (Gallici et al. 2025). What a LayerNorm follows is as sensitive to a learning
 # rate as its weights are small: from Keras' glorot_uniform, whose weights of the first convolution
@@ -31,7 +36,7 @@ class ContrastInit(keras.initializers.HeNormal):
     of three pixels is much of what the network sees.
     """
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         kernel = super().__call__(shape, dtype)
         return kernel - ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
 
@@ -52,8 +57,9 @@ class QNetwork(keras.Model):
         flicker: whether many frames are zero throughout: the torso then sees one of these for all.
     """
 
-    def __init__(self, name, frame_shape, num_actions, history, units, precision="float32",
-                 features=False, flicker=False):
+    def __init__(self, name: str, frame_shape: Sequence[int], num_actions: int, history: int,
+                 units: int, precision: str = "float32", features: bool = False,
+                 flicker: bool = False) -> None:
         super().__init__(name=name.rpartition(":")[2].lower())
         self.skips_blank = flicker and history == 1 and len(frame_shape) == 2
         network = choices.find("network", name)
@@ -73,15 +79,16 @@ class QNetwork(keras.Model):
         self(ops.zeros((1, history, *frame_shape), self.frame_dtype), self.initial_state(1))
 
     @property
-    def acting_sizes(self):
+    def acting_sizes(self) -> tuple[int, ...]:
         """The sizes of what acting carries: the core's state, then the action and reward before."""
         return (*self.core.state_sizes, *[2] * self.sees_previous)
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> list[Tensor]:
         """Return the state before an episode: a list of float32[B, units], empty without memory."""
         return [ops.zeros((batch_size, size)) for size in self.core.state_sizes]
 
-    def call(self, frames, state, firsts=None, burn_in=0, previous=None):
+    def call(self, frames: Tensor, state: list[Tensor], firsts: Tensor | None = None,
+             burn_in: int = 0, previous: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return q_values float32[B, T, A] and the state after the last step.
 
         Args:
@@ -125,17 +132,17 @@ class QNetwork(keras.Model):
         q_values = self.head(outputs)  # [B*(burn_in+T), A]
         return ops.reshape(q_values, (-1, num_steps, q_values.shape[-1]))[:, burn_in:], state
 
-    def load_torso(self, path):
+    def load_torso(self, path: str | os.PathLike[str]) -> None:
         """Read the torso, and nothing else, from what `save_weights` wrote of a network.
 
         Raises:
             ValueError: that torso does not fit; the kernels of both are named.
         """
         expected = [tuple(w.shape) for w in self.torso.weights if len(w.shape) > 1]
-        saved = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         with h5py.File(path) as file:  # Keras would say that a layer received nothing.
-            file.visititems(lambda name, item: saved.update({name: getattr(item, "shape", ())}))
-        saved = [shape for name, shape in saved.items()
+            file.visititems(lambda name, item: shapes.update({name: getattr(item, "shape", ())}))
+        saved = [shape for name, shape in shapes.items()
                  if name.split("/")[0] not in ("core", "head") and len(shape) > 1]
         if saved != expected:
             raise ValueError(f"{path} holds {_name_torso(saved)}; expected {_name_torso(expected)}")
@@ -164,7 +171,8 @@ def _within_episodes(stacks, firsts):
     return within
 
 
-def torso(frame_shape, history, dtype, convolutions, norm=False):
+def torso(frame_shape: Sequence[int], history: int, dtype: str,
+          convolutions: Sequence[tuple[int, int, int]], norm: bool = False) -> keras.Sequential:
     """Return convolutions with ReLU for images, a small dense layer for vectors.
 
     Args:
@@ -200,10 +208,11 @@ class DenseCore(layers.Dense):
 
     state_sizes = ()
 
-    def __init__(self, units, dtype, **settings):
+    def __init__(self, units: int, dtype: str, **settings: Any) -> None:
         super().__init__(units, dtype=dtype, name="core", **settings)
 
-    def call(self, features, state, num_steps, first=None):
+    def call(self, features: Tensor, state: list[Tensor], num_steps: int,
+             first: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         outputs = kernels.product(self.compute_dtype, features, self.kernel)
         return ops.relu(outputs + ops.cast(self.bias, "float32")), []
 
@@ -211,15 +220,16 @@ class DenseCore(layers.Dense):
 class NormDenseCore(DenseCore):
     """A dense layer, a LayerNorm and a ReLU."""
 
-    def __init__(self, units, dtype):
+    def __init__(self, units: int, dtype: str) -> None:
         super().__init__(units, dtype, kernel_initializer=INIT_BEFORE_NORM)
         self.norm_relu = kernels.NormReLU("float32")
 
-    def build(self, features_shape):
+    def build(self, features_shape: tuple[int | None, ...]) -> None:
         super().build(features_shape)
         self.norm_relu.build((None, self.units))
 
-    def call(self, features, state, num_steps, first=None):
+    def call(self, features: Tensor, state: list[Tensor], num_steps: int,
+             first: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         outputs = kernels.product(self.compute_dtype, features, self.kernel)
         return self.norm_relu(outputs + ops.cast(self.bias, "float32")), []
 
@@ -239,7 +249,8 @@ class LSTMCore(layers.Layer):
         num_previous: numbers that are inputs of each step beside the features.
     """
 
-    def __init__(self, units, dtype, after_dense=False, norm=False, relu=False, num_previous=0):
+    def __init__(self, units: int, dtype: str, after_dense: bool = False, norm: bool = False,
+                 relu: bool = False, num_previous: int = 0) -> None:
         super().__init__(dtype=dtype, autocast=False, name="core")
         self.units, self.state_sizes, self.num_previous = units, (units, units), num_previous
         self.before = layers.Identity(dtype=dtype)
@@ -251,7 +262,7 @@ class LSTMCore(layers.Layer):
             self.before = layers.Dense(units, "relu", dtype=dtype, name="dense")
         self.after = ops.relu if relu else lambda outputs: outputs
 
-    def build(self, features_shape):
+    def build(self, features_shape: tuple[int | None, ...]) -> None:
         U = self.units
         self.before.build(features_shape)
         num_features = self.before.compute_output_shape(features_shape)[-1]
@@ -265,7 +276,9 @@ class LSTMCore(layers.Layer):
         # 1, so that an untrained cell remembers (Gers et al. 2000).
         self.bias.assign(ops.cast(forget, self.bias.dtype))
 
-    def call(self, features, state, num_steps, first=None, previous=None, place=None):
+    def call(self, features: Tensor, state: list[Tensor], num_steps: int,
+             first: Tensor | None = None, previous: Tensor | None = None,
+             place: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         product = functools.partial(kernels.product, self.compute_dtype)
         projected = product(self.before(features), self.kernel) + self.bias  # [B*T, 4U]
         if place is not None:  # of each step's features, of which blank frames have the same
@@ -285,11 +298,11 @@ class RNNCore(layers.Layer):
     The state is h of each layer; h and the biases stay float32 under mixed precision.
     """
 
-    def __init__(self, units, dtype):
+    def __init__(self, units: int, dtype: str) -> None:
         super().__init__(dtype=dtype, autocast=False, name="core")
         self.units, self.state_sizes = units, (units, units)
 
-    def build(self, features_shape):
+    def build(self, features_shape: tuple[int | None, ...]) -> None:
         U = self.units
         self.weights_of = [
             (self.add_weight((size, U), "glorot_uniform", name=f"kernel_{i}"),
@@ -297,7 +310,8 @@ class RNNCore(layers.Layer):
              self.add_weight((U,), "zeros", autocast=False, name=f"bias_{i}"))
             for i, size in enumerate((features_shape[-1], U))]
 
-    def call(self, features, state, num_steps, first=None):
+    def call(self, features: Tensor, state: list[Tensor], num_steps: int,
+             first: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         product = functools.partial(kernels.product, self.compute_dtype)
         inputs, last, keep = features, [], _keep(first)  # [B*T, ...]
         for (kernel, recurrent_kernel, bias), h in zip(self.weights_of, state):  # h [B, U]
@@ -324,26 +338,26 @@ class DuelingHead(layers.Layer):
     Reference: Wang et al. 2016.
     """
 
-    def __init__(self, num_actions, units):
+    def __init__(self, num_actions: int, units: int) -> None:
         super().__init__(dtype="float32", name="head")
         self.streams = [keras.Sequential([layers.Dense(units, "relu", dtype="float32"),
                                           layers.Dense(size, dtype="float32")], name=name)
                         for name, size in (("value", 1), ("advantages", num_actions))]
 
-    def build(self, shape):
+    def build(self, shape: tuple[int | None, ...]) -> None:
         for stream in self.streams:
             stream.build(shape)
 
-    def call(self, outputs):
+    def call(self, outputs: Tensor) -> Tensor:
         value, advantages = (stream(outputs) for stream in self.streams)  # [B*T, 1], [B*T, A]
         return value + advantages - ops.mean(advantages, axis=-1, keepdims=True)
 
 
-HEADS = {
+HEADS: dict[str, Callable[..., layers.Layer]] = {
     "dense": lambda num_actions, units: layers.Dense(num_actions, dtype="float32", name="head"),
     "dueling": DuelingHead,
 }
-CORES = {
+CORES: dict[str, Callable[..., layers.Layer]] = {
     "dense": DenseCore,
     "norm_dense": NormDenseCore,
     "norm_dense_lstm": functools.partial(LSTMCore, after_dense=True, norm=True),

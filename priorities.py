@@ -3,6 +3,8 @@
 Reference: Schaul et al. 2016; Kapturowski et al. 2019, section 2.3.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 EXPONENT = 0.9  # A window is drawn in proportion to priority ** EXPONENT; Kapturowski et al. 2019.
@@ -25,25 +27,26 @@ class SumTree:
         num_leaves: how many numbers; they begin as 0.
     """
 
-    def __init__(self, num_leaves):
-        self._sums, size = [], num_leaves
+    def __init__(self, num_leaves: int) -> None:
+        self._sums: list[np.ndarray] = []
+        size = num_leaves
         while not self._sums or len(self._sums[-1]) > BRANCH:
             size = -(-size // BRANCH)
             self._sums.append(np.zeros(size * BRANCH))
         self.leaves = self._sums[0][:num_leaves]
 
     @property
-    def total(self):
+    def total(self) -> float:
         return np.cumsum(self._sums[-1])[-1]
 
-    def write(self, leaves, values):
+    def write(self, leaves: np.ndarray, values: np.ndarray | float) -> None:
         """Set the leaves int64[B] to `values`, and all sums above them."""
         self.leaves[leaves] = values
         for below, above in zip(self._sums, self._sums[1:]):
             leaves = leaves // BRANCH
             above[leaves] = np.cumsum(below.reshape(-1, BRANCH)[leaves], axis=1)[:, -1]
 
-    def draw(self, size, rng):
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Return leaves int64[size]."""
         left, at = rng.random(size) * self.total, np.zeros(size, np.int64)
         for sums in reversed(self._sums):
@@ -78,15 +81,16 @@ class Priorities:
         largest: the largest priority so far, which new windows get.
     """
 
-    def __init__(self, num_rows, num_envs, unroll):
+    def __init__(self, num_rows: int, num_envs: int, unroll: int) -> None:
         self.num_rows, self.num_envs, self.unroll = num_rows, num_envs, unroll
-        self.tree, self.drawn, self.largest = SumTree(num_rows * num_envs), None, 1.0
+        self.tree, self.largest = SumTree(num_rows * num_envs), 1.0
+        self.drawn: tuple[np.ndarray, ...] = ()
 
     @property
-    def total(self):
+    def total(self) -> float:
         return self.tree.total
 
-    def append(self, row, first, begin):
+    def append(self, row: int, first: np.ndarray, begin: np.ndarray) -> None:
         """Let the windows that a row completes be drawn, and no longer what it overwrites.
 
         Args:
@@ -107,34 +111,34 @@ class Priorities:
             leaves = self._leaves(np.where(first, padded, whole)[is_new], env[is_new])
             self.tree.write(leaves, self.largest ** EXPONENT)
 
-    def draw(self, size, rng):
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Return places int64[size, 2] of windows: r % num_rows, environment."""
         return np.stack(np.divmod(self.tree.draw(size, rng), self.num_envs), axis=1)
 
-    def weights(self):
+    def weights(self) -> np.ndarray:
         """Return float32[B], the weights of the windows that were drawn last: probability ** -IMPORTANCE, at most 1."""
         weights = self.tree.leaves[self._leaves(*self.drawn)] ** -IMPORTANCE
         return (weights / weights.max()).astype(np.float32)
 
-    def update(self, priorities):
+    def update(self, priorities: np.ndarray) -> None:
         """Give the windows that were drawn last these priorities [B]; what is not finite counts as the largest."""
         priorities = np.where(np.isfinite(priorities), priorities, self.largest)
         self.largest = max(self.largest, float(priorities.max()))
         self.tree.write(self._leaves(*self.drawn), np.maximum(priorities, SMALLEST) ** EXPONENT)
 
-    def places(self):
+    def places(self) -> np.ndarray:
         """Return the places int64[B, 2] of all windows."""
         return np.stack(np.divmod(np.flatnonzero(self.tree.leaves), self.num_envs), axis=1)
 
-    def remove(self, places):
+    def remove(self, places: np.ndarray) -> None:
         """Let no window begin at these places any more."""
         self.tree.write(self._leaves(*places.T), 0)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps, as {name: array}."""
         return dict(priorities=self.tree.leaves, largest=np.array(self.largest))
 
-    def set_state(self, arrays):
+    def set_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Restore what `get_state` returned."""
         self.largest = float(arrays["largest"])
         self.tree.write(np.arange(len(self.tree.leaves)), arrays["priorities"])

@@ -5,8 +5,10 @@ Reference: Hausknecht & Stone 2015, section 4.2.
 
 import bisect
 import collections
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from priorities import Priorities
 
@@ -40,7 +42,7 @@ burn-in is shorter because the episode begins there.
 """
 
 
-def state_dtype(sample):
+def state_dtype(sample: str) -> type[np.floating]:
     """Return the type in which rows hold states: half as large where there are many of them."""
     return np.float32 if sample == "rollout" else np.float16
 
@@ -52,8 +54,7 @@ class Replay:
     terminated), and the row at which its episode started. The action, reward and discount of an
     episode's first row are never read. Transition k is the frame of row k with the action, reward
     and discount of row k+1, so an episode of L transitions takes L+1 rows, the final observation
-    among them. An episode ends where the next row is a first one, or at the newest row. Rows never
-    change once they are written.
+    among them. An episode ends before a first row, or at the newest row. Rows never change.
 
     Args:
         capacity: timesteps in all; `capacity // num_envs` rows.
@@ -81,17 +82,19 @@ class Replay:
             drawn at random. Of a rollout: the windows that are still to be dealt.
     """
 
-    def __init__(self, capacity, num_envs, frame_shape, frame_dtype, history, unroll, sample, seed,
-                 length_reward=0.0, state_sizes=(), burn_in=0, sees_previous=False):
+    def __init__(self, capacity: int, num_envs: int, frame_shape: tuple[int, ...],
+                 frame_dtype: DTypeLike, history: int, unroll: int, sample: str,
+                 seed: int | Sequence[int], length_reward: float = 0.0,
+                 state_sizes: Sequence[int] = (), burn_in: int = 0,
+                 sees_previous: bool = False) -> None:
         self.num_rows, self.num_envs = capacity // num_envs, num_envs
         # By priority, so many rows that one of them always begins a whole window.
         needed = history + 1 + burn_in + (5 * unroll // 2 if sample == "priority" else 0)
         if self.num_rows < needed:
-            beside = f" and a burn-in of {burn_in}" * (burn_in > 0) + (
+            also = f" and a burn-in of {burn_in}" * (burn_in > 0) + (
                 f" and windows of {unroll} by priority" * (sample == "priority"))
             raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} "
-                             f"environments; a history of {history}{beside} needs at least "
-                             f"{needed}")
+                             f"environments; a history of {history}{also} needs at least {needed}")
         if sample == "priority" and length_reward:
             raise ValueError("--sample=priority draws from episodes that still run, and the rewards"
                              " of this environment are known when an episode has ended; expected "
@@ -103,8 +106,7 @@ class Replay:
                          sequential=self._draw_lanes, rollout=self._draw_rollout,
                          priority=self._draw_priority)[sample]
         self.is_rollout = sample == "rollout"
-        self.lanes = np.zeros((2, 0), np.int64)
-        rows = (self.num_rows, num_envs)
+        rows, self.lanes = (self.num_rows, num_envs), np.zeros((2, 0), np.int64)
         self.columns = dict(
             frame=np.zeros((*rows, *frame_shape), frame_dtype), action=np.zeros(rows, np.int32),
             reward=np.zeros(rows, np.float32), discount=np.zeros(rows, np.float32),
@@ -116,8 +118,7 @@ class Replay:
             self.columns["previous"] = np.zeros((*rows, 2), np.float32)
         self.end = 0  # rows ever written; row r lies at r % num_rows
         self.begin = 0  # rows before this one are not here, even if the ring has room for them
-        # Per environment, a queue of the rows at which its stored episodes start: places
-        # [head, tail) of a ring.
+        # Per environment, a queue of the rows where its episodes start: [head, tail) of a ring.
         self._starts = np.zeros(rows, np.int64)
         self._head, self._tail = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
         self.rng = np.random.default_rng(seed)
@@ -125,20 +126,23 @@ class Replay:
                            else None)
 
     @staticmethod
-    def nbytes(capacity, num_envs, frame_shape, frame_dtype, state_sizes=(), sample="timestep"):
+    def nbytes(capacity: int, num_envs: int, frame_shape: tuple[int, ...],
+               frame_dtype: DTypeLike, state_sizes: Sequence[int] = (),
+               sample: str = "timestep") -> int:
         """Return the bytes that a replay of `capacity` timesteps takes."""
         frame = int(np.prod(frame_shape)) * np.dtype(frame_dtype).itemsize
         state = sum(state_sizes) * np.dtype(state_dtype(sample)).itemsize
         return capacity // num_envs * num_envs * (frame + state + 4 + 4 + 4 + 8 + 8)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return (self.end - self.oldest) * self.num_envs
 
     @property
-    def oldest(self):
+    def oldest(self) -> int:
         return max(self.begin, self.end - self.num_rows)
 
-    def append(self, frame, action, reward, discount, first, state=()):
+    def append(self, frame: np.ndarray, action: np.ndarray, reward: np.ndarray,
+               discount: np.ndarray, first: np.ndarray, state: Sequence[ArrayLike] = ()) -> None:
         """Write one vector step, each argument [N, ...]; the state is the acting one before it."""
         at, newest = self.end % self.num_rows, self.end
         before = self.columns["start"][at - 1].copy()
@@ -153,8 +157,7 @@ class Replay:
         self._enqueue(first, start)
         if self.priorities:
             self.priorities.append(newest, first, before)
-        # An episode is gone once the next one starts at or before the oldest row; at most one goes
-        # per row.
+        # An episode is gone once the next starts at or before the oldest row; one per row at most.
         follower = self._starts[(self._head + 1) % self.num_rows, range(self.num_envs)]
         self._head += (self._tail - self._head > 1) & (follower <= self.oldest)
 
@@ -163,16 +166,16 @@ class Replay:
         self._starts[self._tail[first] % self.num_rows, np.flatnonzero(first)] = row[first]
         self._tail += first
 
-    def set_priorities(self, priorities):
+    def set_priorities(self, priorities: ArrayLike | None) -> None:
         """Give the windows that were drawn last these priorities [B]; None where they have none."""
         if self.priorities:
             self.priorities.update(np.asarray(priorities, np.float64))
 
-    def get_state(self):
+    def get_state(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps beside the rows and `rng`, as {name: array}."""
         return dict(lanes=self.lanes) | (self.priorities.get_state() if self.priorities else {})
 
-    def set_state(self, arrays):
+    def set_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Restore what `get_state` returned, after `restore`."""
         self.lanes = arrays["lanes"]
         if self.priorities:
@@ -181,7 +184,7 @@ class Replay:
             row, *_ = self._locate(places)
             self.priorities.remove(places[row < self.oldest])  # Rows may be lost.
 
-    def restore(self, rows, end):
+    def restore(self, rows: Iterable[tuple[int, Mapping[str, np.ndarray]]], end: int) -> None:
         """Fill the ring again.
 
         Args:
@@ -203,7 +206,7 @@ class Replay:
             self._enqueue(now != before, now)
 
     @property
-    def ready(self):
+    def ready(self) -> bool:
         """Whether there is a transition to draw; of rollouts, whether T new rows are complete."""
         stored = self.end - self.oldest
         if self.priorities:
@@ -220,7 +223,7 @@ class Replay:
                    for env in range(self.num_envs)
                    for place in range(self._tail[env] - 2, self._head[env] - 1, -1))
 
-    def sample(self, batch_size):
+    def sample(self, batch_size: int) -> Window:
         """Draw a Window of `batch_size` rows.
 
         Raises:
@@ -234,7 +237,8 @@ class Replay:
             window = window._replace(weight=self.priorities.weights())
         return window
 
-    def windows(self, start, env, first=True):
+    def windows(self, start: np.ndarray, env: np.ndarray,
+                first: np.ndarray | bool = True) -> Window:
         """Cut the windows whose first transitions are rows `start` of environments `env`.
 
         Args:
@@ -270,18 +274,13 @@ class Replay:
         action, reward, discount = (np.where(mask, self.columns[name][at, env], 0)
                                     for name in ("action", "reward", "discount"))
         if self.ended_only:
-            lengths = [self._length(*place) for place in zip(start, env[:, 0])]
-            lengths = np.array(lengths, np.float32)[:, None]
-            reward = reward + mask * np.float32(self.length_reward) * lengths
+            lengths = np.array([*map(self._length, start, env[:, 0])], np.float32)
+            reward = reward + mask * np.float32(self.length_reward) * lengths[:, None]
         return Window(frames, action.astype(np.int32), reward, discount, mask.astype(np.float32),
                       np.full(len(start), first), **others)
 
     def _usable(self, begin):
-        """Return the first rows of episodes that have a whole history and burn-in.
-
-        Args:
-            begin: int64[...], where the episodes began.
-        """
+        """Return the first rows with whole history and burn-in, of episodes begun at int64[...]."""
         before = self.history - 1 + self.burn_in
         return np.where(begin >= self.oldest, begin, self.oldest + before)
 

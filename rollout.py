@@ -1,10 +1,15 @@
 """One vector step of training: actions go to N environments, rows for the replay come back."""
 
 import collections
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import wrappers
+
+if TYPE_CHECKING:  # It imports Keras.
+    from agent import Agent
 
 # An emulator's state is its seed and the actions since. So that a resumed run has few actions to
 # step again, each environment gets a new seed at the end of its first episode after so many agent
@@ -14,7 +19,7 @@ RESEED_PERIOD = 250_000
 TRAINING, EVALUATION, EXPLORATION, REPLAY, FLICKER = 1, 2, 3, 4, 5
 
 
-def derive_seeds(*key, size):
+def derive_seeds(*key: int, size: int) -> np.ndarray:
     """Return int64[size] in [0, 2**31), a function of the integers of `key`."""
     return (np.random.SeedSequence(key).generate_state(size) >> 1).astype(np.int64)
 
@@ -52,25 +57,27 @@ class Rollout:
         seeded_at: int64[N], the vector step of its newest one.
     """
 
-    def __init__(self, envs, agent, history, gamma, life_loss, seed, reward_scale=None):
+    def __init__(self, envs: wrappers.Flicker, agent: "Agent", history: int, gamma: float,
+                 life_loss: str | None, seed: int, reward_scale: str | None = None) -> None:
         self.envs, self.agent, self.seed = envs, agent, seed
         self.gamma, self.life_loss = gamma, life_loss
         self.clips = reward_scale == "clip" or (reward_scale is None and envs.is_atari)
         N = envs.num_envs
         self.reset_due = True
         self.num_seeds, self.seeded_at = np.zeros(N, np.int64), np.zeros(N, np.int64)
-        self.actions = collections.deque()  # int32[N] of each vector step since the oldest seed
+        # int32[N] of each vector step since the oldest seed
+        self.actions: collections.deque[np.ndarray] = collections.deque()
         self.frames, self.state = wrappers.blank_frames(envs, history), agent.initial_state(N)
         self.first, self.last = np.zeros(N, bool), np.ones(N, bool)
         self.lives, self.length = np.zeros(N, np.int64), np.zeros(N, np.int64)
         self.episode_return, self.training_reward = np.zeros(N), np.zeros(N)
 
     @property
-    def num_steps(self):
+    def num_steps(self) -> int:
         """Vector steps since `reset`."""
         return self.seeded_at.min() + len(self.actions)
 
-    def reset(self):
+    def reset(self) -> dict[str, Any]:
         """Reset every environment with its next seed; return the row, in which all episodes begin.
 
         Episodes that ran are dropped.
@@ -88,12 +95,12 @@ class Rollout:
         return dict(frame=frame, action=zeros, reward=zeros, discount=zeros, first=everywhere,
                     state=self.state)
 
-    def act(self, epsilon, rng):
+    def act(self, epsilon: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Choose the next actions int64[N]; the acting state advances."""
         actions, self.state = self.agent.act(self.frames, self.state, self.first, epsilon, rng)
         return actions
 
-    def send(self, actions):
+    def send(self, actions: np.ndarray) -> int:
         """Begin a vector step; return how many environments execute their action.
 
         An environment that ended in the last step resets instead, whatever its action.
@@ -103,7 +110,7 @@ class Rollout:
         self.envs.send(actions)
         return int((~self.last).sum())
 
-    def receive(self):
+    def receive(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """End the vector step.
 
         Returns:
@@ -188,7 +195,7 @@ class Rollout:
     _KEPT = """num_seeds seeded_at frames first last lives episode_return training_reward
                length""".split()
 
-    def get_state(self):
+    def get_state(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps, as {name: array}.
 
         No emulator's state is among it, but the actions that lead there.
@@ -197,7 +204,7 @@ class Rollout:
             actions=np.array(self.actions, np.int32).reshape(-1, len(self.last)),
             **{f"state/{i}": np.asarray(s) for i, s in enumerate(self.state)})
 
-    def set_state(self, arrays):
+    def set_state(self, arrays: Mapping[str, np.ndarray]) -> bool:
         """Restore what `get_state` returned by stepping the environments again.
 
         All begin at the oldest seed. Each is reset where its own newest one fell, so that what it

@@ -6,6 +6,7 @@ A schedule is written as one value, `name:<count><unit>[:value]`. Its unit tells
 import functools
 import math
 import re
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -13,7 +14,8 @@ APEX = "apex"  # the value of --epsilon_decay with an epsilon for each environme
 UNITS = dict(steps="agent steps", ep="complete episodes", u="updates")
 
 
-def epsilon(epsilon_begin, epsilon_end, epsilon_decay, epsilonStep=None, num_envs=1):
+def epsilon(epsilon_begin: float, epsilon_end: float, epsilon_decay: str | None, epsilonStep: float | None = None,
+            num_envs: int = 1) -> Callable[[Mapping[str, float]], float | np.ndarray]:
     """Return epsilon as a function of {unit: count}: a float, or float[num_envs].
 
     Args:
@@ -44,7 +46,7 @@ def epsilon(epsilon_begin, epsilon_end, epsilon_decay, epsilonStep=None, num_env
     return lambda counts: max(epsilon_end, epsilon_begin - distance / num * counts[unit])
 
 
-def learning_rate(learning_rate, lr_schedule):
+def learning_rate(learning_rate: float, lr_schedule: str | None) -> Callable[[Mapping[str, float]], float]:
     """Return the learning rate as a function of {unit: count}, by Keras' schedules.
 
     Args:

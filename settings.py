@@ -7,6 +7,8 @@ import contextlib
 import math
 import pathlib
 import reprlib
+from collections.abc import Sequence
+from typing import Any
 
 import start  # first: it sets numbers of threads
 
@@ -31,12 +33,13 @@ EPSILON = "epsilon_begin epsilon_end epsilon_decay epsilonStep".split()
 FEW_UPDATES = 1000
 
 
-def define_flags():
+def define_flags() -> flags.FlagValues:
     """Return the flags of train.py with their defaults; `configure` resolves None by environment or network."""
     values = flags.FlagValues()
     string, integer, real = flags.DEFINE_string, define_integer, flags.DEFINE_float
     choice, of_table, boolean = define_enum, define_row, flags.DEFINE_bool
-    run, env, learn, explore, evaluation = (dict(flag_values=values, module_name=group) for group in GROUPS)
+    groups: list[dict[str, Any]] = [dict(flag_values=values, module_name=group) for group in GROUPS]
+    run, env, learn, explore, evaluation = groups
 
     of_table("network", "DRQN", choices.NETWORKS, "Q-network, of the table in choices.py", **run)
     string("env", "Frostbite", "ALE game in any spelling, or a Gymnasium id (yours: module:id), whose settings are "
@@ -135,14 +138,14 @@ def define_flags():
     return values
 
 
-def explain_defaults():
+def explain_defaults() -> str:
     """Return the part of --help on defaults where observations are vectors."""
     tables = [" ".join(f"--{name}={value}" for name, value in table.items()) for table in choices.VECTORS.values()]
     return (f"Where observations are vectors, other defaults apply [found on CartPole-v1: presets/cartpole.flags]:\n"
             f"  {tables[0]}\nand with --sample=rollout, so for PQN [presets/pqn_mini.flags]:\n  {tables[1]}")
 
 
-def configure(arguments):
+def configure(arguments: Sequence[str]) -> dict[str, Any]:
     """Turn command line arguments into a config: `train(configure(["--env=Pong", "--flicker=0.5"]))`.
 
     Returns:
@@ -242,7 +245,7 @@ def _check(settings):
     schedules.learning_rate(settings["learning_rate"], settings["lr_schedule"])
 
 
-def doubt(settings):
+def doubt(settings: dict[str, Any]) -> list[str]:
     """Return sentences on settings with which a run may be too short to learn."""
     s, doubts = settings, []
     count = dict(steps=s["maxsteps"], ep=s["maxepisodes"] or math.inf)
@@ -295,7 +298,7 @@ def _name_run(arguments, given):
 # Back from a config.json
 
 
-def check_settings(settings):
+def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a config.json whole. Who made them is unknown: each must be one that its flag would take.
 
     Raises:

@@ -4,6 +4,8 @@ Reference: Hausknecht & Stone 2015, section 5 (flicker); Mnih et al. 2015 (frame
 """
 
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import gymnasium
@@ -14,6 +16,8 @@ from gymnasium.vector import AutoresetMode
 from environments import rewards
 
 SMALLEST_PICTURE = 32  # pixels of the shorter side
+# frames [N, ...], reward float[N], terminated and truncated bool[N], info
+Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
 class Flicker(gymnasium.vector.VectorWrapper):
@@ -40,7 +44,9 @@ class Flicker(gymnasium.vector.VectorWrapper):
         rng: the generator of flicker, since the first reset.
     """
 
-    def __init__(self, envs, flicker, action_names, is_atari, training_rewards=None):
+    def __init__(self, envs: gymnasium.vector.VectorEnv, flicker: float | np.ndarray,
+                 action_names: Sequence[str], is_atari: bool,
+                 training_rewards: rewards.Rewards | None = None) -> None:
         super().__init__(envs)
         assert envs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP, (
             "replay relies on one reset row after each end")
@@ -51,7 +57,8 @@ class Flicker(gymnasium.vector.VectorWrapper):
         self.frame_shape = shape[1:] if is_atari else shape
         self.frame_dtype = envs.single_observation_space.dtype
 
-    def reset(self, *, seed, options=None, rng=None):
+    def reset(self, *, seed: np.ndarray, options: dict[str, Any] | None = None,
+              rng: np.random.Generator | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset every environment with its own seed, and the flicker with all of them.
 
         Args:
@@ -66,11 +73,11 @@ class Flicker(gymnasium.vector.VectorWrapper):
         observations, info = self.env.reset(seed=seeds, options=options)
         return self._obscure(observations), info
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> Step:
         observations, *others = self.env.step(np.asarray(actions))
         return self._obscure(observations), *others
 
-    def reseed(self, mask, seeds):
+    def reseed(self, mask: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset some environments in the newest row, whose flicker stays as it was drawn.
 
         Args:
@@ -83,7 +90,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
         observations, info = self._reset_masked(mask, seeds)
         return self._hide(observations), info
 
-    def repeat(self, actions, mask, seeds):
+    def repeat(self, actions: np.ndarray, mask: np.ndarray, seeds: np.ndarray) -> None:
         """Make a vector step again, and reset the environments of a mask, if any, after it.
 
         Nobody looks at the frames, so there is no flicker.
@@ -93,11 +100,11 @@ class Flicker(gymnasium.vector.VectorWrapper):
             observations, _ = self._reset_masked(mask, seeds)
         self.unobscured = self._newest(observations)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps beside seeds and actions, as {name: array}."""
         return dict(unobscured=self.unobscured)
 
-    def set_state(self, arrays):
+    def set_state(self, arrays: Mapping[str, np.ndarray]) -> bool:
         """Restore what `get_state` returned, once all steps were made again.
 
         Returns:
@@ -105,13 +112,13 @@ class Flicker(gymnasium.vector.VectorWrapper):
         """
         return np.array_equal(self.unobscured, arrays["unobscured"])
 
-    def send(self, actions):
+    def send(self, actions: np.ndarray) -> None:
         """Begin a step. ALE's threads emulate until `receive`; other environments step there."""
         self._actions = np.asarray(actions)
         if self.is_atari:
             self.env.send(self._actions)
 
-    def receive(self):
+    def receive(self) -> Step:
         """End the step that `send` began; return what `step` returns."""
         observations, *others = self.env.recv() if self.is_atari else self.env.step(self._actions)
         return self._obscure(observations), *others
@@ -140,7 +147,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
         return frames
 
 
-def push_frame(frames, frame, first):
+def push_frame(frames: np.ndarray, frame: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return the last H frames [N, H, ...] with `frame` [N, ...] as the newest.
 
     Frames before an episode's first are zero.
@@ -153,12 +160,12 @@ def push_frame(frames, frame, first):
     return frames
 
 
-def blank_frames(envs, history):
+def blank_frames(envs: Flicker, history: int) -> np.ndarray:
     """Return H zero frames of each environment, [N, H, ...]: the history before an episode."""
     return np.zeros((envs.num_envs, history, *envs.frame_shape), envs.frame_dtype)
 
 
-def is_picture(box):
+def is_picture(box: spaces.Box) -> bool:
     """Return whether a Box holds pictures: uint8 from 0 to 255, with sides of 32 pixels or more.
 
     Coded grids are none, such as MinAtar's of 0 and 1, or MiniGrid's 7 x 7 of codes: to resize and
@@ -170,7 +177,7 @@ def is_picture(box):
     return is_large and bool((box.low == 0).all() and (box.high == 255).all())
 
 
-def as_frames(env, name, screen):
+def as_frames(env: gymnasium.Env, name: str, screen: tuple[int, ...]) -> gymnasium.Env:
     """Turn pictures of any size and colour into uint8[*screen], other observations into float32[D].
 
     Of what is no Box, whole numbers become one-hot, and parts are put side by side in their order.
@@ -228,7 +235,7 @@ def _find_numbers(space):
     return [key for key, part in space.spaces.items() if _has_numbers(part)]
 
 
-def describe_frames(name, space):
+def describe_frames(name: str, space: spaces.Space) -> str | None:
     """Return a sentence on what `as_frames` makes of observations, None where it is plain."""
     if not isinstance(space, spaces.Box):
         seen, unseen = space, ""
@@ -252,7 +259,7 @@ def describe_frames(name, space):
     return None
 
 
-def as_screen(image, screen):
+def as_screen(image: np.ndarray, screen: tuple[int, ...]) -> np.ndarray:
     """Return an image as uint8 of the shape `screen`, gray or RGB.
 
     Args:
@@ -270,6 +277,6 @@ def as_screen(image, screen):
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
 
 
-def one_line(thing):
+def one_line(thing: object) -> str:
     """Return a text without line breaks and final dots, to be part of a sentence."""
     return " ".join(str(thing).split()).rstrip(".")
