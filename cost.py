@@ -1,6 +1,8 @@
 """What training costs on this machine: how fast a run would go, measured over some seconds of which nothing is kept."""
 
+import pathlib
 import time
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +15,13 @@ SPEED = """network num_envs history frame_skip features units unroll sample batc
            target_period double precision""".split()
 
 
-def kind_of(settings):
+def kind_of(settings: dict[str, Any]) -> tuple[Any, ...]:
     """Return what determines the speed of a run. ALE's games step alike, far faster than their screens are learned."""
     env = "ALE" if settings["noops"] is not None else settings["env"]
     return env, settings["flicker"] > 0, settings["trace_decay"] > 0, *(settings[name] for name in SPEED)
 
 
-def measure_speed(settings, run_dir, seconds):
+def measure_speed(settings: dict[str, Any], run_dir: str | pathlib.Path, seconds: float) -> float:
     """Return how many agent steps training makes per second, evaluations and checkpoints aside.
 
     Args:

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 Row = collections.namedtuple("Row", "state found remedy", defaults=("",))
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -31,17 +33,17 @@ RUN_BYTES = 600_000_000  # on the disk, of a run of the default size
 TOLERANCE = 1e-2  # of LSTM outputs in (-1, 1): a GPU's products keep 10 bits (TF32), and their sums differ by 3e-4
 
 
-def default_flags():
+def default_flags() -> Any:  # absl's FlagValues
     """Return train.py's flags with their defaults. A check imports them, since settings.py needs the packages."""
     import settings
-    flags = settings.define_flags()
+    flags: Any = settings.define_flags()
     flags.mark_as_parsed()
     if flags.bufflen is None:  # since a rollout takes what it needs
         flags.bufflen = settings.BUFFLEN
     return flags
 
 
-def check_python():
+def check_python() -> Row:
     found = f"{'.'.join(map(str, sys.version_info[:3]))} at {sys.executable}"
     if sys.version_info[:2] < PYTHON:
         remedy = f"make .venv with Python {'.'.join(map(str, PYTHON))} or newer; on a cluster: module avail python"
@@ -49,13 +51,13 @@ def check_python():
     return Row(OK, found)
 
 
-def run_command(*command):
+def run_command(*command: str) -> tuple[int, str, str]:
     """Return (exit code, standard output, the last line of standard error) of a command."""
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return result.returncode, result.stdout, (result.stderr.strip().splitlines() or [""])[-1]
 
 
-def compare_packages(path):
+def compare_packages(path: pathlib.Path) -> tuple[list[Any], list[str]]:
     """Compare the installed packages with a requirements file.
 
     Returns:
@@ -73,14 +75,14 @@ def compare_packages(path):
     return wanted, wrong
 
 
-def check_packages():
+def check_packages() -> Row:
     wanted, wrong = compare_packages(ROOT / "requirements.txt")
     if wrong:
         return Row(PROBLEM, "; ".join(wrong), INSTALL)
     return Row(OK, f"all {len(wanted)} as requirements.txt asks")
 
 
-def check_optional_packages():
+def check_optional_packages() -> Row:
     names = sorted(path.name for path in ROOT.glob("requirements-*.txt") if path.name != "requirements-test.txt")
     wrong = {name: compare_packages(ROOT / name)[1] for name in names}
     missing = [name for name in names if wrong[name]]
@@ -90,7 +92,7 @@ def check_optional_packages():
     return Row(OK, f"all of {', '.join(names)}")
 
 
-def accelerators():
+def accelerators() -> list[str]:
     """Return the backend's devices that are no CPUs, such as `gpu:0`."""
     import backends  # noqa: F401 - first: it imports the backend quietly
 
@@ -98,7 +100,7 @@ def accelerators():
     return [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
 
 
-def check_backend():
+def check_backend() -> Row:
     import start
     try:
         backend = start.backend_name()
@@ -121,7 +123,7 @@ def check_backend():
     return Row(PROBLEM, f"{found}, though there is a GPU: {gpus.splitlines()[0]}", remedy)
 
 
-def lstm_on(device):
+def lstm_on(device: str) -> Any:
     """Return the outputs float32[B*T, U] of one LSTM on a device of the backend."""
     import keras
     import numpy as np
@@ -137,7 +139,7 @@ def lstm_on(device):
         return keras.ops.convert_to_numpy(outputs)
 
 
-def check_lstm():
+def check_lstm() -> Row:
     if not accelerators():
         return Row(OK, "no accelerator, nothing to compare with the CPU")
     device = accelerators()[0]
@@ -148,7 +150,7 @@ def check_lstm():
     return Row(OK, found)
 
 
-def check_emulators():
+def check_emulators() -> Row:
     from ale_py import roms
     games = list(pathlib.Path(os.environ.get("ALE_ROMS_DIR") or roms.__path__[0]).glob("*.bin"))
     if not games:
@@ -166,7 +168,7 @@ def check_emulators():
     return Row(OK, f"{len(games)} ROMs; {num_envs} Frostbites make {speed:,.0f} agent steps/s")
 
 
-def measure_speed(step, seconds=0.5):
+def measure_speed(step: Callable[[], object], seconds: float = 0.5) -> float:
     """Return how often `step` runs per second. A first call, which compiles, is not counted."""
     step()
     start, count = time.perf_counter(), 0
@@ -176,7 +178,7 @@ def measure_speed(step, seconds=0.5):
     return count / (time.perf_counter() - start)
 
 
-def check_updates():
+def check_updates() -> Row:
     import backends
 
     import numpy as np
@@ -190,9 +192,10 @@ def check_updates():
     for network in ("DQN", "DRQN"):
         H, T = choices.NETWORKS[network].history, choices.NETWORKS[network].unroll
         learner = agent.Agent(network, (84, 84), 18, H, flags.units)
+        discount, mask = np.full((2, B, T), 0.99, np.float32)
         window = replay.Window(
             np.zeros((B, T + H, 84, 84), np.uint8), np.zeros((B, T), np.int32), np.zeros((B, T), np.float32),
-            *np.full((2, B, T), 0.99, np.float32), np.ones(B, bool))
+            discount, mask, np.ones(B, bool))
         update = lambda: backends.to_host({"loss": [learner.learn(window)["loss"]]})  # noqa: B023 - runs now
         speed = measure_speed(update)
         seconds = flags.maxsteps / (flags.update_period * speed)
@@ -203,7 +206,7 @@ def check_updates():
     return Row(NOTE, "; ".join(found), remedy) if is_long else Row(OK, "; ".join(found))
 
 
-def check_memory():
+def check_memory() -> Row:
     import process
     import replay
     flags = default_flags()
@@ -217,7 +220,7 @@ def check_memory():
     return Row(OK, found)
 
 
-def check_runs():
+def check_runs() -> Row:
     from storage import locks
     runs, elsewhere = pathlib.Path("runs").absolute(), "ln -s LARGE/FAST/DIRECTORY runs, or --run_dir="
     place = next(folder for folder in [runs, *runs.parents] if folder.is_dir())
@@ -233,7 +236,7 @@ def check_runs():
     return Row(OK, found) if free >= RUN_BYTES else Row(PROBLEM, found, elsewhere)
 
 
-def check_display():
+def check_display() -> Row:
     display = os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY")
     remedy = "evaluate.py --video=film.mp4 needs none; for --render: ssh -X, or a desktop session"
     if not display:
@@ -246,7 +249,7 @@ def check_display():
     return Row(NOTE, f"{display} does not answer", remedy)
 
 
-def check_films():
+def check_films() -> Row:
     import imageio_ffmpeg
     program = imageio_ffmpeg.get_ffmpeg_exe()
     code, encoders, _ = run_command(program, "-hide_banner", "-encoders")
@@ -256,7 +259,7 @@ def check_films():
     return Row(PROBLEM, f"{program} has no H.264", remedy)
 
 
-def check_slurm():
+def check_slurm() -> Row:
     if not shutil.which("sbatch"):
         return Row(NOTE, "none on this machine", "slurm/grid_local.sh runs a grid without it")
     code, partitions, error = run_command("sinfo", "--noheader", "--format=%R %G")
@@ -269,7 +272,7 @@ def check_slurm():
     return Row(NOTE, "no partition has GPUs", "sbatch --gres=none ...")
 
 
-def check_cpu():
+def check_cpu() -> Row:
     import start
     bound, asked = start.num_cores(), start.read_count("SLURM_CPUS_PER_TASK") or 0
     found = f"{bound} of {os.cpu_count()} cores are this process's" + f", --cpus-per-task is {asked}" * bool(asked)
@@ -288,7 +291,7 @@ CHECKS = {
     "memory": check_memory, "runs": check_runs, "display": check_display, "films": check_films, "Slurm": check_slurm}
 
 
-def run_check(check):
+def run_check(check: Callable[[], Row]) -> Row:
     """Return the row of a check. An error that it raises becomes a row, too."""
     try:
         return check()
@@ -298,7 +301,7 @@ def run_check(check):
         return Row(PROBLEM, " ".join(f"{type(error).__name__}: {error}".split()), ALONE.format(check.__name__))
 
 
-def send_rows(checks, connection):
+def send_rows(checks: Iterable[Callable[[], Row]], connection: "multiprocessing.connection.Connection") -> None:
     """Send the row of each check, in a child process. Nothing that packages print reaches the table."""
     with open(os.devnull, "w") as devnull:
         for descriptor in (1, 2):
@@ -307,10 +310,10 @@ def send_rows(checks, connection):
         connection.send(run_check(check))
 
 
-def run_checks(checks):
+def run_checks(checks: Iterable[Callable[[], Row]]) -> Iterator[Row]:
     """Yield the row of each check. After a check that crashes or hangs, the next ones get a new process."""
-    checks, context = collections.deque(checks), multiprocessing.get_context(
-        "fork" if sys.platform == "linux" else "spawn")
+    checks = collections.deque(checks)
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     while checks:
         rows, connection = context.Pipe(duplex=False)
         child = context.Process(target=send_rows, args=(tuple(checks), connection), daemon=True)
@@ -330,12 +333,13 @@ def run_checks(checks):
             yield Row(PROBLEM, failure, ALONE.format(checks.popleft().__name__))
 
 
-def print_rows(rows):
+def print_rows(rows: Iterable[tuple[Row, str]]) -> list[str]:
     """Print each (row, name) as it comes, and return the states.
 
     A terminal gets rich's table. Without a terminal, or without rich, a row is a line.
     """
-    states, screen, add_row = [], contextlib.nullcontext(), print_line
+    states, screen = [], contextlib.nullcontext()
+    add_row: Callable[[Row, str], None] = print_line
     if sys.stdout.isatty() and importlib.util.find_spec("rich"):
         screen, add_row = start_table()
     with screen:
@@ -345,12 +349,12 @@ def print_rows(rows):
     return states
 
 
-def print_line(row, name):
+def print_line(row: Row, name: str) -> None:
     remedy = f"  ->  {row.remedy}" if row.remedy else ""
     print(f"{row.state:<8} {name:<10} {row.found}{remedy}", flush=True)
 
 
-def start_table():
+def start_table() -> tuple[Any, Callable[[Row, str], None]]:
     """Return rich's live display of a table, and a function that adds a row and its name."""
     from rich import box, live, table, text
     grid = table.Table("", "", "found", "what to do", box=box.SIMPLE_HEAD)
@@ -361,7 +365,7 @@ def start_table():
     return live.Live(grid, vertical_overflow="visible"), add_row
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Return the exit code: 0, 1 where there is a problem, 2 for bad input, 130 for Ctrl-C."""
     if arguments:
         if arguments[0] in ("--help", "-h"):

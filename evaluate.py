@@ -14,9 +14,12 @@
 import collections
 import pathlib
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
 
+import gymnasium
 import numpy as np
 from absl import flags
 
@@ -43,15 +46,16 @@ EPISODES = 30  # of a score; Mnih et al. 2015
 SAME_ENVIRONMENT = "env frame_skip max_episode_frames sticky full_actions noops".split()  # settings of runs to compare
 
 
-FILM_EPISODES = {  # --film_episode -> index, from the indices of the episodes by rising return
+# --film_episode -> index, from the indices of the episodes by rising return
+FILM_EPISODES: dict[str, Callable[[np.ndarray], int]] = {
     "first": min, "best": lambda rising: rising[-1], "median": lambda rising: rising[(len(rising) - 1) // 2],
     "worst": lambda rising: rising[0]}
 
 
-def define_flags():
+def define_flags() -> flags.FlagValues:
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
-    here = dict(flag_values=values, module_name="evaluate")
+    here: dict[str, Any] = dict(flag_values=values, module_name="evaluate")
     flags.DEFINE_string("run_dir", None, "directory of the run, also as a plain argument; default: the newest under "
                         "runs/", **here)
     define_enum("checkpoint", "best", ["best", "last"],
@@ -85,7 +89,7 @@ def define_flags():
     return values
 
 
-def check_flags(values):
+def check_flags(values: flags.FlagValues) -> None:
     """Refuse flags that contradict each other or this machine before anything is built, and prepare for the rest."""
     given = {name for name in values if values[name].value != values[name].default}
     for flag in CONTRADICT.keys() & given:
@@ -108,31 +112,32 @@ def check_flags(values):
         mirror.prepare_sdl(mode)
 
 
-def render_mode(values):
+def render_mode(values: flags.FlagValues) -> str | None:
     return "human" if values.render else "rgb_array" if values.video or values.contact_sheet else None
 
 
-def sweep_probabilities(settings, values):
+def sweep_probabilities(settings: dict[str, Any], values: flags.FlagValues) -> list[float]:
     """Return the probabilities of a sweep: the given ones and the one of training, whose score is the original one."""
     return sorted({*sweeps.parse_probabilities(values.observation_probabilities), sweeps.trained_probability(settings)})
 
 
-def make_episode_envs(settings, values, num_envs, torso, render_mode=None):
+def make_episode_envs(settings: dict[str, Any], values: flags.FlagValues, num_envs: int, torso: features.Torso | None,
+                      render_mode: str | None = None) -> gymnasium.vector.VectorWrapper:
     """Build an environment per episode; for a sweep one per episode and probability, in the order of probabilities."""
     if values.observation_probabilities:
         flicker = np.repeat(1 - np.array(sweep_probabilities(settings, values)), num_envs)
         return build.make_envs(settings, len(flicker), torso, flicker=flicker)
-    flicker = {} if values.flicker is None else dict(flicker=values.flicker)
-    return build.make_envs(settings, num_envs, torso, render_mode=render_mode, **flicker)
+    given = {} if values.flicker is None else dict(flicker=values.flicker)
+    return build.make_envs(settings, num_envs, torso, render_mode=render_mode, **given)
 
 
-def rebuild_run(values, directory, num_envs, weights):
+def rebuild_run(values: flags.FlagValues, directory: pathlib.Path, num_envs: int, weights: str) -> loading.LoadedRun:
     """Return the loading.LoadedRun of a run, with the environments that the flags ask for, and random weights."""
     return loading.rebuild(directory, weights, lambda settings, torso: make_episode_envs(
         settings, values, num_envs, torso, render_mode(values)))
 
 
-def load_run(values):
+def load_run(values: flags.FlagValues) -> loading.LoadedRun:
     """Load the run and the weights that the flags name.
 
     Raises:
@@ -150,7 +155,7 @@ def load_run(values):
     return run
 
 
-def find_weights(values, directory):
+def find_weights(values: flags.FlagValues, directory: pathlib.Path) -> pathlib.Path:
     """Return the path of the weights that the flags name."""
     if not values.weights:
         return reading.find_weights(directory, values.checkpoint)
@@ -159,7 +164,7 @@ def find_weights(values, directory):
     return pathlib.Path(values.weights)
 
 
-def check_rival(values, run_dir):
+def check_rival(values: flags.FlagValues, run_dir: pathlib.Path) -> None:
     """Refuse a run of --compare that plays another environment than the run in `run_dir`, or has no weights."""
     directory = pathlib.Path(values.compare)
     ours, theirs = (reading.read_settings(path, check_settings) for path in (run_dir, directory))
@@ -172,14 +177,14 @@ def check_rival(values, run_dir):
     reading.find_weights(directory, values.checkpoint)
 
 
-def load_rival(values):
+def load_rival(values: flags.FlagValues) -> loading.LoadedRun:
     """Load the run to compare with."""
     rival = rebuild_run(values, pathlib.Path(values.compare), values.episodes, values.checkpoint)
     build.load_weights(rival.agent, reading.find_weights(rival.directory, values.checkpoint), rival.settings)
     return rival
 
 
-def make_player(values, run):
+def make_player(values: flags.FlagValues, run: loading.LoadedRun) -> camera.Player:
     """Return the camera.Player of a run: how its agent acts, and its words in a film."""
     at_random, settings = values.policy == "random", run.settings
     epsilon = 1.0 if at_random else settings["eval_epsilon"] if values.epsilon is None else values.epsilon
@@ -189,23 +194,24 @@ def make_player(values, run):
     return camera.Player(settings, run.envs, run.agent, epsilon, " · ".join(title), " · ".join(subtitle))
 
 
-def play_episodes(settings, envs, agent, epsilon, eval_seed, repeats=1):
+def play_episodes(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper, agent: Any, epsilon: float,
+                  eval_seed: int, repeats: int = 1) -> list[dict[str, Any]]:
     """Play as evaluation.evaluate does, and return its episodes; say how far they are."""
     with evaluation.Progress("playing") as progress:
         return evaluation.evaluate(agent, envs, settings["history"], epsilon, eval_seed, evaluation=0, repeats=repeats,
                                    stop=progress)
 
 
-def print_player(values, directory, player):
+def print_player(values: flags.FlagValues, directory: str | pathlib.Path, player: camera.Player) -> None:
     print(f"{directory}: {player.settings['network']} on {player.settings['env']}, epsilon {player.epsilon}, "
           f"flicker {player.envs.flicker}, seed {values.eval_seed}")
 
 
-def standard_deviation(returns):
+def standard_deviation(returns: np.ndarray) -> float:
     return returns.std(ddof=min(1, len(returns) - 1))
 
 
-def format_returns(name, episodes):
+def format_returns(name: str, episodes: Sequence[Mapping[str, Any]]) -> str:
     """Return one line: mean, standard deviation, median, min and max of the episode returns."""
     returns = np.array([episode["episode_return"] for episode in episodes])
     return (f"{name:<12} mean {returns.mean():9.2f}   std {standard_deviation(returns):8.2f}   "
@@ -213,7 +219,7 @@ def format_returns(name, episodes):
             f"({len(returns)} episodes)")
 
 
-def evaluate_run(values):
+def evaluate_run(values: flags.FlagValues) -> None:
     """Play episodes, print their returns, and write their rows.
 
     Random play's are played beside an agent's. Of a run to compare with, the returns are printed only.
@@ -242,8 +248,8 @@ def evaluate_run(values):
     with files.written_whole(path) as aside:
         filmed = 0
         if values.film_episode != "first":
-            played = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed)
-            rising = np.argsort([episode["episode_return"] for episode in played], kind="stable")
+            first = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed)
+            rising = np.argsort([episode["episode_return"] for episode in first], kind="stable")
             filmed = int(FILM_EPISODES[values.film_episode](rising))
         if values.video:
             with files.written_whole(values.video) as film_aside:
@@ -279,7 +285,7 @@ def evaluate_run(values):
         print(f"The film of episode {filmed}, which returned {returned}, is {values.video}.")
 
 
-def show_milestones(values):
+def show_milestones(values: flags.FlagValues) -> None:
     """Draw one episode of each milestone of a run's training as a contact sheet, and print their returns."""
     directory = pathlib.Path(values.run_dir or reading.newest_run())
     reading.read_settings(directory, check_settings)
@@ -294,7 +300,7 @@ def show_milestones(values):
     print(f"These episodes, from their first screens to their last, are in {values.contact_sheet}.")
 
 
-def sweep_run(values):
+def sweep_run(values: flags.FlagValues) -> None:
     """Play the same episodes with each probability that a screen is shown, print their returns, and write their rows.
 
     Reference: Hausknecht & Stone 2015, section 6.
@@ -305,11 +311,11 @@ def sweep_run(values):
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
     print(f"{run.directory}: {settings['network']} on {settings['env']}, epsilon {epsilon}, seed {values.eval_seed}, "
           f"trained with screens shown with probability {trained:g}")
-    played = (("checkpoint", run.weights, layout.BEST), ("epsilon", epsilon, settings["eval_epsilon"]),
-              ("eval_seed", values.eval_seed, values["eval_seed"].default))
+    given = (("checkpoint", run.weights, layout.BEST), ("epsilon", epsilon, settings["eval_epsilon"]),
+             ("eval_seed", values.eval_seed, values["eval_seed"].default))
     planned = dict.fromkeys([*(("agent", p) for p in probabilities), ("random", 1.0)], values.episodes)
     path = pathlib.Path(values.csv or choose_path(
-        layout.sweep_path(run.directory, name_otherwise(*played)), collections.Counter(planned),
+        layout.sweep_path(run.directory, name_otherwise(*given)), collections.Counter(planned),
         f"-observation_probabilities={','.join(map('{:g}'.format, probabilities))}-episodes={values.episodes}",
         find_weights(values, run.directory)))
     with files.written_whole(path) as aside:
@@ -338,9 +344,9 @@ def sweep_run(values):
     print(f"Every episode is in {path}.")
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Return the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
-    values = define_flags()
+    values: Any = define_flags()  # absl's own types refuse every assignment to a flag
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
         print(__doc__, values.module_help("evaluate"), sep="\n")
         return 0

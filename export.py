@@ -14,6 +14,7 @@ action is that of the largest Q-value. All is computed in float32.
 
 import pathlib
 import sys
+from typing import Any
 
 import start  # first: it sets numbers of threads, and tells of an early end
 
@@ -24,17 +25,17 @@ from parsing import define_enum, parse_flags
 from storage import files, reading
 
 
-def define_flags():
+def define_flags() -> flags.FlagValues:
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
-    here = dict(flag_values=values, module_name="export")
+    here: dict[str, Any] = dict(flag_values=values, module_name="export")
     define_enum("checkpoint", "best", ["best", "last"], "weights of the best evaluation, or of the newest checkpoint",
                 **here)
     flags.DEFINE_string("out", None, "a path ending in .onnx, or a new folder for a SavedModel", **here)
     return values
 
 
-def export(run_dir, checkpoint, out):
+def export(run_dir: str | pathlib.Path, checkpoint: str, out: str | pathlib.Path) -> Any:  # agent.Agent
     """Write the acting step of a run; return the agent that it is of.
 
     Raises:
@@ -62,7 +63,7 @@ def export(run_dir, checkpoint, out):
     return agent
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Return the exit code: 0, or 2 for bad input."""
     values = define_flags()
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):

@@ -5,13 +5,14 @@ import importlib.machinery
 import os
 import pathlib
 import sys
+import types
 
 from storage import layout, reading
 
 SUFFIXES = ("", *importlib.machinery.all_suffixes())  # of a folder, and of files that Python imports
 
 
-def import_module(name):
+def import_module(name: str) -> types.ModuleType:
     """Import and return a module; the name may come from the config.json of a stranger.
 
     Raises:
@@ -27,6 +28,9 @@ def import_module(name):
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if error.name is None:  # The module raised it itself.
+            raise ImportError(f"the module {name} fails when it is imported ({type(error).__name__}: {error})"
+                              ) from error
         if error.name not in [".".join(parts[:i + 1]) for i in range(len(parts))]:
             raise ImportError(f"the module {name} imports {error.name}, which is not installed: pip install "
                               f"{error.name.partition('.')[0]}") from error

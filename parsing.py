@@ -5,6 +5,8 @@ import math
 import os
 import pathlib
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import start  # first: it sets numbers of threads
 
@@ -30,7 +32,8 @@ class _WholeNumber(flags.IntegerParser):
         return int(number)
 
 
-def define_integer(name, default, help, lower_bound, upper_bound=None, **where):
+def define_integer(name: str, default: int | None, help: str, lower_bound: int | None, upper_bound: int | None = None,
+                   **where: Any) -> None:
     """Define a flag of whole numbers, as flags.DEFINE_integer does; it also takes 1e6."""
     parser = _WholeNumber(lower_bound, upper_bound)
     flags.DEFINE(parser, name, default, help, serializer=flags.ArgumentSerializer(), **where)
@@ -43,19 +46,19 @@ class _TableParser(flags.EnumParser):
         return argument if re.fullmatch(r"[\w.]+:\w+", argument) else super().parse(argument)
 
 
-def define_row(name, default, table, help, **where):
+def define_row(name: str, default: str, table: Iterable[str], help: str, **where: Any) -> None:
     """Define a flag of the names in a table of choices.py, and of `module:name`."""
     parser = _TableParser(list(table), case_sensitive=False)
     help = f"<{'|'.join(parser.enum_values)}|yours, module:name>: {help}"
     flags.DEFINE(parser, name, default, help, serializer=flags.ArgumentSerializer(), **where)
 
 
-def define_enum(name, default, values, help, **where):
+def define_enum(name: str, default: str | None, values: Iterable[str], help: str, **where: Any) -> None:
     """Define a flag of several values, as flags.DEFINE_enum does; upper and lower case are the same."""
     flags.DEFINE_enum(name, default, values, help, case_sensitive=False, **where)
 
 
-def parse_flags(values, arguments):
+def parse_flags(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """Parse a command line into flags, and return the arguments that are no flags.
 
     Raises:

@@ -34,6 +34,7 @@ plays with the best checkpoint of each run. All tests are over seeds.
 
 import pathlib
 import sys
+from typing import Any
 
 import start  # first: it sets numbers of threads, and tells of an early end
 
@@ -45,10 +46,10 @@ from settings import check_settings
 from storage import episodes, reading
 
 
-def define_flags():
+def define_flags() -> flags.FlagValues:
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
-    common = dict(flag_values=values, module_name="plot")
+    common: dict[str, Any] = dict(flag_values=values, module_name="plot")
     define_enum("figure", "curves", ["curves", "observability"],
                 "learning curves; or scores by the probability that a screen is shown, which evaluate.py "
                 "--observation_probabilities writes, as fractions of the original score "
@@ -68,7 +69,7 @@ def define_flags():
     return values
 
 
-def write_results(values, runs):
+def write_results(values: flags.FlagValues, runs: curves.Runs) -> tuple[list[str], list[str], str]:
     """Write the figure or the table that the flags ask for.
 
     Args:
@@ -94,6 +95,7 @@ def write_results(values, runs):
     if (values.x, values.y) == ("episodes", "eval"):
         raise ValueError("--x=episodes counts episodes of training; expected --y=train beside it")
     is_sweep = values.figure == "observability"
+    drawn: Any  # sweeps or curves
     drawn, notes = sweeps.read_sweeps(runs) if is_sweep else curves.read_curves(runs, values.x, values.y)
     if not drawn:
         first = notes[0].removeprefix(reading.LEFT_OUT)
@@ -108,7 +110,7 @@ def write_results(values, runs):
     return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, paths))}."
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Return the exit code: 0, or 2 for bad input."""
     values = define_flags()
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):

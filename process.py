@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, Self, TextIO
 
 import psutil
 from tqdm import tqdm
@@ -19,7 +21,7 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 
 
 @contextlib.contextmanager
-def stopping(max_hours):
+def stopping(max_hours: float) -> Iterator[list[int]]:
     """Collect the signals that ask this process to stop in a list, so that the step in progress is finished.
 
     ALARM is in the list once this process is `max_hours` old. A second Ctrl-C leaves at once. Outside of the main
@@ -48,7 +50,7 @@ def stopping(max_hours):
             signal.signal(number, handler)
 
 
-def process_seconds():
+def process_seconds() -> float:
     """Return the age of this process; its imports and the restoring of its replay count for --max_hours."""
     return time.time() - psutil.Process().create_time()
 
@@ -56,12 +58,12 @@ def process_seconds():
 # Memory
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, NumPy, TensorFlow or JAX raised an error for want of memory."""
     return isinstance(error, MemoryError) or bool(re.search("OOM when allocating|RESOURCE_EXHAUSTED", str(error)))
 
 
-def available_memory():
+def available_memory() -> int:
     """Return how many bytes this process may still take.
 
     This is the free memory of the machine, or less where a control group, such as a Slurm job, leaves less.
@@ -81,13 +83,13 @@ def available_memory():
         innermost = root / group.lstrip("/")
         for folder in (innermost, *innermost.parents):  # Slurm limits a job's group, above its steps' groups.
             if root in (folder, *folder.parents):
-                with contextlib.suppress(OSError, ValueError, TypeError):  # "max" is no number and means no limit.
-                    reclaimable = int(re.search(rf"^{cache} (\d+)", read(folder, "memory.stat"), re.M)[1])
+                with contextlib.suppress(OSError, ValueError, IndexError):  # "max" is no number and means no limit.
+                    reclaimable = int(re.findall(rf"^{cache} (\d+)", read(folder, "memory.stat"), re.M)[0])
                     free.append(int(read(folder, limit)) - int(read(folder, used)) + reclaimable)
     return min(free)
 
 
-def largest_bufflen(bufflen, needed, free):
+def largest_bufflen(bufflen: int, needed: int, free: int) -> int:
     """Return the largest --bufflen that fits into `free` bytes with a tenth to spare.
 
     Args:
@@ -100,14 +102,14 @@ def largest_bufflen(bufflen, needed, free):
 # Clock and progress
 
 
-def spell_seconds(seconds):
+def spell_seconds(seconds: float) -> str:
     """Return a duration in words: `58 days`, `3.2 hours`, `12 minutes`."""
-    for name, size, digits in (("days", 86400, 0), ("hours", 3600, 1), ("minutes", 60, 0)):
-        if seconds >= 2 * size or name == "minutes":
-            return f"{seconds / size:,.{digits}f} {name}"
+    units = (("days", 86400, 0), ("hours", 3600, 1), ("minutes", 60, 0))
+    name, size, digits = next((unit for unit in units if seconds >= 2 * unit[1]), units[-1])
+    return f"{seconds / size:,.{digits}f} {name}"
 
 
-def tell(line, file=None):
+def tell(line: str, file: TextIO | None = None) -> None:
     """Print a line. A log on a full disk, or a reader who has gone, is no reason to stop."""
     with contextlib.suppress(OSError):
         print(line, file=file or sys.stdout, flush=True)
@@ -120,10 +122,10 @@ class Clock:
         phases: {phase: seconds}, which is added to.
     """
 
-    def __init__(self, phases):
+    def __init__(self, phases: MutableMapping[str, Any]) -> None:
         self.phases, self.last = phases, time.perf_counter()
 
-    def __call__(self, phase=None):
+    def __call__(self, phase: str | None = None) -> None:
         now = time.perf_counter()
         if phase:
             self.phases[phase] += now - self.last
@@ -136,19 +138,19 @@ class Progress:
     PERIOD = 60  # seconds between plain lines
     BAR_PERIOD = 0.5  # seconds between two states of the bar
 
-    def __init__(self, agent_step, maxsteps):
+    def __init__(self, agent_step: int, maxsteps: int) -> None:
         self.bar = tqdm(total=maxsteps, initial=agent_step, unit="step", unit_scale=True, dynamic_ncols=True,
                         disable=not sys.stderr.isatty())
         self.maxsteps, self.from_step = maxsteps, agent_step
         self.started = self.told = self.drawn = time.monotonic()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def update(self, agent_step, values):
+    def update(self, agent_step: int, values: Callable[[], Mapping[str, str]]) -> None:
         """Show `agent_step`, and the dict that `values()` returns, if it is time to."""
         now = time.monotonic()
         if not self.bar.disable and now - self.drawn > self.BAR_PERIOD:

@@ -22,7 +22,7 @@ from settings import check_settings
 from storage import files, reading
 
 
-def define_flags():
+def define_flags() -> flags.FlagValues:
     """Return the flags of this script with their defaults."""
     values = flags.FlagValues()
     flags.DEFINE_string("out", "report.html", "path of the page", short_name="o", flag_values=values,
@@ -30,7 +30,7 @@ def define_flags():
     return values
 
 
-def write_report(paths, out):
+def write_report(paths: list[str], out: str | pathlib.Path) -> list[str]:
     """Write the page of the runs among paths; return the lines to print.
 
     Raises:
@@ -57,7 +57,7 @@ def write_report(paths, out):
     return [*(f"Note: {note}." for note in (*others, *damaged)), said]
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Return the exit code: 0, or 2 for bad input."""
     values = define_flags()
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):

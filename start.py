@@ -22,7 +22,7 @@ INSTALL = {  # backend -> what installs it
 }
 
 
-def num_threads():
+def num_threads() -> int:
     """Return how many threads this process may use.
 
     They are the cores that it is bound to, or fewer where Slurm gave it fewer without binding it.
@@ -30,25 +30,25 @@ def num_threads():
     return min(num_cores(), read_count("SLURM_CPUS_PER_TASK") or 1 << 20)
 
 
-def num_cores():
+def num_cores() -> int:
     """Return how many cores this process is bound to; macOS and Windows bind none, so all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_count(name):
+def read_count(name: str) -> int | None:
     """Return the positive whole number in a variable of the environment; None where it holds something else."""
     text = os.environ.get(name, "").strip()
     return int(text) if text.isdecimal() and int(text) else None
 
 
-def keras_json():
+def keras_json() -> pathlib.Path:
     """Return the path of the file in which Keras looks for its settings."""
     home = os.path.expanduser("~")
     folder = os.environ.get("KERAS_HOME", os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras"))
     return pathlib.Path(os.path.expanduser(os.path.join(folder, "keras.json")))
 
 
-def backend_name():
+def backend_name() -> str:
     """Return the name of Keras' backend, `tensorflow` or `jax`, without an import of Keras.
 
     KERAS_BACKEND names it, or else keras.json.
@@ -88,13 +88,13 @@ def _settle():
         libc.mallopt(-8, 2 * num_threads())
 
 
-def end_with_reader():
+def end_with_reader() -> None:
     """Let this process end in silence when who reads its output has gone, as after `| head`."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
-def name_python():
+def name_python() -> str:
     """Return, for an error, how the suite is called or installed."""
     python = ROOT / ".venv/bin/python"
     if python.exists() and pathlib.Path(sys.prefix) != ROOT / ".venv":

@@ -147,7 +147,8 @@ def find_commands(paths: Sequence[str]) -> tuple[dict[pathlib.Path, list[str]], 
     Beside it are sentences on what is no run. A run whose config.json is damaged is among them.
     """
     commands: dict[pathlib.Path, list[str]] = {}
-    notes, grid_paths = [], [path for path in paths if path.endswith(".csv")]
+    notes: list[str] = []
+    grid_paths = [path for path in paths if path.endswith(".csv")]
     for path in grid_paths:
         commands |= grids.read_grid(path, ["flagfile", *settings.define_flags()])
     others = [path for path in paths if path not in grid_paths]
@@ -195,7 +196,7 @@ def print_costs(configs: Mapping[pathlib.Path, Mapping[str, Any]]) -> None:
     import cost
     import process
     kinds = {directory: cost.kind_of(config["settings"]) for directory, config in configs.items()}
-    seconds, speeds, rows, total = COST_SECONDS / len(set(kinds.values())), {}, [], 0
+    seconds, speeds, rows, total = COST_SECONDS / len(set(kinds.values())), {}, [], 0.0
     for directory, config in configs.items():
         s, kind = config["settings"], kinds[directory]
         if kind not in speeds:

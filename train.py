@@ -8,6 +8,8 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
 
@@ -35,7 +37,7 @@ class Trainer(Counters):
         config: of settings.configure.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config["settings"])
         s = self.settings
         # What may be refused comes first; with the agent comes Keras, which takes seconds.
@@ -61,9 +63,9 @@ class Trainer(Counters):
         if self.storage.checkpoints.state:
             self._restore()
         self.before = self.agent_step, self.episodes
-        self.caught = ()  # signals, while `train` runs
+        self.caught: Sequence[int] = ()  # signals, while `train` runs
 
-    def train(self, until=float("inf")):
+    def train(self, until: float = float("inf")) -> int:
         """Run the loop to maxsteps, maxepisodes, a signal or max_hours; leave a checkpoint.
 
         Args:
@@ -135,7 +137,7 @@ class Trainer(Counters):
 
     def _do_what_is_due(self):
         """Synchronise, log, evaluate, keep weights and save, each once its period is over."""
-        s, before, episodes_before = self.settings, *self.before
+        s, (before, episodes_before) = self.settings, self.before
         self.before = self.agent_step, self.episodes
         due = lambda period: period and self.agent_step // period > before // period
         if due(s["target_period"]):
@@ -255,14 +257,14 @@ class Trainer(Counters):
         process.tell(f"Going on at agent step {self.agent_step:,} of {self.storage.directory}.")
 
 
-def train(config):
+def train(config: dict[str, Any]) -> Trainer:
     """Train as `config` of `configure` says; return the Trainer, everything saved."""
     trainer = Trainer(config)
     trainer.train()
     return trainer
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     """Train as the command line says.
 
     Returns:

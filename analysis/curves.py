@@ -6,12 +6,17 @@ import itertools
 import json
 import pathlib
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 
 from analysis import drawing, statistics
 from storage import layout, reading
+
+Runs = dict[pathlib.Path, dict[str, Any]]  # directory -> settings
+RandomPlay = Mapping[pathlib.Path, np.ndarray]  # directory -> returns of random play
 
 AXES = {  # x axis -> column of a run's rows, how many of its units are one unit of the axis
     "agent_step": ("agent_step", 1), "frames": ("frames", 1), "hours": ("seconds", 3600), "episodes": ("episodes", 1)}
@@ -29,23 +34,23 @@ class Curve:
     """The returns y of one run along an axis x."""
 
     directory: pathlib.Path
-    settings: dict
+    settings: dict[str, Any]
     x: np.ndarray
     y: np.ndarray
 
     @property
-    def game(self):
+    def game(self) -> str:
         """The game whose raw returns these are; it is the same with crafted rewards and without them."""
         return layout.GAMES.get(self.settings["env"], self.settings["env"])
 
     @property
-    def line(self):
+    def line(self) -> str:
         """A text that is the same for all runs of one line: their settings, except for seed and limits."""
         shared = {name: value for name, value in self.settings.items() if name not in layout.SAME_LINE}
         return json.dumps(shared, sort_keys=True)
 
 
-def read_curves(runs, x="agent_step", y="eval"):
+def read_curves(runs: Runs, x: str = "agent_step", y: str = "eval") -> tuple[list[Curve], list[str]]:
     """Read the returns of runs.
 
     A point is the mean of a whole evaluation, or the mean of the complete training episodes in a bin of the x axis.
@@ -59,7 +64,8 @@ def read_curves(runs, x="agent_step", y="eval"):
         [Curve, ...], one per seed of a line; and sentences on runs that are damaged, empty, unfinished or there twice.
     """
     column, units = AXES[x]
-    curves, unfinished = {}, {}
+    longest: dict[tuple[str, int], Curve] = {}  # of each seed of a line
+    unfinished: dict[pathlib.Path, tuple[float, int]] = {}
     rows_of_run, notes = reading.read_each(runs, lambda directory: _read_returns(directory, runs[directory], y))
     for directory, (rows, lost, goes_on) in rows_of_run.items():
         settings = runs[directory]
@@ -72,17 +78,17 @@ def read_curves(runs, x="agent_step", y="eval"):
             continue
         if goes_on:
             unfinished[directory] = rows["agent_step"][-1], settings["maxsteps"]
-        twin = curves.setdefault((curve.line, settings["seed"]), curve)
+        twin = longest.setdefault((curve.line, settings["seed"]), curve)
         if twin is not curve:
             notes.append(f"{directory} and {twin.directory} are the same seed of the same settings; "
                          "only the longer one counts")
-            curves[curve.line, settings["seed"]] = max(twin, curve, key=lambda curve: len(curve.x))
+            longest[curve.line, settings["seed"]] = max(twin, curve, key=lambda curve: len(curve.x))
     if unfinished:
-        shortest = min(unfinished, key=unfinished.get)
+        shortest = min(unfinished, key=unfinished.__getitem__)
         step, maxsteps = unfinished[shortest]
         notes.append(f"{len(unfinished)} of {len(runs)} runs are unfinished; the shortest is {shortest}, "
                      f"at {step:,.0f} of {maxsteps:,} agent steps")
-    curves = list(curves.values())
+    curves = list(longest.values())
     return curves if y == "eval" else _into_bins(curves), notes
 
 
@@ -118,13 +124,14 @@ class Panel:
 
     row: int
     column: int
-    curves: list
+    curves: list[Curve]
     title: str = ""
     row_title: str = ""
-    behind: tuple = ()
+    behind: Sequence[Curve] = ()
 
 
-def arrange_curves(curves, in_labels, grid_rows=None, grid_columns=None):
+def arrange_curves(curves: Sequence[Curve], in_labels: Mapping[str, Sequence[str]], grid_rows: str | None = None,
+                   grid_columns: str | None = None) -> list[Panel]:
     """Return a panel for each game and flicker, or for each pair of values of two settings.
 
     Args:
@@ -158,12 +165,13 @@ def arrange_curves(curves, in_labels, grid_rows=None, grid_columns=None):
         columns = drawing.choose_columns(len(groups))
         return [Panel(i // columns, i % columns, group, describe_env(group, in_labels))
                 for i, group in enumerate(groups)]
-    values_of = lambda name: {str(value): value for value in (curve.settings.get(name) for curve in curves)}.values()
+    value_of = lambda curve, name: curve.settings.get(name)  # None where there is no name
+    values_of = lambda name: {str(value): value for value in (value_of(curve, name) for curve in curves)}.values()
     row_values, column_values = (sorted(values_of(name), key=drawing.sort_key) for name in (grid_rows, grid_columns))
     panels = []
     for (i, row), (j, column) in itertools.product(enumerate(row_values), enumerate(column_values)):
         inside = [curve for curve in curves
-                  if (curve.settings.get(grid_rows), curve.settings.get(grid_columns)) == (row, column)]
+                  if (value_of(curve, grid_rows), value_of(curve, grid_columns)) == (row, column)]
         title = drawing.setting_text(grid_columns, column) if grid_columns and i == 0 else ""
         row_title = drawing.setting_text(grid_rows, row) if grid_rows and column == column_values[-1] else ""
         panels.append(Panel(i, j, inside, title, row_title))
@@ -180,19 +188,20 @@ def _arrange_lines(groups, in_labels):
             title = f"{label} ({len(inside)} seed{'' if len(inside) == 1 else 's'})"
             last = number % MOST_COLUMNS == MOST_COLUMNS - 1 or number == len(labels) - 1
             panels.append(Panel(row + number // MOST_COLUMNS, number % MOST_COLUMNS, inside, title,
-                                describe_env(group, in_labels) if last else "", tuple(behind)))
+                                describe_env(group, in_labels) if last else "", behind))
         row += -(-len(labels) // MOST_COLUMNS)
     return panels
 
 
-def describe_env(curves, in_labels, grid=()):
+def describe_env(curves: Sequence[Curve], in_labels: Mapping[str, Sequence[str]], grid: Sequence[str] = ()) -> str:
     """Return the game of curves as a title, with its flicker where neither labels nor the grid say it."""
     settings, game = curves[0].settings, curves[0].game
     is_said = "flicker" in grid or any("flicker" in names for names in in_labels.values()) or not settings["flicker"]
     return game if is_said else f"{game}, {drawing.setting_text('flicker', settings['flicker'])}"
 
 
-def draw_curves(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=None, random_play=None):
+def draw_curves(curves: Sequence[Curve], x: str = "agent_step", y: str = "eval", grid_rows: str | None = None,
+                grid_columns: str | None = None, random_play: RandomPlay | None = None) -> "matplotlib.figure.Figure":
     """Return the figure of curves.
 
     Args:
@@ -212,14 +221,15 @@ def draw_curves(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=N
     rows, columns = 1 + max(panel.row for panel in panels), 1 + max(panel.column for panel in panels)
     width = drawing.figure_width(columns)
     by_row, by_column = one_each or grid_rows == "env", grid_columns == "env"
-    share = "none" if not grid else "row" if by_row else "col" if by_column else "all"
+    share: Literal["none", "row", "col", "all"] = (
+        "none" if not grid else "row" if by_row else "col" if by_column else "all")
     from matplotlib.figure import Figure  # here, since a mistake is answered before that is imported
     from matplotlib.ticker import EngFormatter, MaxNLocator
     with matplotlib.rc_context(drawing.STYLE):
         figure = Figure(layout="constrained")
         grid_axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
         places = {(panel.row, panel.column) for panel in panels}
-        num_seeds = {}  # label -> seeds in its mean, at each point of each panel
+        num_seeds: dict[str, list[int]] = {}  # label -> seeds in its mean, at each point of each panel
         for panel in panels:
             axes = grid_axes[panel.row, panel.column]
             has_one_below = (panel.row + 1, panel.column) in places
@@ -244,13 +254,14 @@ def draw_curves(curves, x="agent_step", y="eval", grid_rows=None, grid_columns=N
             axes.yaxis.set_major_locator(MaxNLocator(5))
             if x != "hours":
                 axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        for place in set(np.ndindex(rows, columns)) - places:
-            grid_axes[place].remove()
+        for place in itertools.product(range(rows), range(columns)):
+            if place not in places:
+                grid_axes[place].remove()
         if grid and not one_each and "env" not in grid:
             figure.suptitle(describe_env(curves, in_labels, grid), fontsize=9)
         sentence = f" Each point is the mean of the episodes in 1/{BINS} of the axis." if y == "train" else ""
-        shown, others = ({}, {"the other lines": drawing.BEHIND}) if one_each else (dict(styles.values()), {})
-        text_lines = drawing.add_legend(figure, width, shown, num_seeds, sentence, others)
+        keys = ({}, {"the other lines": drawing.BEHIND}) if one_each else (dict(styles.values()), None)
+        text_lines = drawing.add_legend(figure, width, keys[0], num_seeds, sentence, keys[1])
         figure.set_size_inches(width, rows * max(1.6, 0.6 * width / columns) + 0.14 * text_lines + 0.3)
     return figure
 
@@ -263,19 +274,19 @@ def _draw_random_play(axes, level):
                     borderpad=0.1)
 
 
-def mean_random_play(curves, random_play):
+def mean_random_play(curves: Sequence[Curve], random_play: RandomPlay) -> float | None:
     """Return the mean return of random play beside these runs; None where evaluate.py has not played it."""
     known = [random_play[curve.directory] for curve in curves if curve.directory in random_play]
     return np.concatenate(known).mean() if known else None
 
 
-def tolerance_of(curves, x):
+def tolerance_of(curves: Sequence[Curve], x: str) -> int:
     """Return how far apart, at most, the same evaluation of different seeds lies on the x axis."""
     late = curves[0].settings["num_envs"] - 1
     return {"agent_step": late, "frames": late * curves[0].settings["frame_skip"]}.get(x, 0)
 
 
-def mean_curve(curves, tolerance=0):
+def mean_curve(curves: Sequence[Curve], tolerance: float = 0) -> tuple[np.ndarray, ...]:
     """Return the mean of the runs of one line.
 
     Args:
@@ -296,7 +307,8 @@ def mean_curve(curves, tolerance=0):
     return x, middle, low, high, seeds, fewer, faint
 
 
-def draw_line(axes, curves, label, style, tolerance=0):
+def draw_line(axes: "matplotlib.axes.Axes", curves: Sequence[Curve], label: str, style: drawing.Style,
+              tolerance: float = 0) -> np.ndarray | list[int]:
     """Draw the runs of one line: thin lines for seeds, their band, their mean.
 
     Args:
@@ -308,7 +320,8 @@ def draw_line(axes, curves, label, style, tolerance=0):
     """
     x, middle, low, high, seeds, fewer, faint = mean_curve(curves, tolerance)
     has_mean = ~np.isnan(middle)
-    dot = lambda points: dict(marker="o" if len(points) == 1 else None)  # A line of one point would be invisible.
+    # A line of one point would be invisible.
+    dot = lambda points: dict[str, Any](marker="o" if len(points) == 1 else None)
     if len(curves) > 1:
         for curve in curves:
             axes.plot(curve.x, curve.y, color=style["color"], linewidth=0.5, alpha=0.35, markersize=1.5, **dot(curve.x),

@@ -5,12 +5,19 @@ import itertools
 import pathlib
 import re
 import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 from storage import files, layout
+
+if TYPE_CHECKING:  # It imports this file.
+    from analysis.curves import Curve
+
+Style = dict[str, Any]  # keywords of Matplotlib for colour and dashes
 
 # Okabe & Ito 2008, and of Paul Tol's muted scheme the last five: colour-blind readers can tell them apart. A network
 # has the same colour in every figure.
@@ -35,7 +42,7 @@ WIDTH = 3.5  # inches of a journal's column
 CHARACTERS = 17  # characters of a legend per inch
 
 
-def setting_text(name, value):
+def setting_text(name: str, value: Any) -> str:
     """Return a setting as labels and titles write it."""
     if name in ("network", "env"):
         return value
@@ -44,13 +51,13 @@ def setting_text(name, value):
     return f"{name} {'none' if value is None else f'{value:g}' if isinstance(value, float) else value}"
 
 
-def sort_key(value):
+def sort_key(value: Any) -> tuple[int, float, str]:
     """Return a key that sorts the values of a setting: None first, then numbers by size, then the rest as text."""
     is_number = isinstance(value, int | float)
     return (0 if value is None else 1 if is_number else 2), value if is_number else 0, str(value)
 
 
-def settings_in_labels(curves, apart=()):
+def settings_in_labels(curves: Sequence["Curve"], apart: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return which settings the labels of each network name: its history, and those in which its lines differ.
 
     Only lines on one game are compared.
@@ -62,20 +69,21 @@ def settings_in_labels(curves, apart=()):
     Returns:
         {network: [setting, ...]}.
     """
-    in_labels, flickers_of_env = {}, {}
+    in_labels: dict[str, dict[str, None]] = {}  # of dicts, as ordered sets
+    flickers_of_env: dict[str, set[float]] = {}
     for curve in curves:
         network, env = curve.settings["network"], curve.settings["env"]
         peers = [peer.settings for peer in curves if (peer.game, peer.settings["network"]) == (curve.game, network)]
         differing = [name for name in curve.settings
                      if name not in layout.SAME_LINE and len({str(settings.get(name)) for settings in peers}) > 1]
-        in_labels.setdefault(network, {"history": None}).update(dict.fromkeys(differing))  # a dict, as an ordered set
+        in_labels.setdefault(network, {"history": None}).update(dict.fromkeys(differing))
         flickers_of_env.setdefault(env, set()).add(curve.settings["flicker"])
     if any(len(flickers) > 1 or ("env" in apart and any(flickers)) for flickers in flickers_of_env.values()):
         in_labels = {network: {"history": None, "flicker": None, **names} for network, names in in_labels.items()}
     return {network: [name for name in names if name not in apart] for network, names in in_labels.items()}
 
 
-def style_lines(curves, in_labels):
+def style_lines(curves: Sequence["Curve"], in_labels: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, Style]]:
     """Return the label and the style of each line.
 
     A network has one colour. Its variants are shades of this colour, from dark to light.
@@ -88,7 +96,7 @@ def style_lines(curves, in_labels):
         {line: (label, keywords of Matplotlib for colour and dashes)}.
     """
     unknown = sorted({curve.settings["network"] for curve in curves} - COLOURS.keys())
-    styles = {}
+    styles: dict[str, tuple[str, Style]] = {}
     for network, colour in (COLOURS | dict(zip(unknown, itertools.cycle(MORE_COLOURS)))).items():
         values_of_line = {curve.line: [curve.settings.get(name) for name in in_labels[network]]
                           for curve in curves if curve.settings["network"] == network}
@@ -104,17 +112,19 @@ def style_lines(curves, in_labels):
     return styles
 
 
-def choose_columns(num_panels):
+def choose_columns(num_panels: int) -> int:
     """Return over how many columns so many panels are laid out."""
     return {1: 1, 2: 2, 4: 2}.get(num_panels, 3)
 
 
-def figure_width(num_columns):
+def figure_width(num_columns: int) -> float:
     """Return the width, in inches, of a figure with so many columns of panels."""
     return WIDTH if num_columns == 1 else 2 * WIDTH * max(1, num_columns / 4)
 
 
-def add_legend(figure, width, styles, num_seeds, sentence="", other_styles=None):
+def add_legend(figure: "matplotlib.figure.Figure", width: float, styles: Mapping[str, Style],
+               num_seeds: Mapping[str, Sequence[int]], sentence: str = "",
+               other_styles: Mapping[str, Style] | None = None) -> int:
     """Put a legend of all lines, and a sentence on how to read them, below the panels.
 
     Args:
@@ -132,7 +142,7 @@ def add_legend(figure, width, styles, num_seeds, sentence="", other_styles=None)
         has_faint = any(min(counts) < max(counts) for counts in num_seeds.values())
         title = ("Interquartile mean over seeds with 95% bootstrap band; thin: single seeds"
                  f"{'; faint: not from all seeds' * has_faint}.")
-    handles = []
+    handles: list[Any] = []  # of Line2D; Matplotlib says that its label is any object
     for label, style in styles.items():
         low, high = min(num_seeds[label]), max(num_seeds[label])
         count = f"{low}" if low == high else f"{low}\N{EN DASH}{high}"
@@ -153,7 +163,7 @@ def add_legend(figure, width, styles, num_seeds, sentence="", other_styles=None)
     return title.count("\n") + 1 + sum(handle.get_label().count("\n") + 1 for handle in handles[::columns])
 
 
-def save_figure(figure, out):
+def save_figure(figure: "matplotlib.figure.Figure", out: str) -> list[pathlib.Path]:
     """Write <out>.png and <out>.svg, or <out> alone where it ends in .pdf.
 
     Returns:

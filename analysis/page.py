@@ -5,6 +5,8 @@ import collections
 import contextlib
 import pathlib
 import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -13,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
 from analysis import curves, drawing, plotly_figures, scores, sweeps, tables
-from analysis.writers import NONE, UNFINISHED
+from analysis.writers import NONE, UNFINISHED, Table
 from storage import episodes, layout, reading, strangers
 
 FOLDER = pathlib.Path(__file__).parent
@@ -23,7 +25,7 @@ SPEED_PHASES = ("learn", "act", "environment", "sample")  # in the order of the 
 PUBLISHED = {"standard": "table 1", "flicker": "table 3", "placement": "appendix"}  # of Hausknecht & Stone 2015
 
 
-def keep_whole(runs):
+def keep_whole(runs: curves.Runs) -> tuple[curves.Runs, list[str]]:
     """Return {directory: settings} of the runs whose rows of training can be read, and a sentence on each other run.
 
     Raises:
@@ -36,7 +38,7 @@ def keep_whole(runs):
     return {directory: runs[directory] for directory in whole}, notes
 
 
-def make_page(runs, left_out, command):
+def make_page(runs: curves.Runs, left_out: Sequence[str], command: str) -> tuple[str, int]:
     """Return the page of runs as text, and how many experiments are on it.
 
     Args:
@@ -75,7 +77,7 @@ def make_page(runs, left_out, command):
     return page, len(experiments)
 
 
-def make_tables(run_scores):
+def make_tables(run_scores: Sequence[scores.Score]) -> tuple[list[tuple[str | None, Table]], list[str]]:
     """Return the tables of scores.
 
     Returns:
@@ -101,7 +103,8 @@ def _keep_played(rows):
 # Experiments
 
 
-def describe_experiments(all_runs, run_scores, random_play):
+def describe_experiments(all_runs: Sequence[curves.Curve], run_scores: Sequence[scores.Score],
+                         random_play: curves.RandomPlay) -> list[dict[str, Any]]:
     """Return a dict of texts for each experiment: the runs of one line.
 
     Args:
@@ -135,7 +138,8 @@ def describe_experiments(all_runs, run_scores, random_play):
     return experiments
 
 
-def describe_run(run, step, best, run_scores):
+def describe_run(run: curves.Curve, step: float, best: tuple[float, float] | None,
+                 run_scores: Sequence[scores.Score]) -> dict[str, Any]:
     """Return a dict of texts for one run.
 
     Args:
@@ -152,7 +156,7 @@ def describe_run(run, step, best, run_scores):
                 last=tables.format_return(run.y[-1]) if len(run.y) else NONE)
 
 
-def mark_setting(settings, name, usual):
+def mark_setting(settings: dict[str, Any], name: str, usual: Mapping[str, str]) -> dict[str, str | bool]:
     """Return a setting as text, and whether the page marks it: most runs have another value.
 
     Args:
@@ -162,20 +166,20 @@ def mark_setting(settings, name, usual):
     return dict(text=f"{name} {value}", mark=value != usual.get(name, value))
 
 
-def format_seeds(values):
+def format_seeds(values: Sequence[float]) -> str:
     """Return mean ± standard deviation over seeds as text."""
     if not len(values):
         return NONE
-    return tables.format_spread(np.mean(values), np.std(values, ddof=1) if len(values) > 1 else None)
+    return tables.format_spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
-def last_step(directory):
+def last_step(directory: pathlib.Path) -> float:
     """Return the agent step of a run's newest row, 0 before its first row."""
     logs = [reading.read_rows(directory, name) for name in layout.COLUMNS]
     return max((log["agent_step"][-1] for log in logs if len(log["agent_step"])), default=0)
 
 
-def measure_speed(seeds):
+def measure_speed(seeds: Sequence[curves.Curve]) -> dict[str, str]:
     """Return the row of an experiment in the table of speed.
 
     Returns:
@@ -192,13 +196,14 @@ def measure_speed(seeds):
             "hours": f"{seconds / 3600:.2f}", **{f"{phase} %": f"{share:.0f}" for phase, share in shares.items()}}
 
 
-def list_commands(seeds, run_scores):
+def list_commands(seeds: Sequence[curves.Curve], run_scores: Sequence[scores.Score]) -> str:
     """Return the commands that make these runs, their scores, sweeps and figure again.
 
     Comments above them name the commits and the versions of the code. Who copies them runs scripts of this suite, and
     nothing else that a config.json may hold.
     """
-    comments, train, evaluate = {}, [], []
+    comments: dict[str, None] = {}
+    train, evaluate = [], []
     for run in seeds:
         config = reading.read_config(run.directory)
         comments[f"# {describe_code(config)}"] = None
@@ -212,13 +217,13 @@ def list_commands(seeds, run_scores):
     return "\n".join([*comments, *train, *evaluate, join_command("plot.py", *(run.directory for run in seeds))])
 
 
-def join_command(script, *arguments, **variables):
+def join_command(script: str, *arguments: str | pathlib.Path, **variables: str) -> str:
     """Return the command of a script, quoted for a shell, behind variables of its environment."""
     set_variables = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
     return " ".join([*set_variables, shlex.join(["python", script, *map(str, arguments)])])
 
 
-def repeat_training(run, command):
+def repeat_training(run: curves.Curve, command: Any) -> str:
     """Return the command that makes a run again; a comment where its config.json names none of train.py."""
     is_ours = isinstance(command, list) and command[:1] == ["train.py"]
     if not is_ours or not all(isinstance(word, str) and not strangers.CONTROL.search(word) for word in command):
@@ -227,7 +232,7 @@ def repeat_training(run, command):
     return join_command(*command, **(dict(KERAS_BACKEND=backend) if backend != "tensorflow" else {}))
 
 
-def describe_code(config):
+def describe_code(config: dict[str, Any]) -> str:
     """Return in one line the commit and the versions of the packages with which a run was made."""
     versions = config.get("versions")
     names = ", ".join(f"{name} {version}" for name, version in versions.items() if isinstance(version, str)
@@ -239,7 +244,7 @@ def describe_code(config):
 # Films
 
 
-def embed_films(all_runs):
+def embed_films(all_runs: Sequence[curves.Curve]) -> list[dict[str, Any]]:
     """Return a dict for each film and picture in the directories of runs.
 
     Its `data` is None where the file is too large for the page.

@@ -1,5 +1,8 @@
 """The figures of the page, drawn by Plotly: learning curves and sweeps with the lines and colours of plot.py."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
@@ -10,7 +13,7 @@ from analysis import curves, drawing, sweeps
 WIDTHS = dict(band=0, seed=0.8, other=1.4, mean=2.2)  # kind of a line -> its width; kinds in the order of drawing
 
 
-def plotly_style(style):
+def plotly_style(style: drawing.Style) -> dict[str, str]:
     """Return a line's style for Plotly from keywords of Matplotlib.
 
     Returns:
@@ -23,7 +26,8 @@ def plotly_style(style):
     return dict(light=to_hex(rgb), dark=to_hex(whiter), dash=dash)
 
 
-def make_trace(x, y, label, style, kind, name=None, **settings):
+def make_trace(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, label: str, style: drawing.Style,
+               kind: str, name: str | None = None, **settings: Any) -> "go.Scatter":
     """Return a line, or a dot where it has one point.
 
     Args:
@@ -42,7 +46,8 @@ def make_trace(x, y, label, style, kind, name=None, **settings):
         marker=dict(size=6 if kind == "mean" else 3), meta=dict(label=label, kind=kind, **colours), **hover, **settings)
 
 
-def make_line_traces(seeds, label, style, tolerance=0):
+def make_line_traces(seeds: Sequence[curves.Curve], label: str, style: drawing.Style,
+                     tolerance: float = 0) -> list["go.Scatter"]:
     """Return the traces of one line, as curves.draw_line draws them: its band, its seeds, its mean.
 
     Args:
@@ -67,7 +72,8 @@ def make_line_traces(seeds, label, style, tolerance=0):
     return [*traces, make_trace(x[~fewer], middle[~fewer], label, style, "mean")]
 
 
-def make_figure(title, traces, x_title, y_title, **x_axis):
+def make_figure(title: str, traces: Sequence["go.Scatter"], x_title: str, y_title: str,
+                **x_axis: Any) -> dict[str, str]:
     """Return a figure for the page.
 
     Args:
@@ -86,7 +92,9 @@ def make_figure(title, traces, x_title, y_title, **x_axis):
                 json=Markup(figure.to_json()))  # Plotly escapes every sign that could end a script.
 
 
-def make_curve_figures(run_curves, in_labels, styles, y, random_play):
+def make_curve_figures(run_curves: Sequence[curves.Curve], in_labels: Mapping[str, Sequence[str]],
+                       styles: Mapping[str, tuple[str, drawing.Style]], y: str,
+                       random_play: curves.RandomPlay) -> list[dict[str, str]]:
     """Return a figure for each panel of curves.arrange_curves: one per game and flicker.
 
     Args:
@@ -111,7 +119,8 @@ def make_curve_figures(run_curves, in_labels, styles, y, random_play):
     return figures
 
 
-def make_sweep_figures(run_sweeps, styles):
+def make_sweep_figures(run_sweeps: Sequence[sweeps.Sweep],
+                       styles: Mapping[str, tuple[str, drawing.Style]]) -> list[dict[str, str]]:
     """Return a figure for each panel of sweeps.arrange_sweeps: one per environment and probability of training.
 
     Args:

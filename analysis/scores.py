@@ -5,6 +5,8 @@ score, and never replaces the score.
 """
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,16 +28,16 @@ class Score(curves.Curve):
     """
 
     returns: np.ndarray
-    eval_seeds: list
-    best: tuple
+    eval_seeds: list[int]
+    best: tuple[float, float]
 
     @property
-    def unfinished(self):
+    def unfinished(self) -> bool:
         """Whether training of this run goes on."""
         return reading.is_unfinished(self.directory, self.settings, self.x[-1])
 
 
-def read_scores(runs):
+def read_scores(runs: curves.Runs) -> tuple[list[Score], list[str]]:
     """Read the scores of runs, like `find_scores`, but refuse runs without any score.
 
     Raises:
@@ -47,7 +49,7 @@ def read_scores(runs):
     return scores, notes
 
 
-def find_scores(runs):
+def find_scores(runs: curves.Runs) -> tuple[list[Score], list[str]]:
     """Read the score of each run that has one.
 
     Args:
@@ -76,7 +78,7 @@ def find_scores(runs):
         if weights.exists() and weights.stat().st_mtime > path.stat().st_mtime:
             notes.append(f"{path} is older than the best weights beside it; "
                          f"evaluate.py --run_dir={curve.directory} plays those of now")
-        best = reading.best_evaluation(curve.directory, curve.settings)
+        best: Any = reading.best_evaluation(curve.directory, curve.settings)  # A curve has one evaluation at least.
         eval_seeds = sorted({int(row["eval_seed"]) for row in played})
         scores.append(Score(**vars(curve), returns=returns, eval_seeds=eval_seeds, best=best))
     if without:
@@ -92,7 +94,8 @@ def find_scores(runs):
     return scores, notes
 
 
-def sort_into_cells(scores, cell_keys):
+def sort_into_cells(scores: Sequence[Score], cell_keys: Iterable[tuple[Any, ...]]
+                    ) -> tuple[dict[tuple[Any, ...], list[Score]], list[str]]:
     """Sort scores into the cells of a published table.
 
     Args:
@@ -106,7 +109,9 @@ def sort_into_cells(scores, cell_keys):
     Raises:
         ValueError: no run has a cell.
     """
-    cells, notes, others = {key: [] for key in cell_keys}, [], []
+    cells: dict[tuple[Any, ...], list[Score]] = {key: [] for key in cell_keys}
+    notes: list[str] = []
+    others: list[Score] = []
     for score in scores:
         cells.get(tuple(score.settings[name] for name in CELL), others).append(score)
     if others:
@@ -123,7 +128,7 @@ def sort_into_cells(scores, cell_keys):
     return cells, notes
 
 
-def differing_settings(runs, except_for=()):
+def differing_settings(runs: Sequence[curves.Curve], except_for: Iterable[str] = ()) -> list[str]:
     """Return the names of the settings in which runs differ.
 
     Seed and limits, in which the runs of one line may differ, are not among them.
@@ -136,7 +141,7 @@ def differing_settings(runs, except_for=()):
     return [name for name in names if len({str(run.settings.get(name)) for run in runs}) > 1]
 
 
-def summarise_scores(scores):
+def summarise_scores(scores: Sequence[Score]) -> dict[str, Any]:
     """Return the numbers of the seeds of one line.
 
     Args:
@@ -164,7 +169,7 @@ def summarise_scores(scores):
         **ends("episodes", [len(score.returns) for score in scores]))
 
 
-def compare_pairs(pairs):
+def compare_pairs(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> int:
     """Test the first summary of each pair against the second one, and add the result to the first.
 
     The result is `p`, `p_adjusted` for the number of pairs, and whether the first is `better`.

@@ -1,10 +1,13 @@
 """Statistics over seeds and games: means, bootstrap intervals (Agarwal et al. 2021), tests, curves on one x axis."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 RESAMPLES = 2000
+Values = Sequence[float] | np.ndarray  # a value or a row per seed
 
 
 def _stats():
@@ -12,7 +15,7 @@ def _stats():
     return stats
 
 
-def mean_interval(values, confidence=0.95):
+def mean_interval(values: Values, confidence: float = 0.95) -> tuple[float, float, float]:
     """Return the mean of independent values and its Student's t interval.
 
     Args:
@@ -29,7 +32,7 @@ def mean_interval(values, confidence=0.95):
     return mean, low, high
 
 
-def interquartile_mean(values, axis=0):
+def interquartile_mean(values: Values, axis: int = 0) -> Any:  # float64, or float64[...] of more axes
     """Return the mean of the values without the lowest quarter and without the highest quarter.
 
     The size of a quarter is rounded down: of 2 or 3 values all count, of 5 values the middle 3 count.
@@ -37,7 +40,8 @@ def interquartile_mean(values, axis=0):
     return _stats().trim_mean(values, 0.25, axis=axis)
 
 
-def bootstrap_interval(values, statistic=interquartile_mean, confidence=0.95, seed=0):
+def bootstrap_interval(values: Values, statistic: Callable[..., Any] = interquartile_mean, confidence: float = 0.95,
+                       seed: int = 0) -> tuple[float | np.ndarray, ...]:
     """Return the percentile bootstrap interval of a statistic over seeds.
 
     Args:
@@ -54,7 +58,7 @@ def bootstrap_interval(values, statistic=interquartile_mean, confidence=0.95, se
     return tuple(result.confidence_interval)
 
 
-def interquartile_band(values):
+def interquartile_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the interquartile mean over seeds and its 95% bootstrap interval, at each point.
 
     Args:
@@ -75,7 +79,7 @@ def interquartile_band(values):
     return middle, low, high
 
 
-def stratified_interval(games, confidence=0.95, seed=0):
+def stratified_interval(games: Sequence[Values], confidence: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
     """Return the interquartile mean over games and seeds, and its percentile bootstrap interval.
 
     Seeds are drawn within each game. Every game has the same weight, however many seeds it has: scores are repeated
@@ -88,19 +92,19 @@ def stratified_interval(games, confidence=0.95, seed=0):
     Returns:
         middle, low, high.
     """
-    games, rng = [np.asarray(scores, float) for scores in games], np.random.default_rng(seed)
-    per_game = math.lcm(*map(len, games))
+    arrays, rng = [np.asarray(scores, float) for scores in games], np.random.default_rng(seed)
+    per_game = math.lcm(*map(len, arrays))
 
     def pool(draws):
         repeated = [np.repeat(draw, per_game // draw.shape[-1], axis=-1) for draw in draws]
         return np.concatenate(repeated, axis=-1)  # [..., games * per_game]
 
-    draws = pool([scores[rng.integers(len(scores), size=(RESAMPLES, len(scores)))] for scores in games])
+    draws = pool([scores[rng.integers(len(scores), size=(RESAMPLES, len(scores)))] for scores in arrays])
     low, high = np.quantile(interquartile_mean(draws, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return interquartile_mean(pool(games)), low, high
+    return interquartile_mean(pool(arrays)), low, high
 
 
-def welch_test(first, second):
+def welch_test(first: Values, second: Values) -> float:
     """Return the p value of Welch's t-test of two means.
 
     Args:
@@ -115,7 +119,7 @@ def welch_test(first, second):
     return _stats().ttest_ind_from_stats(*summary(first), *summary(second), equal_var=False).pvalue
 
 
-def adjust_p_values(p_values):
+def adjust_p_values(p_values: Values) -> np.ndarray:
     """Return p values that are adjusted for how many tests there are (false discovery rate, Benjamini & Hochberg 1995).
 
     Args:
@@ -128,7 +132,8 @@ def adjust_p_values(p_values):
     return adjusted
 
 
-def align_curves(curves, tolerance=0):
+def align_curves(curves: Sequence[tuple[np.ndarray, np.ndarray]],
+                 tolerance: float = 0) -> tuple[np.ndarray, np.ndarray]:
     """Put curves on one x axis.
 
     Between its points a curve is linear. Before its first and after its last point it has no data.
@@ -154,7 +159,7 @@ def align_curves(curves, tolerance=0):
     return merged, np.stack([np.interp(merged, x, y, left=np.nan, right=np.nan) for x, (_, y) in zip(snapped, curves)])
 
 
-def zero_score(returns, random_returns):
+def zero_score(returns: Values, random_returns: Values) -> float:
     """Return the score that counts as nothing: 0, or random play's mean where returns can be negative.
 
     Args:
@@ -162,4 +167,4 @@ def zero_score(returns, random_returns):
             environment when one of these is.
         random_returns: the returns of random play.
     """
-    return np.mean(random_returns) if np.min(returns) < 0 else 0.0
+    return float(np.mean(random_returns)) if np.min(returns) < 0 else 0.0

@@ -5,6 +5,8 @@ Reference: Hausknecht & Stone 2015, section 6, Figure 5.
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -28,19 +30,20 @@ class Sweep(curves.Curve):
     formula: str
 
     @property
-    def trained(self):
+    def trained(self) -> float:
         """The probability with which screens were shown in training. Its score is the original one."""
         return trained_probability(self.settings)
 
 
-def parse_probabilities(text):
+def parse_probabilities(text: str) -> list[float]:
     """Return the sorted probabilities that a text lists: `0.5,1`, `0.2,0.4,...,1.0`, or `0.1,...,1.0` in steps of 0.1.
 
     Raises:
         ValueError: the text lists something else.
     """
     try:
-        *values, last = [part if part == "..." else float(part) for part in text.split(",")]
+        parts: list[Any] = [part if part == "..." else float(part) for part in text.split(",")]
+        *values, last = parts
         if values[-1:] == ["..."]:
             first, second = values[:-1] if len(values) > 2 else (values[0], values[0] + 0.1)
             count = round((last - first) / (second - first)) + 1
@@ -55,12 +58,12 @@ def parse_probabilities(text):
     return sorted({round(value, 6) for value in values})
 
 
-def trained_probability(settings):
+def trained_probability(settings: dict[str, Any]) -> float:
     """Return the probability with which screens were shown in the training of a run."""
     return round(1 - settings["flicker"], 6)
 
 
-def read_sweeps(runs):
+def read_sweeps(runs: curves.Runs) -> tuple[list[Sweep], list[str]]:
     """Read the files that evaluate.py --observation_probabilities wrote in the directories of runs.
 
     Args:
@@ -69,7 +72,8 @@ def read_sweeps(runs):
     Returns:
         [Sweep, ...], one per seed of a line; and sentences on runs without a sweep, or without a meaningful one.
     """
-    swept, returns_of_env = {}, {}
+    swept = {}
+    returns_of_env: dict[str, list[float]] = {}
     without = [directory for directory in runs if not layout.sweep_path(directory).exists()]
     read, notes = reading.read_each(
         (directory for directory in runs if directory not in without),
@@ -84,7 +88,7 @@ def read_sweeps(runs):
             continue
         swept[directory] = of_agent, of_random
         returns_of_env.setdefault(settings["env"], []).extend(sum(of_agent.values(), of_random))
-    sweeps = {}
+    sweeps: dict[tuple[str, int], Sweep] = {}
     for directory, (of_agent, of_random) in swept.items():
         settings, p = runs[directory], trained_probability(runs[directory])
         zero = statistics.zero_score(returns_of_env[settings["env"]], of_random)
@@ -104,19 +108,19 @@ def read_sweeps(runs):
     return list(sweeps.values()), notes
 
 
-def read_paper_sweeps():
+def read_paper_sweeps() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return {network: (probabilities, fractions of the original score)} of the paper's Figure 5."""
     # The first two lines are the source and the header.
     probabilities, *columns = np.loadtxt(PAPER, delimiter=",", skiprows=2, unpack=True)
     return {network: (probabilities, fractions) for network, fractions in zip(PAPER_STYLES, columns)}
 
 
-def paper_label(network):
+def paper_label(network: str) -> str:
     """Return the label of a curve of the paper's Figure 5."""
     return f"{network} of the paper, mean over 9 Atari games"
 
 
-def arrange_sweeps(sweeps):
+def arrange_sweeps(sweeps: Sequence[Sweep]) -> list[tuple[str, list[Sweep]]]:
     """Return panels: one per probability of training and environment, and the mean over several environments.
 
     Returns:
@@ -133,13 +137,13 @@ def arrange_sweeps(sweeps):
     return panels
 
 
-def mean_over_environments(sweeps):
+def mean_over_environments(sweeps: Sequence[Sweep]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Return the mean of the sweeps of one line over environments; each environment counts once.
 
     Returns:
         x, y: float64[X]; and {environment: its interquartile mean over seeds, float64[X]}.
     """
-    of_env = {}
+    of_env: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for sweep in sweeps:
         of_env.setdefault(sweep.settings["env"], []).append((sweep.x, sweep.y))
     means = []
@@ -150,7 +154,7 @@ def mean_over_environments(sweeps):
     return x, values.mean(0), dict(zip(of_env, values))
 
 
-def draw_sweeps(sweeps):
+def draw_sweeps(sweeps: Sequence[Sweep]) -> "matplotlib.figure.Figure":
     """Return the figure of sweeps. The paper's curves are behind agents that were trained on full screens.
 
     Args:
@@ -162,7 +166,8 @@ def draw_sweeps(sweeps):
     columns = drawing.choose_columns(len(panels))
     rows, width = -(-len(panels) // columns), drawing.figure_width(columns)
     x_label = "probability that a screen is shown" if columns < 3 else "probability that\na screen is shown"
-    num_seeds, paper_styles, sentence = {}, {}, ""
+    num_seeds: dict[str, list[int]] = {}
+    paper_styles, sentence = {}, ""
     from matplotlib.figure import Figure  # here, since a mistake is answered before that is imported
     with matplotlib.rc_context(drawing.STYLE):
         figure = Figure(layout="constrained")

@@ -6,12 +6,15 @@ Reference: Hausknecht & Stone 2015, tables 1 and 3, appendix; Mnih et al. 2015.
 import csv
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
-from analysis import drawing, scores, statistics
+from analysis import curves, drawing, scores, statistics
 from analysis.writers import NONE, UNFINISHED, Column, Table
 
+Run = TypeVar("Run", bound=curves.Curve)
 PAPER = pathlib.Path(__file__).parents[1] / "paper"
 # Parts of captions.
 OURS = (
@@ -30,25 +33,25 @@ THEIRS = (
 # Cells
 
 
-def format_return(value, beside=0):
+def format_return(value: float, beside: float = 0) -> str:
     """Return a return as text, with as many decimals as its size, or the size of the number beside it, needs."""
     size = max(abs(value), abs(beside))
     return f"{value:.{0 if size >= 1000 else 1 if size >= 10 else 2}f}"
 
 
-def format_spread(mean, std):
+def format_spread(mean: float, std: float | None) -> str:
     """Return `mean ± std` as text; the mean alone where std is None."""
     return format_return(mean) if std is None else f"{format_return(mean, std)} ± {format_return(std, mean)}"
 
 
-def format_steps(low, high):
+def format_steps(low: int, high: int) -> str:
     """Return a range of agent steps as text, such as `300k` or `1M–10M`."""
     def shorten(count):
         return f"{count / 1e6:.3g}M" if count >= 1e6 else f"{count / 1e3:.3g}k" if count >= 1e3 else str(count)
     return shorten(low) if shorten(low) == shorten(high) else f"{shorten(low)}{NONE}{shorten(high)}"
 
 
-def format_p(p):
+def format_p(p: float) -> str:
     """Return a p value as text, such as `<.001` or `.043`."""
     return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0")
 
@@ -99,7 +102,7 @@ COLUMNS = {
 }
 
 
-def choose_columns(keys):
+def choose_columns(keys: str) -> list[Column]:
     """Return the columns that a text of their keys names."""
     return [COLUMNS[key] for key in keys.split()]
 
@@ -107,7 +110,7 @@ def choose_columns(keys):
 # Tables
 
 
-def make_table(name, runs):
+def make_table(name: str, runs: curves.Runs) -> tuple[Table, list[str]]:
     """Return a table of runs, and sentences on runs that are left out.
 
     Args:
@@ -122,7 +125,7 @@ def make_table(name, runs):
     return table, [*notes, *more_notes]
 
 
-def read_paper(name):
+def read_paper(name: str) -> dict[str, dict[str, Any]]:
     """Read published numbers.
 
     Returns:
@@ -134,7 +137,8 @@ def read_paper(name):
             for row in csv.DictReader(lines)}
 
 
-def games_table(run_scores, name, title, dqn_history, flicker):
+def games_table(run_scores: Sequence[scores.Score], name: str, title: str, dqn_history: int, flicker: float
+                ) -> tuple[Table, list[str]]:
     """Return the table of the paper's games, our scores beside the published ones, and sentences on runs left out.
 
     Args:
@@ -203,7 +207,7 @@ def _describe_tests(between, count, better):
     return OURS + (TESTS.format(between, count, better) if count else "p: no test, which takes two seeds that differ. ")
 
 
-def placement_table(run_scores):
+def placement_table(run_scores: Sequence[scores.Score]) -> tuple[Table, list[str]]:
     """Return the table of the LSTM's places, and sentences on runs left out."""
     theirs, random = read_paper("lstm_placement"), read_paper("mnih2015_scores")["BeamRider"]["random"]
     cells, notes = scores.sort_into_cells(run_scores, [("BeamRider", network, 1, 0.0) for network in theirs])
@@ -219,7 +223,7 @@ def placement_table(run_scores):
     return Table("Places of the LSTM on Beam Rider", columns, rows, caption), notes
 
 
-def group_lines(runs):
+def group_lines(runs: Sequence[Run]) -> list[tuple[tuple[str, float, str], list[Run]]]:
     """Group runs by line, in the order in which a reader looks for them.
 
     Args:
@@ -229,7 +233,7 @@ def group_lines(runs):
         [((environment, flicker, label), runs of one line), ...].
     """
     in_labels = drawing.settings_in_labels(runs, apart=["env", "flicker"])
-    lines = {}
+    lines: dict[tuple[Any, str], list[Run]] = {}  # (place among the lines, label) -> runs
     for run in runs:
         env, network, flicker = (run.settings[name] for name in ("env", "network", "flicker"))
         values = [run.settings.get(name) for name in in_labels[network]]
@@ -241,9 +245,10 @@ def group_lines(runs):
     return [((env, flicker, label), inside) for ((env, flicker, *_), label), inside in sorted(lines.items())]
 
 
-def runs_table(run_scores):
+def runs_table(run_scores: Sequence[scores.Score]) -> tuple[Table, list[str]]:
     """Return the table of any runs, with a row per line, and no sentences: no run is left out."""
-    rows, pairs, references = [], [], {}
+    rows, pairs = [], []
+    references: dict[tuple[str, float], dict[str, Any] | None] = {}
     for (env, flicker, label), inside in group_lines(run_scores):
         row = scores.summarise_scores(inside) | dict(env=env, flicker=flicker, agent=label)
         is_drqn = inside[0].settings["network"] == "DRQN"

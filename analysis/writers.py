@@ -10,6 +10,8 @@ import os
 import pathlib
 import re
 import textwrap
+from collections.abc import Callable
+from typing import Any
 
 NONE, UNFINISHED, MINUS = "\N{EN DASH}", "\N{DAGGER}", "\N{MINUS SIGN}"
 LATEX = {
@@ -33,11 +35,11 @@ class Column:
     """
 
     title: str
-    fields: tuple
-    write_cell: callable
+    fields: tuple[str, ...]
+    write_cell: Callable[[dict[str, Any]], str]
     align: str = ">"
 
-    def text(self, row):
+    def text(self, row: dict[str, Any]) -> str:
         """Return the text of a row's cell."""
         if self.fields[0] not in row:
             return ""
@@ -49,11 +51,11 @@ class Table:
     """Rows of fields, the columns that show them, and a caption on how to read them."""
 
     title: str
-    columns: list
-    rows: list
+    columns: list[Column]
+    rows: list[dict[str, Any]]
     caption: str
 
-    def lines(self):
+    def lines(self) -> list[list[str]]:
         """Return the head and the rows as texts [line][column], padded to one width per column.
 
         In the leading columns of text, a cell that repeats the cell above is blank.
@@ -70,14 +72,14 @@ class Table:
                 for line in lines]
 
 
-def to_text(table):
+def to_text(table: Table) -> str:
     """Return a table as plain text for a terminal."""
     head, *lines = ["  ".join(line).rstrip() for line in table.lines()]
     rule = "-" * max(map(len, [head, *lines]))
     return "\n".join([table.title, rule, head, rule, *lines, rule, textwrap.fill(table.caption, len(rule))])
 
 
-def to_markdown(table):
+def to_markdown(table: Table) -> str:
     """Return a table as Markdown."""
     head, *lines = [f"| {' | '.join(map(_escape_markdown, line))} |" for line in table.lines()]
     rule = "|".join("-" * len(text) + ("-:" if column.align == ">" else "--")
@@ -91,7 +93,7 @@ def _escape_markdown(text):
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("|", r"\|")).replace("](", r"]\(")
 
 
-def to_latex(table):
+def to_latex(table: Table) -> str:
     """Return a table as a LaTeX table* that needs the package booktabs."""
     escape = lambda text: "".join(LATEX.get(sign, sign) for sign in re.sub(r"(?<!\w)-(?=\d)", MINUS, text.strip()))
     head, *lines = [" & ".join(map(escape, line)) + r" \\" for line in table.lines()]
@@ -102,7 +104,7 @@ def to_latex(table):
         rf"\caption{{{escape(f'{table.title}. {table.caption}')}}}", r"\end{table*}", ""])
 
 
-def to_csv(table):
+def to_csv(table: Table) -> str:
     """Return a table as CSV: a column per field, numbers with full precision."""
     file = io.StringIO()
     fields = [field for column in table.columns for field in column.fields]
@@ -115,7 +117,7 @@ def to_csv(table):
 WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
 
 
-def save_table(table, out):
+def save_table(table: Table, out: str) -> list[pathlib.Path]:
     """Write <out>.csv, <out>.md and <out>.tex. All three are written aside first, so that no file is ever half a table.
 
     Returns:

@@ -2,8 +2,10 @@
 
 import functools
 import itertools
+import pathlib
 import re
 import typing
+from collections.abc import Generator, Sequence
 
 import gymnasium
 import numpy as np
@@ -19,7 +21,7 @@ ARROWS = {"UPRIGHT": "↗", "UPLEFT": "↖", "DOWNRIGHT": "↘", "DOWNLEFT": "�
 class Player(typing.NamedTuple):
     """An agent to be filmed, with its environments."""
 
-    settings: dict  # of config.json
+    settings: dict[str, typing.Any]  # of config.json
     envs: gymnasium.vector.VectorWrapper  # wrappers.Flicker, or features.Features around it; with a screen
     agent: typing.Any  # agent.Agent
     epsilon: float
@@ -30,14 +32,16 @@ class Player(typing.NamedTuple):
 class _Returning:
     """An iterator over a generator; after the last item, `value` is what the generator returned."""
 
-    def __init__(self, generator):
+    def __init__(self, generator: Generator[typing.Any, None, typing.Any]) -> None:
         self._generator = generator
 
-    def __iter__(self):
+    def __iter__(self) -> Generator[typing.Any, None, typing.Any]:
         self.value = yield from self._generator
 
 
-def play_moments(player, eval_seed, progress, filmed=0, max_steps=None, with_saliency=False):
+def play_moments(player: Player, eval_seed: int, progress: evaluation.Progress, filmed: int = 0,
+                 max_steps: int | None = None, with_saliency: bool = False
+                 ) -> Generator[film.Moment, None, list[dict[str, typing.Any]]]:
     """Play one episode per environment; yield a film.Moment before each step of one of them, and one at its end.
 
     Args:
@@ -76,7 +80,8 @@ def _q_values_of(agent, state, first, stacks):
     return agent.q_values(stacks, repeated, np.repeat(first[:1], len(stacks)))[0]
 
 
-def film_players(path, players, eval_seed, filmed=0, max_steps=None, with_saliency=False):
+def film_players(path: pathlib.Path, players: Sequence[Player], eval_seed: int, filmed: int = 0,
+                 max_steps: int | None = None, with_saliency: bool = False) -> list[list[dict[str, typing.Any]]]:
     """Film an episode of one player, or of two side by side.
 
     Args:
@@ -107,7 +112,8 @@ def film_players(path, players, eval_seed, filmed=0, max_steps=None, with_salien
     return [take.value for take in takes]
 
 
-def draw_milestones(path, player, milestones, eval_seed):
+def draw_milestones(path: pathlib.Path, player: Player, milestones: Sequence[pathlib.Path],
+                    eval_seed: int) -> list[sheet.Strip]:
     """Draw episodes that a run's weights play as a contact sheet, at most sheet.ROWS of them, evenly chosen.
 
     Args:

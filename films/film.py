@@ -10,6 +10,8 @@ import dataclasses
 import math
 import pathlib
 import subprocess
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -46,12 +48,12 @@ class Moment:
     screen: np.ndarray
     episode_return: float
     step: int
-    seen: np.ndarray = None
-    q_values: np.ndarray = None
-    action: int = None
+    seen: np.ndarray | Any = None
+    q_values: np.ndarray | Any = None
+    action: int | None = None
     obscured: bool = False
-    state: np.ndarray = None
-    saliency: np.ndarray = None
+    state: np.ndarray | None = None
+    saliency: np.ndarray | None = None
 
 
 @dataclasses.dataclass
@@ -64,13 +66,13 @@ class Scales:
         state, saliency: the largest absolute values.
     """
 
-    q: tuple = (math.inf, -math.inf)
-    value: tuple = (math.inf, -math.inf)
-    seen: np.ndarray = 0.0
+    q: tuple[float, float] = (math.inf, -math.inf)
+    value: tuple[float, float] = (math.inf, -math.inf)
+    seen: np.ndarray | Any = 0.0
     state: float = 0.0
     saliency: float = 0.0
 
-    def extend(self, moment):
+    def extend(self, moment: Moment) -> None:
         """Widen the ranges until they hold a moment."""
         lowest, highest = float(min(moment.q_values)), float(max(moment.q_values))
         self.q = min(self.q[0], lowest), max(self.q[1], highest)
@@ -82,7 +84,9 @@ class Scales:
             self.saliency = max(self.saliency, float(moment.saliency.max()))
 
 
-def compose_frame(moment, scales, values, span, names, title="", subtitle="", layout=FULL, seen_names=()):
+def compose_frame(moment: Moment, scales: Scales, values: Sequence[float], span: int, names: Sequence[str],
+                  title: str = "", subtitle: str = "", layout: panels.Layout = FULL,
+                  seen_names: Sequence[str] = ()) -> np.ndarray:
     """Draw one frame of a film, or of its half.
 
     ```
@@ -118,13 +122,13 @@ def compose_frame(moment, scales, values, span, names, title="", subtitle="", la
     label = panels.load_font(layout.label_size)
     note = lambda box, text, colour: pen.text((box[2], box[3] + 3), text, colour, label, "ra")
     panels.draw_header(pen, layout, title, subtitle, moment.episode_return, moment.step)
-    top, is_over = layout.panel_top, moment.action is None
+    top = layout.panel_top
     screen_box, seen_boxes, state_box = panels.panel_boxes(
         moment.screen.shape, len(moment.seen), moment.state is not None, layout)
     image.paste(Image.fromarray(panels.resize_image(moment.screen, screen_box)), screen_box[:2])
     caption(screen_box[0], top, "true screen", TEXT)
     newest = seen_boxes[0]
-    if is_over:
+    if moment.action is None:
         caption(newest[0], top, "the episode is over", CHOSEN, bold=True)
         return np.asarray(image)
     caption(newest[0], top, "what the agent sees", TEXT)
@@ -137,7 +141,7 @@ def compose_frame(moment, scales, values, span, names, title="", subtitle="", la
     if moment.saliency is not None:
         panels.draw_saliency(image, newest, moment.saliency, scales.saliency)
         note(newest, "orange: moves the chosen action's Q-value", CHOSEN)
-    if moment.state is not None:
+    if moment.state is not None and state_box:
         caption(state_box[0], state_box[1], "state", TEXT)
         panels.draw_heat_map(image, state_box, moment.state, scales.state)
         note(state_box, f"±{scales.state:.2g}", MUTED)
@@ -146,7 +150,7 @@ def compose_frame(moment, scales, values, span, names, title="", subtitle="", la
     return np.asarray(image)
 
 
-def check_name(path):
+def check_name(path: str | pathlib.Path) -> None:
     """Raise ValueError if `path` does not end in .mp4 or .gif."""
     if pathlib.Path(path).suffix not in ENCODE:
         raise ValueError(f"the film {path} ends in {pathlib.Path(path).suffix or 'nothing'}; "
@@ -161,12 +165,16 @@ class Scene:
         names, title, subtitle, layout, seen_names: of `compose_frame`.
     """
 
-    def __init__(self, rate, names, title, subtitle="", layout=FULL, seen_names=()):
-        self._words = dict(names=names, title=title, subtitle=subtitle, layout=layout, seen_names=seen_names)
-        self._values = collections.deque(maxlen=max(2, round(VALUE_SECONDS * rate)))  # A line has two ends.
-        self._scales, self.moment = Scales(), None
+    def __init__(self, rate: float, names: Sequence[str], title: str, subtitle: str = "",
+                 layout: panels.Layout = FULL, seen_names: Sequence[str] = ()) -> None:
+        span = max(2, round(VALUE_SECONDS * rate))  # A line has two ends.
+        self._words: dict[str, Any] = dict(span=span, names=names, title=title, subtitle=subtitle, layout=layout,
+                                           seen_names=seen_names)
+        self._values: collections.deque[float] = collections.deque(maxlen=span)
+        self._scales = Scales()
+        self.moment: Moment | Any = None
 
-    def add(self, moment):
+    def add(self, moment: Moment) -> None:
         """Take the newest moment."""
         if moment.action is None:  # The boxes of the last frames keep their places, empty.
             moment = dataclasses.replace(moment, seen=self.moment.seen, state=self.moment.state)
@@ -175,8 +183,8 @@ class Scene:
             self._values.append(float(max(moment.q_values)))
         self.moment = moment
 
-    def draw_frame(self):
-        return compose_frame(self.moment, self._scales, self._values, self._values.maxlen, **self._words)
+    def draw_frame(self) -> np.ndarray:
+        return compose_frame(self.moment, self._scales, self._values, **self._words)
 
 
 class Film:
@@ -193,7 +201,7 @@ class Film:
         OSError: the film could not be written; it is raised where the film is closed.
     """
 
-    def __init__(self, path, rate, *scenes):
+    def __init__(self, path: str | pathlib.Path, rate: float, *scenes: Scene) -> None:
         check_name(path)
         suffix = pathlib.Path(path).suffix
         self.scenes, self.length = scenes, 0
@@ -206,19 +214,19 @@ class Film:
         # Ctrl-C does not reach ffmpeg in a session of its own; `__exit__` ends it.
         self._ffmpeg = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, error, _):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         if kind not in (None, BrokenPipeError):
             self._ffmpeg.kill()
-        _, words = self._ffmpeg.communicate()
+        _, error_output = self._ffmpeg.communicate()
         if self._ffmpeg.returncode and kind in (None, BrokenPipeError):
-            words = " ".join(words.decode(errors="replace").split())
+            words = " ".join(error_output.decode(errors="replace").split())
             reason = words or f"ffmpeg ended with code {self._ffmpeg.returncode}"
             raise OSError(f"the film could not be written: {reason}") from error
 
-    def add(self, *moments):
+    def add(self, *moments: Moment | None) -> None:
         """Append a frame, or a second, of one frame at least, where every episode is over.
 
         Args:
@@ -229,7 +237,8 @@ class Film:
                 scene.add(moment)
         is_over = all(scene.moment.action is None for scene in self.scenes)
         if is_over or self.length % self._period == 0:
+            pipe: Any = self._ffmpeg.stdin  # is there, since Popen was given a PIPE
             frame = np.hstack([scene.draw_frame() for scene in self.scenes]).tobytes()
             for _ in range(max(1, round(self.rate)) if is_over else 1):
-                self._ffmpeg.stdin.write(frame)
+                pipe.write(frame)
         self.length += 1

@@ -4,10 +4,15 @@ import dataclasses
 import functools
 import math
 import pathlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+Colour = tuple[int, int, int]
+Pen = ImageDraw.ImageDraw
 
 HEIGHT = 720
 # Okabe & Ito 2008: colour-blind readers tell these colours apart too; bold type or words repeat what they mark.
@@ -34,9 +39,9 @@ class Layout:
     screen_width: int
     gap: int
     column: int  # width of the column of earlier frames and state; 0: there is none
-    chart: tuple
-    value: tuple
-    state: tuple  # the box of the state where there is no column
+    chart: Box
+    value: Box
+    state: Box | None  # the box of the state where there is no column
     title_size: int  # of fonts
     caption_size: int
     label_size: int
@@ -50,7 +55,8 @@ HALF = Layout(width=640, margin=20, counts_base=84, panel_top=124, panel_size=25
               title_size=22, caption_size=16, label_size=14)
 
 
-def panel_boxes(screen_shape, history, has_state=False, layout=FULL):
+def panel_boxes(screen_shape: Sequence[int], history: int, has_state: bool = False, layout: Layout = FULL
+                ) -> tuple[Box, list[Box], Box | None]:
     """Place the panels.
 
     Returns:
@@ -79,20 +85,21 @@ def panel_boxes(screen_shape, history, has_state=False, layout=FULL):
             [(middle, top, middle + size, bottom), *((right, y, right + small, y + small) for y in tops)], state_box)
 
 
-def bar_boxes(names, layout=FULL):
+def bar_boxes(names: Sequence[str], layout: Layout = FULL) -> list[Box]:
     """Return (left, top, right, bottom) of the highest bar of each action."""
     left, top, right, bottom = layout.chart
     slot = min((right - left) / len(names), MAX_SLOT)
-    left = (left + right - len(names) * slot) / 2
+    start = (left + right - len(names) * slot) / 2
     bottom -= NAME_HEIGHT + NAME_HEIGHT * max(len(name.split()) for name in names)
-    return [(round(left + (i + 0.15) * slot), top + BAR_HEADROOM, round(left + (i + 0.85) * slot), bottom)
+    return [(round(start + (i + 0.15) * slot), top + BAR_HEADROOM, round(start + (i + 0.85) * slot), bottom)
             for i in range(len(names))]
 
 
-def draw_header(pen, layout, title, subtitle, episode_return, step):
+def draw_header(pen: Pen, layout: Layout, title: str, subtitle: str, episode_return: float, step: int) -> None:
     """Draw title and subtitle, and on the right step and episode_return."""
     size, base = layout.title_size, layout.counts_base
-    bold, small, right = load_font(size, bold=True), load_font(layout.caption_size), layout.width - layout.margin
+    bold, small = load_font(size, bold=True), load_font(layout.caption_size)
+    right: float = layout.width - layout.margin
     for name, value, digits in ("step", step, 6), ("episode_return", episode_return, 7):
         number = f"{value:.0f}" if value == int(value) else f"{value:.2f}"
         pen.text((right, base), number, TEXT, bold, "rs")
@@ -105,18 +112,19 @@ def draw_header(pen, layout, title, subtitle, episode_return, step):
     draw_subtitle(pen, (layout.margin, 57), subtitle, room, layout.label_size)
 
 
-def draw_subtitle(pen, at, words, room, size):
+def draw_subtitle(pen: Pen, at: tuple[float, float], words: str, room: float, size: int) -> None:
     """Draw words no wider than `room`: smaller, then without their beginning, because their end tells runs apart."""
     while pen.textlength(words, load_font(MIN_SUBTITLE_SIZE, bold=True)) > room:
         words = f"…{words[2:]}"
     pen.text(at, words, MUTED, load_font(_fit_font_size(pen, [words], room, size)), "ls")
 
 
-def draw_caption(pen, layout, x, top, text, colour, bold=False, anchor="ls"):
+def draw_caption(pen: Pen, layout: Layout, x: float, top: float, text: str, colour: Colour, bold: bool = False,
+                 anchor: str = "ls") -> None:
     pen.text((x, top - 9), text, colour, load_font(layout.caption_size, bold), anchor)
 
 
-def resize_image(image, box):
+def resize_image(image: np.ndarray, box: Box) -> np.ndarray:
     """Return the image as large as `box`; its pixels keep square edges where they become twice as large or more."""
     size, width = (box[2] - box[0], box[3] - box[1]), image.shape[1]
     how = cv2.INTER_AREA
@@ -127,7 +135,8 @@ def resize_image(image, box):
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=how)
 
 
-def draw_seen(image, pen, layout, box, frame, full, names=()):
+def draw_seen(image: Image.Image, pen: Pen, layout: Layout, box: Box, frame: np.ndarray, full: np.ndarray,
+              names: Sequence[str] = ()) -> None:
     """Draw a frame that the agent saw: an image, or a vector as bars from the middle to the sides.
 
     A vector of zeros is black throughout; a long vector is a heat map.
@@ -163,7 +172,7 @@ def draw_seen(image, pen, layout, box, frame, full, names=()):
             pen.text((right - 12, y), f"{value:.2f}", TEXT, load_font(size), "rm")
 
 
-def draw_saliency(image, box, saliency, most):
+def draw_saliency(image: Image.Image, box: Box, saliency: np.ndarray, most: float) -> None:
     """Colour the frame in `box` by the root of its saliency, because the root tells how far Q moved.
 
     Args:
@@ -175,13 +184,13 @@ def draw_saliency(image, box, saliency, most):
     image.paste(Image.fromarray(np.uint8(np.rint(under + (np.array(CHOSEN) - under) * opacity))), box[:2])
 
 
-def draw_heat_map(image, box, values, most):
+def draw_heat_map(image: Image.Image, box: Box, values: np.ndarray, most: float) -> None:
     """Draw a vector as a grid of cells, row by row: blue below zero, vermilion above, brightest at `most`."""
     cells = heat_cells(values, most, box[2] - box[0], box[3] - box[1])
     image.paste(Image.fromarray(cells), box[:2])
 
 
-def heat_cells(values, most, width, height):
+def heat_cells(values: np.ndarray, most: float, width: int, height: int) -> np.ndarray:
     """Return uint8[<= height, <= width, 3]: equal cells, nearly square, a power of two of them in each row."""
     columns = min(width, 2 ** max(0, round(math.log2(math.sqrt(len(values) * width / height)))))
     rows = math.ceil(len(values) / columns)
@@ -193,7 +202,8 @@ def heat_cells(values, most, width, height):
     return cells[:height, :width]
 
 
-def draw_q_values(pen, layout, q_values, action, names, q_range):
+def draw_q_values(pen: Pen, layout: Layout, q_values: np.ndarray, action: int, names: Sequence[str],
+                  q_range: tuple[float, float]) -> None:
     """Draw the Q-values: numbers above, bars, and names of actions below."""
     left, y, right, _ = layout.chart
     low, high = q_range
@@ -218,23 +228,24 @@ def draw_q_values(pen, layout, q_values, action, names, q_range):
             pen.text((middle, bottom + (line + 1) * NAME_HEIGHT), word, colour, load_font(name_size, chosen), "ms")
 
 
-def draw_value_line(pen, layout, values, span, scale, words):
+def draw_value_line(pen: Pen, layout: Layout, values: Sequence[float], span: int, scale: tuple[float, float],
+                    words: str) -> None:
     """Draw values as a line that moves to the left: the newest at the right end, `span` values in its width."""
     left, top, right, bottom = layout.value
     label, (low, high) = load_font(layout.label_size), scale
     draw_caption(pen, layout, left, top, "value", TEXT)
     pen.text((left + 3.6 * layout.caption_size, top - 9), words, MUTED, label, "ls")
     draw_caption(pen, layout, right, top, _format_number(values[-1], scale), VALUE, bold=True, anchor="rs")
-    left += max(pen.textlength(_format_number(value, scale), label) for value in scale) + 10
+    start = left + max(pen.textlength(_format_number(value, scale), label) for value in scale) + 10
     for y, value, anchor in (top, high, "rt"), (bottom, low, "rs"):
-        pen.text((left - 8, y), _format_number(value, scale), MUTED, label, anchor)
-        pen.line((left, y, right, y), ZERO, 2)
+        pen.text((start - 8, y), _format_number(value, scale), MUTED, label, anchor)
+        pen.line((start, y, right, y), ZERO, 2)
     height = lambda value: (bottom - top) * ((value - low) / (high - low) if high > low else 0.5)
-    points = [(right - (right - left) * age / (span - 1), bottom - height(value))
+    points = [(right - (right - start) * age / (span - 1), bottom - height(value))
               for age, value in enumerate(reversed(values))]
     pen.line(points, VALUE, 2)
-    x, y = points[0]
-    pen.ellipse((x - 4, y - 4, x + 4, y + 4), VALUE)
+    x, newest = points[0]
+    pen.ellipse((x - 4, newest - 4, x + 4, newest + 4), VALUE)
 
 
 def _format_number(value, q_range):
@@ -251,10 +262,11 @@ def _fit_font_size(pen, words, room, size):
 
 
 @functools.cache
-def load_font(size, bold=False):
+def load_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     import matplotlib  # here: nothing else of a film needs it
     font = ImageFont.truetype(str(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
     # Frames say much the same; words that were drawn once are kept.
-    font.getmask2, font.getlength = (functools.lru_cache(maxsize=1000)(f) for f in (font.getmask2, font.getlength))
+    for method in ("getmask2", "getlength"):
+        setattr(font, method, functools.lru_cache(maxsize=1000)(getattr(font, method)))
     return font

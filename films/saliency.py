@@ -4,6 +4,7 @@ Reference: Greydanus et al. 2018, Visualizing and Understanding Atari Agents.
 """
 
 import functools
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ STRIDE, MASK_SIGMA, BLUR_SIGMA = 5, 5.0, 3.0
 
 
 @functools.cache
-def make_masks(size):
+def make_masks(size: int) -> np.ndarray:
     """Return float32[P, size, size]: a Gaussian with a peak of 1 around every fifth pixel of every fifth row.
 
     The P centres lie in the middles of patches of 5 x 5, so that enlarging the grid of their scores moves nothing.
@@ -23,7 +24,7 @@ def make_masks(size):
     return (bells[:, None, :, None] * bells[None, :, None, :]).reshape(-1, size, size)
 
 
-def perturb_frame(frame):
+def perturb_frame(frame: np.ndarray) -> np.ndarray:
     """Return uint8[P, size, size], the frame I blurred around each location.
 
     It is I (1 - M) + A(I) M, with A a Gaussian blur and M the masks.
@@ -32,7 +33,7 @@ def perturb_frame(frame):
     return np.rint(frame + (blurred - frame) * make_masks(len(frame))).astype(np.uint8)
 
 
-def compute_saliency(q_values, frames, action):
+def compute_saliency(q_values: Callable[[np.ndarray], np.ndarray], frames: np.ndarray, action: int) -> np.ndarray:
     """Return float32[size, size]: 1/2 (Q_perturbed - Q)^2 of the action at each location, interpolated between them.
 
     Paper: the squared distance of an actor's logits, and of a critic's value. Here: of the chosen action's Q-value,

@@ -1,9 +1,14 @@
 """Draw a contact sheet: episodes as rows of screens, so that one look compares them."""
 
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
 import numpy as np
 from PIL import Image, ImageDraw
 
 from films import panels
+
+Item = TypeVar("Item")
 
 ROWS, COLUMNS = 8, 8
 WIDTH, LABEL_WIDTH = 160, 190  # pixels of a screen, and beside each row
@@ -11,7 +16,7 @@ TOP, GAP, FOOT = 80, 8, 22  # pixels above all rows, between screens, and below 
 KEPT = 64  # screens of an episode in memory: at least as many once it has so many, and at most twice as many
 
 
-def choose_evenly(items, count):
+def choose_evenly(items: Sequence[Item], count: int) -> list[Item]:
     """Return at most `count` of the items, evenly spaced, the first and the last among them."""
     chosen = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[i] for i in np.unique(chosen)]
@@ -24,10 +29,13 @@ class Strip:
         name: written beside the row.
     """
 
-    def __init__(self, name):
-        self.name, self.episode_return, self._kept, self._period, self._last = name, None, [], 1, None
+    def __init__(self, name: str) -> None:
+        self.name, self._period = name, 1
+        self.episode_return: float | None = None
+        self._kept: list[tuple[int, np.ndarray]] = []
+        self._last: tuple[int, np.ndarray] | Any = None
 
-    def add(self, screen, step, episode_return):
+    def add(self, screen: np.ndarray, step: int, episode_return: float) -> None:
         """Take a screen: before the step of this number, or the last one.
 
         Args:
@@ -41,13 +49,13 @@ class Strip:
         if len(self._kept) == 2 * KEPT:
             self._kept, self._period = self._kept[::2], 2 * self._period
 
-    def screens(self):
+    def screens(self) -> list[tuple[int, np.ndarray]]:
         """Return [(step, screen)] of the row, the first and the last screen of the episode among them."""
         kept = self._kept if self._kept[-1][0] == self._last[0] else [*self._kept, self._last]
         return choose_evenly(kept, COLUMNS)
 
 
-def draw_sheet(strips, title, subtitle):
+def draw_sheet(strips: Sequence[Strip], title: str, subtitle: str) -> Image.Image:
     """Return a PIL image with a row for each Strip."""
     rows = [strip.screens() for strip in strips]
     height, width = rows[0][0][1].shape[:2]

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import re
 import sys
@@ -33,7 +34,7 @@ def pack(save_weights: Callable[[Any], object]) -> memoryview:
 
 
 @contextlib.contextmanager
-def checked(path: str | pathlib.Path) -> Iterator[None]:
+def checked(path: str | os.PathLike[str]) -> Iterator[None]:
     """Refuse a file of weights that is damaged or holds a number that is not finite. Every reader loads in this block.
 
     After the block a line says if the file has no checksum. What Keras cannot read, the block says.
