@@ -26,7 +26,7 @@ NO_CAP = 2**31 - 1  # frames; ALE counts in int32
 # Keyword arguments of an ALE id: those that flags replace, and those that its vector environment takes as they are.
 FLAGGED = "frameskip repeat_action_probability full_action_space max_num_frames_per_episode noop_max".split()
 TAKEN = ("maxpool",)
-# Other values of these change nothing here: screens become gray anyway, and a film has its own emulator.
+# Other values of these change nothing here: --color says what screens become, and a film has its own emulator.
 HARMLESS = dict(obs_type=("rgb", "grayscale"), render_mode=(None, "rgb_array"))
 # How ids begin -> the package that registers them, which is no part of the suite.
 PACKAGES = {"minigrid": "minigrid", "babyai": "minigrid", "miniworld": "miniworld", "minatar/": "minatar",
@@ -141,7 +141,7 @@ def find_spec(env):
 
 
 def make_envs(env, num_envs, *, frame_skip, max_episode_frames, flicker=0.0, sticky=0.0, full_actions=False, noops=0,
-              render_mode=None, num_threads=1, screen=(84, 84)):
+              render_mode=None, num_threads=1, screen=wrappers.GRAY):
     """Build environments that step together, as one `wrappers.Flicker` over a Gymnasium vector environment.
 
     Args:
