@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from environments import rewards
 
 SMALLEST_PICTURE = 32  # pixels of the shorter side
-GRAY, COLOR = (84, 84), (84, 84, 3)  # shapes of a screen as an agent sees it, and of RGB with --color
+GRAY, COLOR = (84, 84), (84, 84, 3)  # shapes of a screen as an agent sees it: RGB with --color
 
 
 class Flicker(gymnasium.vector.VectorWrapper):
