@@ -70,7 +70,7 @@ def define_flags():
     integer("max_episode_frames", None, "until truncation, 0: no cap "
             "[frames; default 108000 on Atari, the id's own elsewhere]", 0, **env)
     real("flicker", 0.0, "probability that a frame is obscured [Hausknecht & Stone 2015 use 0.5]", 0, 1, **env)
-    boolean("color", False, "screens are seen in RGB instead of gray [default false: gray, Mnih et al. 2015]", **env)
+    boolean("color", False, "screens are seen in RGB instead of gray [Mnih et al. 2015: gray]", **env)
     string("features", None, "frames as vectors that a frozen torso makes of each screen once: resnet50:imagenet, "
            "resnet50:PATH of its weights, or a run_dir, for the torso of that run "
            "[default none; Kalbag et al.: ResNet-18]", **env)

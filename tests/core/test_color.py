@@ -139,8 +139,8 @@ def test_only_an_agent_that_sees_colours_learns_a_cue_of_colours_of_one_gray(tmp
     assert {int(cv2.cvtColor(cue, cv2.COLOR_RGB2GRAY)[0, 0]) for cue in cues} == {76}
     env = register_screen(ColourCue)
     arguments = f"""--env={env} --network=DQN2013 --history=1 --units=16 --num_envs=8 --bufflen=400 --batch_size=32
-        --maxsteps=1200 --learning_starts=200 --update_period=8 --target_period=100 --optimizer=adam
-        --learning_rate=1e-3 --epsilon_decay=linear:600steps --eval_period=1200 --eval_episodes=40 --eval_epsilon=0
+        --maxsteps=900 --learning_starts=100 --update_period=8 --target_period=100 --optimizer=adam
+        --learning_rate=1e-3 --epsilon_decay=linear:500steps --eval_period=900 --eval_episodes=40 --eval_epsilon=0
         --gamma=0""".split()
     returns = {}
     for flag, screen in (("--color", wrappers.COLOR), ("--nocolor", wrappers.GRAY)):
