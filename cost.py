@@ -11,8 +11,8 @@ import rollout
 from environments import features
 
 # Settings on which the speed of a run depends.
-SPEED = """network num_envs history frame_skip features units unroll sample batch_size optimizer update_period
-           target_period double precision""".split()
+SPEED = """network num_envs history frame_skip color features units unroll sample batch_size optimizer
+           update_period target_period double precision""".split()
 
 
 def kind_of(settings: dict[str, Any]) -> tuple[Any, ...]:

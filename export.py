@@ -7,9 +7,9 @@ The argument is the directory of a run; default: the newest under runs/. The ste
 
     frames [N, H, ...], state_0, ...  ->  q_values float32[N, A], next_state_0, ...
 
-Frames are as the agent sees them: uint8[84, 84] for screens, float32[D] for vectors, the newest of H last. There are as
-many states as the network has, none without memory. They are float32[N, units], and zero where an episode begins. The
-action is that of the largest Q-value. All is computed in float32.
+Frames are as the agent sees them: uint8[84, 84] for screens, uint8[84, 84, 3] with --color, float32[D] for vectors, the
+newest of H last. There are as many states as the network has, none without memory. They are float32[N, units], and zero
+where an episode begins. The action is that of the largest Q-value. All is computed in float32.
 """
 
 import pathlib

@@ -27,6 +27,9 @@ def product(dtype: str, a: Tensor, b: Tensor) -> Tensor:
 class Pixels(layers.Layer):
     """Images uint8[N, H, 84, 84] as convolutions read them: [N, 84, 84, H], from 0 to 1.
 
+    Of RGB, uint8[N, H, 84, 84, 3], the channels are the red, green and blue of the oldest image, then of the next ones:
+    [N, 84, 84, 3H].
+
     Pixels are scaled here and nowhere else.
     """
 
@@ -34,10 +37,18 @@ class Pixels(layers.Layer):
         super().__init__(dtype=dtype, autocast=False)
         # Cast, scaled and transposed one after the other, pixels were a tenth of an update of DQN.
         scaled = lambda frames: ops.cast(frames, self.compute_dtype) / 255
-        self.scale = backends.fuse(lambda frames: ops.transpose(scaled(frames), (0, 2, 3, 1)))
+        self.scale = backends.fuse(lambda frames: _channels_last(scaled(frames)))
 
     def call(self, frames: Tensor) -> Tensor:
         return self.scale(frames)
+
+
+def _channels_last(images):
+    """Return images [N, H, height, width] or [N, H, height, width, C] as [N, height, width, H or H * C]."""
+    if len(images.shape) == 4:
+        return ops.transpose(images, (0, 2, 3, 1))
+    _, history, height, width, channels = images.shape
+    return ops.reshape(ops.transpose(images, (0, 2, 3, 1, 4)), (-1, height, width, history * channels))
 
 
 class NormReLU(layers.Layer):

@@ -48,7 +48,7 @@ class QNetwork(keras.Model):
 
     Args:
         name: of choices.NETWORKS, or `module:name` of a user's own.
-        frame_shape: (84, 84) for uint8 images, (D,) for float32 vectors.
+        frame_shape: (84, 84) for uint8 images, (84, 84, 3) for RGB, (D,) for float32 vectors.
         num_actions: A.
         history: H, frames per observation.
         units: of the core.
@@ -61,7 +61,7 @@ class QNetwork(keras.Model):
                  units: int, precision: str = "float32", features: bool = False,
                  flicker: bool = False) -> None:
         super().__init__(name=name.rpartition(":")[2].lower())
-        self.skips_blank = flicker and history == 1 and len(frame_shape) == 2
+        self.skips_blank = flicker and history == 1 and len(frame_shape) > 1
         network = choices.find("network", name)
         self.frame_shape, self.history = tuple(frame_shape), history
         if features:
@@ -75,7 +75,7 @@ class QNetwork(keras.Model):
         beside = dict(num_previous=num_actions + 1) if network.previous else {}
         self.core = core(units, precision, **beside)
         self.head = HEADS[network.head](num_actions, units)
-        self.frame_dtype = "uint8" if len(frame_shape) == 2 else "float32"
+        self.frame_dtype = "uint8" if len(frame_shape) > 1 else "float32"
         self(ops.zeros((1, history, *frame_shape), self.frame_dtype), self.initial_state(1))
 
     @property
@@ -92,7 +92,7 @@ class QNetwork(keras.Model):
         """Return q_values float32[B, T, A] and the state after the last step.
 
         Args:
-            frames: uint8[B, burn_in+T+H-1, 84, 84] or float32[B, burn_in+T+H-1, D], oldest first.
+            frames: uint8 or float32[B, burn_in+T+H-1, *frame_shape], oldest first.
             state: as from `initial_state` or an earlier call.
             firsts: bool[B, burn_in+T+H-1], which frames are an episode's first: there the state
                 starts from zero, and stacks hold no earlier frames. None: there is one episode.
@@ -176,7 +176,7 @@ def torso(frame_shape: Sequence[int], history: int, dtype: str,
     """Return convolutions with ReLU for images, a small dense layer for vectors.
 
     Args:
-        frame_shape: images come as uint8[B*T, H, 84, 84], vectors as float32[B*T, H, D].
+        frame_shape: images come as uint8[B*T, H, *frame_shape], vectors as float32[B*T, H, D].
         convolutions: (filters, size, stride) of each.
         norm: whether a LayerNorm stands before each ReLU.
 
@@ -198,7 +198,7 @@ def torso(frame_shape: Sequence[int], history: int, dtype: str,
                  *(activated(layers.Conv2D, *convolution) for convolution in others)]
     return keras.Sequential([
         keras.Input((history, *frame_shape), dtype="uint8"),  # Or Keras would cast them.
-        kernels.Pixels(dtype="float32" if norm else dtype),  # [B*T, 84, 84, H]
+        kernels.Pixels(dtype="float32" if norm else dtype),  # [B*T, 84, 84, H], of RGB 3H
         *sum(convolved, []),  # NATURE: [B*T, 20, 20, 32], [.., 9, 9, 64], [.., 7, 7, 64]
         layers.Flatten(dtype=dtype)], name="torso")
 

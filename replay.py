@@ -25,7 +25,7 @@ q_tm1 sees       [------]
 action, reward, discount of s+1 s+2 s+3         a row holds the action that LED to it
 mask                        1   1   0           0: the episode had ended, padding
 ```
-frames: uint8[B, T+H, 84, 84] or float32[B, T+H, D].
+frames: uint8 or float32[B, T+H, *frame_shape].
 action: int32[B, T].
 reward, discount, mask: float32[B, T].
 first: bool[B], whether the state starts from zero: always in windows that are drawn at random; in

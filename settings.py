@@ -25,7 +25,7 @@ NO_SETTING = ("run_dir", "jid", "resume", "max_hours")  # not part of what a run
 RESOLVED = "history unroll sample frame_skip learning_rate max_episode_frames".split()  # flags None, settings never
 # Settings that earlier versions did not have; in their runs they are off.
 LATER = """maxepisodes weights_period features init_from lr_schedule reward_scale double trace_decay start_state
-           burn_in""".split()
+           burn_in color""".split()
 TYPES = dict(int=(int,), float=(int, float), bool=(bool,))  # kind of a flag -> types of its value; the others take text
 UNNAMED = ("network", "env", "seed", *NO_SETTING, *layout.FREE)  # never part of a run's name as a flag of their own
 
@@ -73,6 +73,7 @@ def define_flags() -> flags.FlagValues:
     integer("max_episode_frames", None, "until truncation, 0: no cap "
             "[frames; default 108000 on Atari, the id's own elsewhere]", 0, **env)
     real("flicker", 0.0, "probability that a frame is obscured [Hausknecht & Stone 2015 use 0.5]", 0, 1, **env)
+    boolean("color", False, "screens are seen in RGB instead of gray [Mnih et al. 2015: gray]", **env)
     string("features", None, "frames as vectors that a frozen torso makes of each screen once: resnet50:imagenet, "
            "resnet50:PATH of its weights, or a run_dir, for the torso of that run "
            "[default none; Kalbag et al.: ResNet-18]", **env)
@@ -165,6 +166,9 @@ def configure(arguments: Sequence[str]) -> dict[str, Any]:
     network, optimizer, _ = (choices.find(flag, given[flag]) for flag in choices.TABLES)
     defaults = dict(history=network.history, unroll=network.unroll, sample=network.sample)
     if catalogue.shows_vectors(given["env"], of_env):
+        if given["color"]:
+            raise ValueError(f"--color does not apply to --env={given['env']}, whose observations are vectors; "
+                             "expected an environment of pictures, or no --color")
         defaults |= _of_vectors(values, given["sample"] or network.sample)
     defaults |= of_env
     for name in ("frame_skip", "sticky", "full_actions", "noops", "max_episode_frames", "life_loss"):
@@ -227,6 +231,9 @@ def _check(settings):
             raise ValueError(f"--learning_starts={settings['learning_starts']} agent steps leaves no update: expected "
                              f"fewer than --maxsteps={settings['maxsteps']}, and at most "
                              f"--bufflen={settings['bufflen']}")
+    if settings["features"] and settings["color"]:
+        raise ValueError(f"--color does not apply to --features={settings['features']}, whose torso sees the screens "
+                         "that it was trained on; expected one of them")
     if settings["features"] and settings["init_from"]:
         raise ValueError(f"--features={settings['features']} leaves the network without a torso that "
                          f"--init_from={settings['init_from']} could begin with; expected one of them")

@@ -180,7 +180,7 @@ def check_rows(commands: Mapping[pathlib.Path, list[str]]) -> dict[pathlib.Path,
             s = config["settings"]
             opening.check(config["run_dir"], s, config["resume"])
             features.find_init(s, config["run_dir"])
-            if (env := (s["env"], s["full_actions"], s["features"])) not in built:
+            if (env := (s["env"], s["full_actions"], s["color"], s["features"])) not in built:
                 build.make_envs(s, 1, features.load(s["features"], config["run_dir"])).close()
                 built.add(env)
             configs[directory] = config

@@ -176,7 +176,7 @@ class Trainer(Counters):
                              evaluation=self.evaluations, seconds=self.seconds, **episode)
         mean = float(np.mean([episode["episode_return"] for episode in episodes]))
         self.storage.scalars(self.agent_step, evaluation__episode_return=mean)
-        images = seen.frames[0].ndim == 2
+        images = seen.frames[0].ndim > 1
         filmed = images and self.evaluations & (self.evaluations - 1) == 0  # 1, 2, 4, 8, ...
         self.storage.glimpse(self.agent_step, seen.q_values, seen.frames if filmed else ())
         # Of equals the later one, which has seen more; what is not finite is never the best.

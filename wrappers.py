@@ -18,6 +18,7 @@ from environments import rewards
 SMALLEST_PICTURE = 32  # pixels of the shorter side
 # frames [N, ...], reward float[N], terminated and truncated bool[N], info
 Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+GRAY, COLOR = (84, 84), (84, 84, 3)  # shapes of a screen as an agent sees it: RGB with --color
 
 
 class Flicker(gymnasium.vector.VectorWrapper):
@@ -38,8 +39,8 @@ class Flicker(gymnasium.vector.VectorWrapper):
         training_rewards: a `rewards.Rewards`.
 
     Attributes:
-        frame_shape: (84, 84) for images, (D,) for vectors.
-        unobscured: the newest frames before flicker, uint8[N, 84, 84] or float32[N, D].
+        frame_shape: (84, 84) for gray images, (84, 84, 3) for RGB, (D,) for vectors.
+        unobscured: the newest frames before flicker, uint8 or float32[N, *frame_shape].
         obscured: bool[N], which of the newest frames are zeroed.
         rng: the generator of flicker, since the first reset.
     """
@@ -66,7 +67,7 @@ class Flicker(gymnasium.vector.VectorWrapper):
             rng: the generator of flicker; None: one that is made from the seeds.
 
         Returns:
-            frames uint8[N, 84, 84] or float32[N, D], info.
+            frames uint8 or float32[N, *frame_shape], info.
         """
         self.rng = np.random.default_rng(seed) if rng is None else rng
         seeds = np.asarray(seed) if self.is_atari else [int(s) for s in seed]

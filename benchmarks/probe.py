@@ -111,7 +111,7 @@ def standardise(features, fit, axis=0):
 
 
 def project_images(frames, fit):
-    """Return float64[S, 512]: coordinates of images [S, 84, 84] along the principal components of steps `fit` int64[F].
+    """Return float64[S, 512]: coordinates of images [S, ...] along the principal components of steps `fit` int64[F].
 
     An LSTM of 256 units gives a probe 512 features, h and c; so images give as many. Twice as many predict Pong no
     better.
@@ -122,7 +122,7 @@ def project_images(frames, fit):
     centered = pixels[fit] - mean
     size = min(NUM_COMPONENTS, len(fit))
     _, vectors = scipy.linalg.eigh(centered @ centered.T, subset_by_index=(len(fit) - size, len(fit) - 1))
-    basis = np.linalg.qr(centered.T @ vectors)[0]  # [7056, 512]
+    basis = np.linalg.qr(centered.T @ vectors)[0]  # [7056, 512]; of RGB three times as many pixels
     return np.concatenate([(part - mean) @ basis for part in np.array_split(pixels, 1 + len(pixels) // 10_000)])
 
 

@@ -29,7 +29,7 @@ NO_CAP = 2**31 - 1  # frames; ALE counts in int32
 # Keyword arguments of an ALE id: those that flags replace, and those that its vector environment takes as they are.
 FLAGGED = "frameskip repeat_action_probability full_action_space max_num_frames_per_episode noop_max".split()
 TAKEN = ("maxpool",)
-# Other values of these change nothing here: screens become gray anyway, and a film has its own emulator.
+# Other values of these change nothing here: --color says what screens become, and a film has its own emulator.
 HARMLESS = dict(obs_type=("rgb", "grayscale"), render_mode=(None, "rgb_array"))
 # How ids begin -> the package that registers them, which is no part of the suite.
 PACKAGES = {"minigrid": "minigrid", "babyai": "minigrid", "miniworld": "miniworld", "minatar/": "minatar",
@@ -145,7 +145,7 @@ def find_spec(env: str) -> EnvSpec:
 
 def make_envs(env: str, num_envs: int, *, frame_skip: int, max_episode_frames: int, flicker: float | np.ndarray = 0.0,
               sticky: float = 0.0, full_actions: bool = False, noops: int = 0, render_mode: str | None = None,
-              num_threads: int = 1, screen: tuple[int, ...] = (84, 84)) -> wrappers.Flicker:
+              num_threads: int = 1, screen: tuple[int, ...] = wrappers.GRAY) -> wrappers.Flicker:
     """Build environments that step together, as one `wrappers.Flicker` over a Gymnasium vector environment.
 
     Args:

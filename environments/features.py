@@ -41,7 +41,7 @@ class Torso:
         network: its `save_weights` writes a file that `load` can read.
         layers: [N, ...] -> float32[N, D], a built Keras model.
         prepare: function of uint8[N, H, *screen], applied before the layers.
-        screen: shape of a screen: (84, 84), gray, or (224, 224, 3), RGB.
+        screen: shape of a screen: (84, 84), gray, or RGB, (84, 84, 3) or (224, 224, 3).
         history: H.
         about: the contents of torso.json.
 
@@ -91,18 +91,20 @@ def load(features: str | None, directory: str | pathlib.Path) -> Torso | None:
                          f"NAME:PATH_OF_WEIGHTS with a NAME of {', '.join(PRETRAINED)}")
     if not kept:
         settings, path = _read_source(f"--features={features}", features)
-        kept = dict(features=features, network=settings["network"], history=settings.get("history"))
+        kept = dict(features=features, network=settings["network"], history=settings.get("history"),
+                    color=bool(settings.get("color")))
     network, history = kept.get("network"), kept.get("history")
     if not isinstance(network, str) or ":" not in network and network not in choices.NETWORKS:
         raise ValueError(f"--features={features} is a run of --network={network!s:.80}, which is not in the table of "
                          "choices.py")
     if type(history) is not int or not 0 < history <= 1000:
         raise ValueError(f"--features={features} is a run of --history={history!s:.80}; expected 1 to 1000")
+    screen = wrappers.COLOR if kept.get("color") else wrappers.GRAY  # Torsos kept by earlier versions do not say.
     import models
     # Only the torso is used, so any number of actions and units will do.
-    network = models.QNetwork(network, (84, 84), num_actions=1, history=history, units=1)
+    network = models.QNetwork(network, screen, num_actions=1, history=history, units=1)
     _load_fitting(network.load_torso, path, f"--features={features} has no torso for screens of 84x84")
-    return Torso(network, network.torso, lambda frames: frames, (84, 84), history, kept)
+    return Torso(network, network.torso, lambda frames: frames, screen, history, kept)
 
 
 def find_init(settings: dict[str, Any], directory: str | pathlib.Path) -> pathlib.Path | None:
@@ -112,11 +114,17 @@ def find_init(settings: dict[str, Any], directory: str | pathlib.Path) -> pathli
         settings: of the run in `directory`.
 
     Raises:
-        ValueError: --init_from names no run, or one without best weights.
+        ValueError: --init_from names no run, or one without best weights, or one of other screens.
     """
     if not settings["init_from"] or reading.has_checkpoint(directory):
         return None
-    return _read_source(f"--init_from={settings['init_from']}", settings["init_from"])[1]
+    flag = f"--init_from={settings['init_from']}"
+    source, path = _read_source(flag, settings["init_from"])
+    if bool(source.get("color")) != settings["color"]:
+        theirs, ours = ("with", "without") if source.get("color") else ("without", "with")
+        raise ValueError(f"{flag} is a run {theirs} --color, and its torso does not fit one {ours} it; expected a run "
+                         f"{ours} --color")
+    return path
 
 
 def transfer(path: pathlib.Path, agent: Any) -> None:

@@ -140,8 +140,8 @@ class PinsDown(Shaping, _Variant):
     def __init__(self, envs: gymnasium.vector.VectorEnv, action_names: Sequence[str]) -> None:
         super().__init__(envs, action_names)
         if envs.single_observation_space.shape[1:] != (84, 84):
-            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected --features of "
-                             "a run, or --env=Bowling")
+            raise ValueError("--env=BowlingShaped-v0 counts its pins on gray screens of 84x84; expected no --color, no "
+                             "--features but of a run of gray screens, or --env=Bowling")
 
     def _begin(self, mask, screens):
         self.replace(self._measure(screens))

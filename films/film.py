@@ -37,7 +37,7 @@ class Moment:
     Args:
         screen: uint8[height, width, 3], of any size.
         episode_return, step: so far, before the action.
-        seen: the agent's last H frames, the newest last: images uint8[H, 84, 84], or vectors float32[H, D].
+        seen: the agent's last H frames, the newest last: images uint8[H, 84, 84] or RGB, or vectors float32[H, D].
         q_values: float32[A].
         action: index of the chosen action; None: the episode is over, and nothing is seen or chosen any more.
         obscured: whether the newest frame is; the caption says so.

@@ -142,12 +142,12 @@ def draw_seen(image: Image.Image, pen: Pen, layout: Layout, box: Box, frame: np.
     A vector of zeros is black throughout; a long vector is a heat map.
 
     Args:
-        frame: uint8[84, 84], or float32[D].
+        frame: uint8[84, 84] or [84, 84, 3], or float32[D].
         full: float[D], the numbers at which bars are full.
         names: of the D numbers, which stand above the bars where there is room; else a bar has its number beside it.
     """
     left, top, right, bottom = box
-    if frame.ndim == 2:
+    if frame.ndim > 1:
         image.paste(Image.fromarray(resize_image(frame, box)), (left, top))
         return
     pen.rectangle((left, top, right - 1, bottom - 1), (0, 0, 0))

@@ -25,12 +25,13 @@ def make_masks(size: int) -> np.ndarray:
 
 
 def perturb_frame(frame: np.ndarray) -> np.ndarray:
-    """Return uint8[P, size, size], the frame I blurred around each location.
+    """Return uint8[P, *frame.shape], the frame I blurred around each location, in all its channels.
 
     It is I (1 - M) + A(I) M, with A a Gaussian blur and M the masks.
     """
     blurred = cv2.GaussianBlur(frame.astype(np.float32), (0, 0), BLUR_SIGMA, borderType=cv2.BORDER_REFLECT)
-    return np.rint(frame + (blurred - frame) * make_masks(len(frame))).astype(np.uint8)
+    masks = make_masks(len(frame)).reshape(-1, *frame.shape[:2], *[1] * (frame.ndim - 2))
+    return np.rint(frame + (blurred - frame) * masks).astype(np.uint8)
 
 
 def compute_saliency(q_values: Callable[[np.ndarray], np.ndarray], frames: np.ndarray, action: int) -> np.ndarray:
@@ -40,9 +41,9 @@ def compute_saliency(q_values: Callable[[np.ndarray], np.ndarray], frames: np.nd
     because it decides.
 
     Args:
-        q_values: function from stacks uint8[K, H, size, size] to float32[K, A]; called once.
-        frames: uint8[H, size, size], the agent's last. Only the newest is perturbed, as in the paper, whose network has
-            one. The agent's history and state keep the earlier frames as they were.
+        q_values: function from stacks [K, H, ...] to float32[K, A]; called once.
+        frames: uint8[H, size, size] or RGB, [H, size, size, 3], the agent's last. Only the newest is perturbed, as in
+            the paper, whose network has one. The agent's history and state keep the earlier frames as they were.
         action: index of the chosen action.
     """
     perturbed = perturb_frame(frames[-1])
@@ -50,6 +51,6 @@ def compute_saliency(q_values: Callable[[np.ndarray], np.ndarray], frames: np.nd
     stacks[1:, -1] = perturbed
     q = q_values(stacks)[:, action]
     scores = 0.5 * (q[1:] - q[0]) ** 2
-    side, size = round(len(scores) ** 0.5), frames.shape[-1]
+    side, size = round(len(scores) ** 0.5), frames.shape[1]
     grid = scores.reshape(side, side).astype(np.float32)
     return cv2.resize(grid, (side * STRIDE,) * 2, interpolation=cv2.INTER_LINEAR)[:size, :size]

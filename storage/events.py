@@ -56,7 +56,7 @@ def film(frames: Iterable[np.ndarray], milliseconds: int = 67) -> Summary.Image:
     A film that would be larger than FILM_BYTES is cut to its first half, quarter, and so on.
 
     Args:
-        frames: uint8[T, height, width].
+        frames: uint8[T, height, width], or [T, height, width, 3].
         milliseconds: per frame; the default is Atari's speed at 4 screens per agent step.
     """
     images = [Image.fromarray(frame) for frame in frames]
@@ -64,6 +64,6 @@ def film(frames: Iterable[np.ndarray], milliseconds: int = 67) -> Summary.Image:
         file = io.BytesIO()
         images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
         if file.tell() <= FILM_BYTES or len(images) == 1:
-            return Summary.Image(height=images[0].height, width=images[0].width, colorspace=1,
+            return Summary.Image(height=images[0].height, width=images[0].width, colorspace=len(images[0].getbands()),
                                  encoded_image_string=file.getvalue())
         images = images[:len(images) // 2]

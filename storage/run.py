@@ -84,7 +84,7 @@ class Run:
 
         Args:
             q_values: [..., A]; a histogram shows the largest one of each timestep.
-            frames: uint8[T, 84, 84] of a film, if there is one.
+            frames: uint8[T, 84, 84] of a film, or [T, 84, 84, 3], if there is one.
         """
         largest, contents = np.max(q_values, axis=-1), {}
         if np.isfinite(largest).all():  # If not, the next update's loss stops the run with a sentence.

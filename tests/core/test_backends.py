@@ -31,6 +31,7 @@ CASES = {  # name -> settings of the agent
     "DQN": dict(network="DQN"),
     "DRQN": dict(network="DRQN"),
     "DQN of images": dict(network="DQN", frame_shape=(36, 36), history=2),
+    "DRQN of images in RGB": dict(network="DRQN", frame_shape=(36, 36, 3)),
 }
 
 
@@ -51,7 +52,8 @@ def update_and_act(name, start):
                          first=np.array([True, False, False, True]))
     arguments = act_arguments(agent, history=history) | dict(first=np.array([True, False, False, False, True]))
     if "images" in name:
-        pixels = lambda frames: rng.integers(256, size=(*frames.shape[:2], 36, 36), dtype=np.uint8)
+        shape = agent.online_network.frame_shape
+        pixels = lambda frames: rng.integers(256, size=(*frames.shape[:2], *shape), dtype=np.uint8)
         window, arguments["frames"] = window._replace(frames=pixels(window.frames)), pixels(arguments["frames"])
     agent.set_state(start)
     scalars = {key: np.array(float(value)) for key, value in agent.learn(window).items()}
@@ -113,7 +115,7 @@ def test_the_other_backend_keeps_restores_saves_and_synchronises_its_weights(out
 @pytest.mark.slow
 @pytest.mark.jax
 @pytest.mark.parametrize("file", [
-    f"test_{name}.py" for name in "agent updates loss targets models kernels rollouts".split()])
+    f"test_{name}.py" for name in "agent updates loss targets models kernels rollouts color".split()])
 def test_every_test_of_the_update_and_its_networks_passes_on_the_other_backend(file):
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", str(HERE / file)],
                           env=os.environ | dict(KERAS_BACKEND=OTHER), cwd=ROOT, capture_output=True, text=True)

@@ -66,6 +66,15 @@ def test_pixels_are_scaled_and_the_history_becomes_channels(dtype):
     assert (pixels[1, 7, 9, 2], pixels.sum()) == (1, 1)
 
 
+def test_the_channels_of_rgb_are_three_of_each_image_the_oldest_first():
+    frames = np.zeros((2, 3, 84, 60, 3), np.uint8)
+    frames[1, 0, 7, 9], frames[1, 2, 7, 9] = (255, 0, 51), (0, 102, 0)
+    pixels = ops.convert_to_numpy(kernels.Pixels("float32")(frames))
+    assert pixels.shape == (2, 84, 60, 9)
+    np.testing.assert_allclose(pixels[1, 7, 9], [1, 0, 0.2, 0, 0, 0, 0, 0.4, 0], rtol=1e-6)
+    assert np.count_nonzero(pixels) == 3
+
+
 @pytest.mark.parametrize("shape", [(6, 5), (2, 3, 4, 5)], ids=["vectors", "maps"])
 def test_a_norm_and_its_gradients_are_those_of_kerass_layer(shape):
     rng = np.random.default_rng(0)

@@ -50,6 +50,13 @@ def test_every_pixel_that_the_agent_sees_is_there_and_the_earlier_frames_beside(
         np.testing.assert_array_equal(panel[..., 0], frame)
 
 
+def test_a_frame_in_rgb_is_drawn_in_its_colours():
+    seen = np.random.default_rng(0).integers(256, size=(2, 84, 84, 3), dtype=np.uint8)
+    _, newest, earlier = crop_panels(compose_example(seen=seen), history=2)
+    np.testing.assert_array_equal(newest, seen[1].repeat(5, axis=0).repeat(5, axis=1))
+    np.testing.assert_array_equal(earlier, seen[0])
+
+
 @pytest.mark.parametrize("layout", [panels.FULL, panels.HALF])
 @pytest.mark.parametrize("state", [None, np.ones(512)])
 @pytest.mark.parametrize("history", [1, 4, 10])

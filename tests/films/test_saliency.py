@@ -58,6 +58,22 @@ def test_a_network_that_looks_at_one_place_is_moved_there_alone():
     assert not saliency.compute_saliency(q_values, frames, action=0).any()  # nothing moves a constant
 
 
+def test_of_rgb_each_channel_is_blurred_and_a_network_that_looks_at_blue_is_moved_by_it():
+    frames = np.random.default_rng(0).integers(256, size=(2, 84, 84, 3), dtype=np.uint8)
+    perturbed = saliency.perturb_frame(frames[-1])
+    for channel in range(3):
+        np.testing.assert_array_equal(perturbed[..., channel], saliency.perturb_frame(frames[-1, ..., channel]))
+
+    def q_values(stacks):
+        assert (stacks[:, 0] == frames[0]).all(), "the earlier frame was perturbed"
+        return stacks[:, -1, 40:45, 20:25, 2].astype(np.float32).mean(axis=(1, 2))[:, None]
+
+    found = saliency.compute_saliency(q_values, frames, action=0)
+    assert found.shape == (84, 84) and np.unravel_index(found.argmax(), found.shape) == (42, 22)
+    change = perturbed[LOCATIONS.index((42, 22)), 40:45, 20:25, 2].mean() - frames[-1, 40:45, 20:25, 2].mean()
+    assert math.isclose(found[42, 22], change**2 / 2, rel_tol=1e-3)
+
+
 def test_nothing_is_salient_in_an_obscured_frame():
     q_values = lambda stacks: stacks.reshape(len(stacks), -1).astype(np.float32)
     assert not saliency.compute_saliency(q_values, np.zeros((1, 84, 84), np.uint8), action=7).any()

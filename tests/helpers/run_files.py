@@ -11,12 +11,12 @@ from storage import layout, reading
 SETTINGS = dict(
     network="DRQN", env="CartPole-v1", maxsteps=300, maxepisodes=None, seed=1, checkpoint_period=100, weights_period=0,
     num_envs=8, history=1, frame_skip=1, sticky=None, full_actions=None, noops=None, max_episode_frames=500,
-    flicker=0.0, features=None, life_loss=None, units=64, init_from=None, bufflen=400_000, unroll=10, sample="episode",
-    batch_size=32, optimizer="rmsprop", learning_rate=0.001, lr_schedule=None, gamma=0.99, reward_scale=None,
-    loss="huber", clip_norm=10.0, update_period=4, target_period=10_000, double=False, trace_decay=0.0,
-    start_state=None, burn_in=0, learning_starts=100, precision="float32", epsilon_begin=1.0, epsilon_end=0.1,
-    epsilon_decay="linear:1000000steps", epsilonStep=None, eval_period=100, eval_episodes=2, eval_epsilon=0.05,
-    backend="tensorflow")
+    flicker=0.0, color=False, features=None, life_loss=None, units=64, init_from=None, bufflen=400_000, unroll=10,
+    sample="episode", batch_size=32, optimizer="rmsprop", learning_rate=0.001, lr_schedule=None, gamma=0.99,
+    reward_scale=None, loss="huber", clip_norm=10.0, update_period=4, target_period=10_000, double=False,
+    trace_decay=0.0, start_state=None, burn_in=0, learning_starts=100, precision="float32", epsilon_begin=1.0,
+    epsilon_end=0.1, epsilon_decay="linear:1000000steps", epsilonStep=None, eval_period=100, eval_episodes=2,
+    eval_epsilon=0.05, backend="tensorflow")
 
 
 def find_checked(paths):

@@ -58,6 +58,16 @@ def test_a_film_shows_every_frame_as_the_agent_saw_it():
     assert Image.open(io.BytesIO(film.encoded_image_string)).info["duration"] == 70
 
 
+def test_a_film_in_rgb_keeps_its_colours():
+    frames = np.zeros((2, 84, 84, 3), np.uint8)
+    frames[0, :40], frames[0, 40:], frames[1] = (200, 30, 7), (0, 130, 0), (10, 20, 250)
+    film = events.film(frames)
+    read = Image.open(io.BytesIO(film.encoded_image_string))
+    np.testing.assert_array_equal([read.seek(t) or np.asarray(read.convert("RGB")) for t in range(2)], frames)
+    assert (film.width, film.height, film.colorspace) == (84, 84, 3)  # 3: RGB, 1: gray, as TensorBoard has it
+    assert events.film(frames[..., 0]).colorspace == 1
+
+
 def test_a_film_too_large_ends_early():
     frames = np.random.default_rng(0).integers(256, size=(200, 84, 84)).astype(np.uint8)  # nothing compresses that
     film = events.film(frames)

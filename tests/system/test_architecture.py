@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "films": "",
     "parsing": "start",
     "settings": "parsing schedules choices start environments.catalogue storage.layout storage.strangers",
-    "build": "agent choices rollout replay process start environments storage.weights",
+    "build": "agent choices rollout replay wrappers process start environments storage.weights",
     "cost": "build rollout environments.features backends",
     "loading": "settings build environments.features storage",
     "evaluation": "rollout agent wrappers",

@@ -43,7 +43,7 @@ def assert_same_step(outputs, agent, frames, state):
 
 @pytest.mark.optional
 @pytest.mark.parametrize("network", STATES)
-@pytest.mark.parametrize("frame_shape, history", [((4,), 1), ((84, 84), 2)])
+@pytest.mark.parametrize("frame_shape, history", [((4,), 1), ((84, 84), 2), ((84, 84, 3), 2)])
 def test_an_exported_step_equals_the_agents_in_onnxruntime(network, frame_shape, history, tmp_path):
     import backends
 
