@@ -27,19 +27,17 @@ def import_module(name: str) -> types.ModuleType:
         _refuse_code_of_runs(parts)
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None:  # The module raised it itself.
-            raise ImportError(f"the module {name} fails when it is imported ({type(error).__name__}: {error})"
-                              ) from error
-        if error.name not in [".".join(parts[:i + 1]) for i in range(len(parts))]:
-            raise ImportError(f"the module {name} imports {error.name}, which is not installed: pip install "
-                              f"{error.name.partition('.')[0]}") from error
-        install = f", or, of a package: pip install {name}" * (len(parts) == 1)
-        raise ModuleNotFoundError(f"there is no module {name}; PYTHONPATH=FOLDER names the folder that has it{install}",
-                                  name=name) from error
-    except ImportError:
-        raise
     except Exception as error:  # A user's module raises any.
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None  # None, too, of one raised by hand
+        if missing in [".".join(parts[:i + 1]) for i in range(len(parts))]:
+            install = f", or, of a package: pip install {name}" * (len(parts) == 1)
+            raise ModuleNotFoundError(f"there is no module {name}; PYTHONPATH=FOLDER names the folder that has it"
+                                      f"{install}", name=name) from error
+        if missing:
+            raise ImportError(f"the module {name} imports {missing}, which is not installed: pip install "
+                              f"{missing.partition('.')[0]}") from error
+        if type(error) is ImportError:
+            raise
         raise ImportError(f"the module {name} fails when it is imported ({type(error).__name__}: {error})") from error
 
 

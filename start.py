@@ -106,7 +106,8 @@ def _tell_end(kind, error, trace):
     """Be sys.excepthook: tell in one sentence that Ctrl-C came, or that a package is missing."""
     if issubclass(kind, KeyboardInterrupt):
         sentence, code = "interrupted", 130
-    elif issubclass(kind, ModuleNotFoundError) and not list(ROOT.glob(f"{error.name.partition('.')[0]}*")):
+    elif getattr(error, "name", None) and issubclass(kind, ModuleNotFoundError) and not list(
+            ROOT.glob(f"{error.name.partition('.')[0]}*")):
         sentence, code = f"{sys.executable} has no package {error.name}; {name_python()}", 2
     else:
         sys.__excepthook__(kind, error, trace)

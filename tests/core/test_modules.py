@@ -94,3 +94,14 @@ def test_a_module_that_lacks_another_says_which(search_path):
     (search_path / "half_envs.py").write_text("import package_that_is_missing\n")
     with pytest.raises(ImportError, match="half_envs.* package_that_is_missing"):
         modules.import_module("half_envs")
+
+
+@pytest.mark.parametrize("code, sentence", [
+    ("raise ModuleNotFoundError('no scenes here')", "fails when it is imported (ModuleNotFoundError: no scenes here)"),
+    ("1 / 0", "fails when it is imported (ZeroDivisionError: division by zero)"),
+    ("raise ImportError('an older json is expected')", "an older json is expected")])
+def test_a_module_that_fails_says_how(search_path, code, sentence):
+    (search_path / "failing_envs.py").write_text(code)
+    with pytest.raises(ImportError) as error:
+        modules.import_module("failing_envs")
+    assert type(error.value) is ImportError and str(error.value).endswith(sentence)
