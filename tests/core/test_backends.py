@@ -19,6 +19,7 @@ import pytest
 import agent as agents
 from helpers.windows import A, act_arguments, make_agent, make_window
 
+COMPILE_FAST = "--xla_backend_optimization_level=0"  # JAX then compiles in two thirds of the time.
 OTHER = {"tensorflow": "jax", "jax": "tensorflow"}[keras.backend.backend()]
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -70,8 +71,7 @@ def outcomes(tmp_path_factory):
     for name in CASES:
         np.savez(folder / f"{name}.start.npz", **start_of(name))
     environment = os.environ | dict(
-        KERAS_BACKEND=OTHER, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-        XLA_FLAGS="--xla_backend_optimization_level=0")  # JAX compiles in two thirds of the time.
+        KERAS_BACKEND=OTHER, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}", XLA_FLAGS=COMPILE_FAST)
     other = subprocess.Popen([sys.executable, __file__, str(folder)], env=environment, cwd=ROOT,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     starts = {name: start_of(name) for name in CASES}
@@ -118,7 +118,8 @@ def test_the_other_backend_keeps_restores_saves_and_synchronises_its_weights(out
     f"test_{name}.py" for name in "agent updates loss targets models kernels rollouts color".split()])
 def test_every_test_of_the_update_and_its_networks_passes_on_the_other_backend(file):
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", str(HERE / file)],
-                          env=os.environ | dict(KERAS_BACKEND=OTHER), cwd=ROOT, capture_output=True, text=True)
+                          env=os.environ | dict(KERAS_BACKEND=OTHER, XLA_FLAGS=COMPILE_FAST), cwd=ROOT,
+                          capture_output=True, text=True)
     assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE), done.stdout
 
 
