@@ -5,7 +5,6 @@ import difflib
 import itertools
 import json
 import pathlib
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,7 +22,7 @@ AXES = {  # x axis -> column of a run's rows, how many of its units are one unit
 BINS = 50  # of training episodes along the x axis
 LINES = "lines"  # as a column of panels: a panel for each line, the other lines behind it
 MOST_COLUMNS = 5  # of these panels, before they go on in the row below
-MOST_CHARACTERS = 28  # in a line of a panel's title
+MOST_CHARACTERS = 26  # in a line of such a panel's title
 X_LABELS = {"agent_step": "agent steps", "frames": "emulator frames", "hours": "hours of training",
             "episodes": "complete training episodes"}
 Y_LABELS = {"eval": "evaluation return\n(raw reward)", "train": "training return\n(raw reward)"}
@@ -146,7 +145,7 @@ def arrange_curves(curves: Sequence[Curve], in_labels: Mapping[str, Sequence[str
     screens = lambda curve: (curve.game, curve.settings["flicker"])
     groups = [[curve for curve in curves if screens(curve) == group] for group in sorted(set(map(screens, curves)))]
     if grid == [LINES] == [grid_columns]:
-        return _arrange_lines(groups, in_labels)
+        return _arrange_lines(groups)
     if grid_columns == LINES:
         raise ValueError(f"--grid_columns={LINES} was given with --grid_rows={grid_rows}; expected one of them alone")
     known = {name for curve in curves for name in curve.settings}
@@ -178,14 +177,16 @@ def arrange_curves(curves: Sequence[Curve], in_labels: Mapping[str, Sequence[str
     return panels
 
 
-def _arrange_lines(groups, in_labels):
+def _arrange_lines(groups):
     """Return the panels of small multiples: each line of a group of curves by itself, the others behind it."""
     panels, row = [], 0
     for group in groups:
+        in_labels = drawing.settings_in_labels(group, ["flicker"])
         labels = {line: label for line, (label, _) in drawing.style_lines(group, in_labels).items()}
         for number, (line, label) in enumerate(labels.items()):
             inside, behind = ([curve for curve in group if (curve.line == line) == own] for own in (True, False))
-            title = f"{label} ({len(inside)} seed{'' if len(inside) == 1 else 's'})"
+            seeds = f"{len(inside)} seed{'' if len(inside) == 1 else 's'}"
+            title = drawing.fold_label(f"{label} ({seeds})", MOST_CHARACTERS)
             last = number % MOST_COLUMNS == MOST_COLUMNS - 1 or number == len(labels) - 1
             panels.append(Panel(row + number // MOST_COLUMNS, number % MOST_COLUMNS, inside, title,
                                 describe_env(group, in_labels) if last else "", behind))
@@ -233,7 +234,7 @@ def draw_curves(curves: Sequence[Curve], x: str = "agent_step", y: str = "eval",
         for panel in panels:
             axes = grid_axes[panel.row, panel.column]
             has_one_below = (panel.row + 1, panel.column) in places
-            axes.set(title=textwrap.fill(panel.title, MOST_CHARACTERS), xlabel="" if has_one_below else X_LABELS[x],
+            axes.set(title=panel.title, xlabel="" if has_one_below else X_LABELS[x],
                      ylabel="" if panel.column else Y_LABELS[y])
             axes.annotate(panel.row_title, (1, 0.5), (5, 0), "axes fraction", "offset points", rotation=270, ha="left",
                           va="center")
@@ -262,6 +263,7 @@ def draw_curves(curves: Sequence[Curve], x: str = "agent_step", y: str = "eval",
         sentence = f" Each point is the mean of the episodes in 1/{BINS} of the axis." if y == "train" else ""
         keys = ({}, {"the other lines": drawing.BEHIND}) if one_each else (dict(styles.values()), None)
         text_lines = drawing.add_legend(figure, width, keys[0], num_seeds, sentence, keys[1])
+        text_lines += sum(max(panel.title.count("\n") for panel in panels if panel.row == row) for row in range(rows))
         figure.set_size_inches(width, rows * max(1.6, 0.6 * width / columns) + 0.14 * text_lines + 0.3)
     return figure
 

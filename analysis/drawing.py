@@ -122,6 +122,12 @@ def figure_width(num_columns: int) -> float:
     return WIDTH if num_columns == 1 else 2 * WIDTH * max(1, num_columns / 4)
 
 
+def fold_label(label: str, characters: int) -> str:
+    """Return a label in lines of at most so many characters; no break separates a setting from its value."""
+    unbroken = re.sub("(?<!,) ", "\N{NO-BREAK SPACE}", label)
+    return textwrap.fill(unbroken, characters).replace("\N{NO-BREAK SPACE}", " ")
+
+
 def add_legend(figure: "matplotlib.figure.Figure", width: float, styles: Mapping[str, Style],
                num_seeds: Mapping[str, Sequence[int]], sentence: str = "",
                other_styles: Mapping[str, Style] | None = None) -> int:
@@ -153,9 +159,7 @@ def add_legend(figure: "matplotlib.figure.Figure", width: float, styles: Mapping
     longest = max(len(handle.get_label()) for handle in handles)
     columns = max(1, min(len(handles), characters // (longest + 8)))
     for handle in handles:
-        # No line break may separate a setting from its value.
-        unbroken = re.sub("(?<!,) ", "\N{NO-BREAK SPACE}", handle.get_label())
-        handle.set_label(textwrap.fill(unbroken, characters - 8).replace("\N{NO-BREAK SPACE}", " "))
+        handle.set_label(fold_label(handle.get_label(), characters - 8))
     title = textwrap.fill(title + sentence, characters)
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, title=title,
                            title_fontsize=7, handlelength=2.6)
