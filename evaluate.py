@@ -30,7 +30,7 @@ import process
 from analysis import statistics, sweeps
 from environments import features, mirror
 from films import camera, film
-from parsing import define_enum, define_integer, parse_flags
+from parsing import define_enum, define_integer, run_script
 from settings import check_settings
 from storage import files, layout, reading
 from storage.episodes import choose_path, name_otherwise
@@ -344,33 +344,31 @@ def sweep_run(values: flags.FlagValues) -> None:
     print(f"Every episode is in {path}.")
 
 
+def show(values: Any, rest: list[str]) -> None:
+    """Play, film or draw what the flags ask for; `rest` are the arguments that are no flags: runs."""
+    if values.compare and rest and not values.run_dir:
+        values.run_dir, values.compare = values.compare, rest.pop(0)  # --compare RUN_A RUN_B
+    elif rest and not values.run_dir:
+        values.run_dir = rest.pop(0)
+    if rest:
+        raise ValueError(f"the argument {rest[0]!r} was given beside the run {values.run_dir}; expected one run")
+    check_flags(values)
+    if values.episodes is None:
+        shown = values.render or values.video and values.film_episode == "first"
+        values.episodes = 1 if shown else EPISODES
+    if values.contact_sheet:
+        show_milestones(values)
+    elif values.observation_probabilities is not None:
+        sweep_run(values)
+    else:
+        evaluate_run(values)
+
+
 def main(arguments: list[str]) -> int:
     """Return the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
     values: Any = define_flags()  # absl's own types refuse every assignment to a flag
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
-        print(__doc__, values.module_help("evaluate"), sep="\n")
-        return 0
     try:
-        rest = parse_flags(values, arguments)
-        if values.compare and rest and not values.run_dir:
-            values.run_dir, values.compare = values.compare, rest.pop(0)  # --compare RUN_A RUN_B
-        elif rest and not values.run_dir:
-            values.run_dir = rest.pop(0)
-        if rest:
-            raise ValueError(f"the argument {rest[0]!r} was given beside the run {values.run_dir}; expected one run")
-        check_flags(values)
-        if values.episodes is None:
-            shown = values.render or values.video and values.film_episode == "first"
-            values.episodes = 1 if shown else EPISODES
-        if values.contact_sheet:
-            show_milestones(values)
-        elif values.observation_probabilities is not None:
-            sweep_run(values)
-        else:
-            evaluate_run(values)
-    except (ValueError, OSError, flags.Error) as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
+        return run_script("evaluate", __doc__, values, arguments, lambda rest: show(values, rest))
     except Exception as error:
         if not process.is_out_of_memory(error):
             raise
@@ -379,7 +377,6 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("evaluate.py: interrupted; nothing was written", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

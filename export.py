@@ -21,7 +21,7 @@ import start  # first: it sets numbers of threads, and tells of an early end
 from absl import flags
 
 import loading
-from parsing import define_enum, parse_flags
+from parsing import define_enum, run_script
 from storage import files, reading
 
 
@@ -63,28 +63,24 @@ def export(run_dir: str | pathlib.Path, checkpoint: str, out: str | pathlib.Path
     return agent
 
 
-def main(arguments: list[str]) -> int:
-    """Return the exit code: 0, or 2 for bad input."""
-    values = define_flags()
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
-        print(__doc__, values.module_help("export"), sep="\n")
-        return 0
-    try:
-        runs = parse_flags(values, arguments)
-        if len(runs) > 1:
-            raise ValueError(f"{len(runs)} runs were given; expected one")
-        if not values.out:
-            raise ValueError("no --out was given; expected a path ending in .onnx, or a new folder for a SavedModel")
-        run_dir = runs[0] if runs else reading.newest_run()
-        network = export(run_dir, values.checkpoint, values.out).online_network
-    except (ValueError, OSError, flags.Error) as error:
-        print(f"export.py: {error}", file=sys.stderr)
-        return 2
+def export_run(values: flags.FlagValues, runs: list[str]) -> None:
+    """Export the one run that is given, or the newest, and print the shapes of its acting step."""
+    if len(runs) > 1:
+        raise ValueError(f"{len(runs)} runs were given; expected one")
+    if not values.out:
+        raise ValueError("no --out was given; expected a path ending in .onnx, or a new folder for a SavedModel")
+    run_dir = runs[0] if runs else reading.newest_run()
+    network = export(run_dir, values.checkpoint, values.out).online_network
     states = "".join(f", state_{i} [N, {size}]" for i, size in enumerate(network.core.state_sizes))
     states += ", previous [N, 2]" if network.sees_previous else ""
     print(f"{values.out} holds the acting step of {run_dir}: frames {network.frame_dtype}"
           f"{['N', network.history, *network.frame_shape]}{states}".replace("'", ""))
-    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit code: 0, or 2 for bad input."""
+    values = define_flags()
+    return run_script("export", __doc__, values, arguments, lambda runs: export_run(values, runs))
 
 
 if __name__ == "__main__":

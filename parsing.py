@@ -5,13 +5,15 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import start  # first: it sets numbers of threads
 
 from absl import flags
 
+HELP = {"--help", "-h", "--helpfull", "--helpshort"}
 BYTE_ORDER_MARK = "\ufeff"  # with which some editors begin a file
 
 
@@ -56,6 +58,27 @@ def define_row(name: str, default: str, table: Iterable[str], help: str, **where
 def define_enum(name: str, default: str | None, values: Iterable[str], help: str, **where: Any) -> None:
     """Define a flag of several values, as flags.DEFINE_enum does; upper and lower case are the same."""
     flags.DEFINE_enum(name, default, values, help, case_sensitive=False, **where)
+
+
+def run_script(name: str, doc: str | None, values: flags.FlagValues, arguments: Sequence[str],
+               do: Callable[[list[str]], None]) -> int:
+    """Print a script's help, or parse its flags and call `do` with the arguments that are no flags.
+
+    Args:
+        name, doc: of the script.
+
+    Returns:
+        the exit code: 0, or 2 for bad input, which is told in one sentence.
+    """
+    if HELP & set(arguments):
+        print(doc, values.module_help(name), sep="\n")
+        return 0
+    try:
+        do(parse_flags(values, arguments))
+    except (ValueError, OSError, flags.Error) as error:
+        print(f"{name}.py: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def parse_flags(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:

@@ -41,7 +41,7 @@ import start  # first: it sets numbers of threads, and tells of an early end
 from absl import flags
 
 from analysis import curves, drawing, sweeps, tables, writers
-from parsing import define_enum, parse_flags
+from parsing import define_enum, run_script
 from settings import check_settings
 from storage import episodes, reading
 
@@ -110,23 +110,19 @@ def write_results(values: flags.FlagValues, runs: curves.Runs) -> tuple[list[str
     return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, paths))}."
 
 
+def draw(values: flags.FlagValues, paths: list[str]) -> None:
+    """Write what the flags ask for of the runs among `paths` and in them, and print what was left out."""
+    folders = [path for path in paths if not pathlib.Path(path).is_file()]  # Logs and figures lie beside runs.
+    runs, others = reading.find_runs(folders or paths or ["runs"], check_settings)
+    before, notes, after = write_results(values, runs)
+    sentences = dict.fromkeys([*others, *notes])
+    print(*before, *(f"Note: {sentence}." for sentence in sentences), after, sep="\n")
+
+
 def main(arguments: list[str]) -> int:
     """Return the exit code: 0, or 2 for bad input."""
     values = define_flags()
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
-        print(__doc__, values.module_help("plot"), sep="\n")
-        return 0
-    try:
-        paths = parse_flags(values, arguments)
-        folders = [path for path in paths if not pathlib.Path(path).is_file()]  # Logs and figures lie beside runs.
-        runs, others = reading.find_runs(folders or paths or ["runs"], check_settings)
-        before, notes, after = write_results(values, runs)
-        sentences = dict.fromkeys([*others, *notes])
-        print(*before, *(f"Note: {sentence}." for sentence in sentences), after, sep="\n")
-    except (ValueError, OSError, flags.Error) as error:
-        print(f"plot.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_script("plot", __doc__, values, arguments, lambda paths: draw(values, paths))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import start  # first: it sets numbers of threads, and tells of an early end
 from absl import flags
 
 from analysis import page
-from parsing import parse_flags
+from parsing import run_script
 from settings import check_settings
 from storage import files, reading
 
@@ -60,16 +60,8 @@ def write_report(paths: list[str], out: str | pathlib.Path) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Return the exit code: 0, or 2 for bad input."""
     values = define_flags()
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
-        print(__doc__, values.module_help("report"), sep="\n")
-        return 0
-    try:
-        paths = parse_flags(values, arguments) or ["runs"]
-        print(*write_report(paths, values.out), sep="\n")
-    except (ValueError, OSError, flags.Error) as error:
-        print(f"report.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    write = lambda paths: print(*write_report(paths or ["runs"], values.out), sep="\n")
+    return run_script("report", __doc__, values, arguments, write)
 
 
 if __name__ == "__main__":

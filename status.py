@@ -35,7 +35,7 @@ from rich import console, live, table, text
 from tqdm import tqdm
 
 import settings
-from parsing import parse_flags
+from parsing import run_script
 from settings import check_settings
 from storage import grids, layout, reading, strangers
 
@@ -315,35 +315,32 @@ def watch_runs(find: Callable[[], Iterable[str | pathlib.Path]]) -> None:
             time.sleep(WATCH_PERIOD)
 
 
+def tell(values: flags.FlagValues, paths: list[str]) -> None:
+    """Print what the flags ask for of runs, or of the rows of grids."""
+    find = lambda: find_commands(paths or ["runs"])
+    commands, notes = find()
+    if values.watch and not sys.stdout.isatty():
+        raise ValueError("--watch was given where its output is no terminal; expected one, or no --watch")
+    if values.watch:
+        watch_runs(lambda: find()[0])
+    elif not (values.commands or values.check or values.cost):
+        print_table(list(map(read_status, commands)), notes)
+    elif not all(commands.values()):
+        flag = "commands" if values.commands else "check" if values.check else "cost"
+        raise ValueError(f"--{flag} was given with a run; expected grids, such as slurm/grids/games.csv")
+    elif values.check or values.cost:
+        configs = check_rows(commands)
+        print(f"train.py takes {'each of ' * (len(configs) > 1)}{len(configs)} row{'s' * (len(configs) > 1)}.")
+        if values.cost:
+            print_costs(configs)
+    else:
+        print(*map(shlex.join, commands.values()), sep="\n")
+
+
 def main(arguments: list[str]) -> int:
     """Return the exit code: 0, or 2 for bad input."""
     values = define_flags()
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
-        print(__doc__, values.module_help("status"), sep="\n")
-        return 0
-    try:
-        paths = parse_flags(values, arguments) or ["runs"]
-        commands, notes = find_commands(paths)
-        if values.watch and not sys.stdout.isatty():
-            raise ValueError("--watch was given where its output is no terminal; expected one, or no --watch")
-        if values.watch:
-            watch_runs(lambda: find_commands(paths)[0])
-        elif not (values.commands or values.check or values.cost):
-            print_table(list(map(read_status, commands)), notes)
-        elif not all(commands.values()):
-            flag = "commands" if values.commands else "check" if values.check else "cost"
-            raise ValueError(f"--{flag} was given with a run; expected grids, such as slurm/grids/games.csv")
-        elif values.check or values.cost:
-            configs = check_rows(commands)
-            print(f"train.py takes {'each of ' * (len(configs) > 1)}{len(configs)} row{'s' * (len(configs) > 1)}.")
-            if values.cost:
-                print_costs(configs)
-        else:
-            print(*map(shlex.join, commands.values()), sep="\n")
-    except (ValueError, OSError, flags.Error) as error:
-        print(f"status.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_script("status", __doc__, values, arguments, lambda paths: tell(values, paths))
 
 
 if __name__ == "__main__":

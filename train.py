@@ -22,6 +22,7 @@ import process
 import rollout
 from counters import Counters
 from environments import features
+from parsing import HELP
 from settings import GROUPS, configure, define_flags, doubt, explain_defaults
 from storage import layout, opening
 from storage.run import Run
@@ -271,7 +272,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit code: 0 finished, 1 training failed, 2 bad input, 75 stopped by --max_hours,
         128 + the signal that stopped it.
     """
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(arguments):
+    if HELP & set(arguments):
         values = define_flags()
         groups = (values.module_help(group) for group in GROUPS)
         print(__doc__, *groups, explain_defaults(), sep="\n")
