@@ -30,7 +30,9 @@ class SlimeVolley(gymnasium.Env):
     metadata = {
         "render_modes": ["rgb_array"], "render_fps": 50,
         # In the table's order. `get_action_meanings` of the package walks through a set, which has another order.
-        "action_names": "NOOP LEFT UPLEFT UP UPRIGHT RIGHT".split()}
+        "action_names": "NOOP LEFT UPLEFT UP UPRIGHT RIGHT".split(),
+        # Seen from a player's own side; v is a velocity.
+        "observation_names": [f"{whose} {what}" for whose in ("own", "ball", "foe") for what in "x y vx vy".split()]}
 
     def __init__(self, pixels: bool = False, render_mode: str | None = None) -> None:
         self.render_mode = render_mode

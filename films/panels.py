@@ -144,7 +144,8 @@ def draw_seen(image: Image.Image, pen: Pen, layout: Layout, box: Box, frame: np.
     Args:
         frame: uint8[84, 84] or [84, 84, 3], or float32[D].
         full: float[D], the numbers at which bars are full.
-        names: of the D numbers, which stand above the bars where there is room; else a bar has its number beside it.
+        names: of the D numbers, which stand above the bars where there is room, or at their left if all of them are
+            short; else a bar has its number there.
     """
     left, top, right, bottom = box
     if frame.ndim > 1:
@@ -159,7 +160,10 @@ def draw_seen(image: Image.Image, pen: Pen, layout: Layout, box: Box, frame: np.
     labelled = right - left == layout.panel_size and len(frame) <= MAX_LABELLED
     size = layout.caption_size
     row, middle = (bottom - top) / len(frame), (left + right) / 2
-    above = size + 8 if labelled and len(names) == len(frame) and row >= 2 * size + 12 else 0  # pixels for a name
+    named, font = labelled and len(names) == len(frame), load_font(size)
+    above = size + 8 if named and row >= 2 * size + 12 else 0  # pixels for a name
+    if not named or not above and max(map(font.getlength, names)) > 5 * size - 18:
+        names = [f"[{i}]" for i in range(len(frame))]
     reach = (right - left) / 2 - (5 * size if labelled and not above else 14 if above else 4)
     pen.line((middle, top, middle, bottom - 1), MUTED)
     for i, value in enumerate(frame):
@@ -168,8 +172,8 @@ def draw_seen(image: Image.Image, pen: Pen, layout: Layout, box: Box, frame: np.
         pen.rectangle((min(middle, end), y - thick, max(middle, end), y + thick), BAR)
         if labelled:
             y -= above and (thick + size / 2 + 2)
-            pen.text((left + 14, y), names[i] if above else f"[{i}]", MUTED, load_font(size), "lm")
-            pen.text((right - 12, y), f"{value:.2f}", TEXT, load_font(size), "rm")
+            pen.text((left + 14, y), names[i], MUTED, font, "lm")
+            pen.text((right - 12, y), f"{value:.2f}", TEXT, font, "rm")
 
 
 def draw_saliency(image: Image.Image, box: Box, saliency: np.ndarray, most: float) -> None:

@@ -189,7 +189,8 @@ def test_the_numbers_of_a_vector_have_names_where_the_environment_gives_as_many(
 
 
 @pytest.mark.parametrize("env", [
-    "CartPole-v1", "CartPolePosition-v0", "CartPolePixels-v0", "MountainCar-v0", "Acrobot-v1", "DelayedCue30-v0"])
+    "CartPole-v1", "CartPolePosition-v0", "CartPolePixels-v0", "MountainCar-v0", "Acrobot-v1", "DelayedCue30-v0",
+    *(pytest.param(f"SlimeVolley{kind}-v0", marks=pytest.mark.slimevolley) for kind in ("", "NoFrameskip"))])
 def test_known_environments_have_names_for_their_actions_and_numbers(env):
     envs = make_small_envs(env, 1, max_episode_frames=0)
     assert not {name for name in envs.action_names if name.isdigit()}

@@ -104,6 +104,15 @@ def test_a_vector_too_long_for_labels_still_has_a_bar_per_component():
         assert (right > left) == (value > 0) and max(right, left) == pytest.approx(abs(value) * 206, abs=2)
 
 
+def test_names_stand_at_the_left_of_bars_that_leave_no_room_above_where_all_of_them_are_short():
+    rows = np.linspace(0.1, 1, 12, dtype=np.float32)[None]
+    draw = lambda names: crop_panels(compose_example(seen=rows, seen_names=names), history=1)[1].astype(int)
+    plain, named = draw([]), draw(["ball vx"] * 12)
+    changed = np.flatnonzero((plain != named).any(axis=(0, 2)))
+    assert changed.min() >= 10 and changed.max() < 90  # not the bars, nor their numbers
+    assert np.array_equal(draw(["x"] * 11 + ["the velocity of the ball"]), plain)
+
+
 def test_earlier_vectors_are_drawn_small_and_an_obscured_one_among_them_black():
     seen = np.concatenate([VECTOR, 0 * VECTOR, VECTOR])
     _, newest, before, long_before = crop_panels(compose_example(seen=seen), history=3)

@@ -10,13 +10,14 @@ FRAMES = np.full((4, 84, 84), [[[40]], [[80]], [[120]], [[160]]], np.uint8)
 
 
 def compose_example(screen=SCREEN, seen=FRAMES, q_values=(0, 1, 0.5), action=1, names=NAMES, episode_return=0, step=0,
-                    values=(1,), span=9, scales=None, layout=panels.FULL, title="", subtitle="", **of_moment):
+                    values=(1,), span=9, scales=None, layout=panels.FULL, title="", subtitle="", seen_names=(),
+                    **of_moment):
     """Compose a frame whose scales just hold it, where `scales` gives no others."""
     moment = film.Moment(screen, episode_return, step, seen, np.array(q_values, np.float32), action, **of_moment)
     if scales is None:
         scales = film.Scales()
         scales.extend(moment)
-    return film.compose_frame(moment, scales, values, span, names, title, subtitle, layout)
+    return film.compose_frame(moment, scales, values, span, names, title, subtitle, layout, seen_names)
 
 
 def crop_box(image, box, layout=panels.FULL):
