@@ -21,7 +21,7 @@ import evaluation
 import process
 import rollout
 from counters import Counters
-from environments import features
+from environments import features, mirror
 from parsing import HELP
 from settings import GROUPS, configure, define_flags, doubt, explain_defaults
 from storage import layout, opening
@@ -307,4 +307,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    mirror.prepare_sdl(None)  # Or SDL says on a machine without a display that it found none.
     sys.exit(main(sys.argv[1:]))

@@ -174,8 +174,6 @@ def make_envs(env: str, num_envs: int, *, frame_skip: int, max_episode_frames: i
     remarks = [] if max_episode_frames else [
         f"--env={env} has no limit of frames: an episode that does not end by itself, in training or in an evaluation, "
         "goes on for ever; --max_episode_frames sets one."]
-    if render_mode != "human":
-        mirror.prepare_sdl(render_mode)  # Or it says of a machine without a display that it found none.
     if not _is_atari(spec):
         spec.max_episode_steps = max_episode_frames or None  # Gymnasium's TimeLimit counts the environment's own steps.
         envs, seen, names, space = _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen)
