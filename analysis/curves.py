@@ -22,7 +22,7 @@ AXES = {  # x axis -> column of a run's rows, how many of its units are one unit
 BINS = 50  # of training episodes along the x axis
 LINES = "lines"  # as a column of panels: a panel for each line, the other lines behind it
 MOST_COLUMNS = 5  # of these panels, before they go on in the row below
-MOST_CHARACTERS = 26  # in a line of such a panel's title
+MOST_CHARACTERS = 28  # in a line of such a panel's title
 X_LABELS = {"agent_step": "agent steps", "frames": "emulator frames", "hours": "hours of training",
             "episodes": "complete training episodes"}
 Y_LABELS = {"eval": "evaluation return\n(raw reward)", "train": "training return\n(raw reward)"}

@@ -28,7 +28,7 @@ COLOURS = {"DRQN": "#D55E00", "DQN": "#0072B2", "DRQN_ReLU": "#CC79A7", "DRQN_af
 MORE_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # for networks that are not in COLOURS
 DASHES = ("-", (0, (4, 1.3)), (0, (1.2, 1.2)), (0, (5, 1.3, 1.2, 1.3)))  # for the variants of a network
 RANDOM = dict(color="#808080", linestyle=(0, (4, 3)), linewidth=0.8)  # the line of random play
-BEHIND = dict(color="#c4c4c4", linewidth=0.8)  # a line behind the one that a panel is about
+BEHIND = dict(color="#c4c4c4", linewidth=0.8, zorder=1.5)  # a line behind the one that a panel is about
 STYLE = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
