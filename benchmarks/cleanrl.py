@@ -27,6 +27,8 @@ from ale_py.vector_env import AtariVectorEnv
 from torch import nn
 
 gymnasium.register_envs(ale_py)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+torch.set_default_device(DEVICE)
 
 
 class QNetwork(nn.Module):
@@ -121,11 +123,11 @@ class Loop:
         self.network = QNetwork(self.num_actions, history, s["units"], "LSTM" in s["network"])
         self.multiply_adds = self.network.count_multiply_adds(history)
         self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=s["learning_rate"])
-        self.cast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=s["precision"] == "mixed_bfloat16")
+        self.cast = lambda: torch.autocast(DEVICE, torch.bfloat16, enabled=s["precision"] == "mixed_bfloat16")
         self.frames = torch.zeros(self.T, self.N, history, 84, 84)
         self.actions, self.rewards, self.dones, self.values = (torch.zeros(self.T, self.N) for _ in range(4))
         frames, info = self.envs.reset(seed=1)
-        self.next_frames, self.next_done = torch.Tensor(frames), torch.zeros(self.N)
+        self.next_frames, self.next_done = torch.Tensor(frames).to(DEVICE), torch.zeros(self.N)
         self.state, self.lives = self.network.initial_state(self.N), info["lives"]
         self.episode_returns, self.returns = np.zeros(self.N, np.float32), collections.deque(maxlen=20)
         self.ended = np.zeros(self.N, bool)
@@ -158,7 +160,7 @@ class Loop:
             explore = torch.rand((self.N,)) < self.settings["epsilon_begin"]
             self.actions[t] = actions = torch.where(explore, random_actions, greedy_actions)
             self.clock("act")
-            self._step(t, actions.numpy())
+            self._step(t, actions.cpu().numpy())
             self.clock("environment")
         return before
 
@@ -171,7 +173,7 @@ class Loop:
         self.ended = terminated | truncated
         done = self.ended | (info["lives"] < self.lives)
         self.lives = info["lives"]
-        self.next_frames, self.next_done = torch.Tensor(frames), torch.Tensor(done)
+        self.next_frames, self.next_done = torch.Tensor(frames).to(DEVICE), torch.Tensor(done).to(DEVICE)
         for i, done in enumerate(self.next_done):
             if done and self.lives[i] == 0:
                 self.returns.append(self.episode_returns[i])
@@ -222,6 +224,7 @@ def try_out(settings, path):
             `num_actions` instead.
     """
     assert torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"]), torch.get_num_threads()
+    torch.backends.cudnn.allow_tf32 = False  # Else a GPU rounds too coarsely to compare.
     loop = Loop(settings)
     before = loop.collect()
     with torch.no_grad():  # All rows at once, as in learning, give the values of acting, row by row.
@@ -238,7 +241,7 @@ def try_out(settings, path):
         assert torch.isfinite(weight).all() and not torch.equal(weight, weights[name]), name
     numbers = {name: torch.tensor(values) for name, values in np.load(path).items()}
     targets = q_lambda(**numbers, gamma=settings["gamma"], trace_decay=settings["trace_decay"])
-    np.savez(path, targets=targets.numpy(), multiply_adds=loop.multiply_adds, num_actions=loop.num_actions)
+    np.savez(path, targets=targets.cpu().numpy(), multiply_adds=loop.multiply_adds, num_actions=loop.num_actions)
 
 
 if __name__ == "__main__":

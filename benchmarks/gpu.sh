@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# On a machine with a GPU and JAX, without TensorFlow and without internet: speeds, then flickering Pong by a recurrent PQN.
+# On a machine with a GPU and JAX, without TensorFlow and without internet: flickering Pong by a recurrent PQN, or speeds.
 #
-#   benchmarks/gpu.sh LIMIT_SECONDS OUT [flags of train.py]
+#   benchmarks/gpu.sh LIMIT_SECONDS OUT [flags of train.py]        learn
+#   benchmarks/gpu.sh LIMIT_SECONDS OUT speeds                     agent steps/s, CleanRL's loops beside ours where PyTorch is
 #
-# A fifth of the limit, at most a minute and a half, goes to the table of speeds. Training takes the rest but for what its score and
-# its curve need. OUT gets what is small: CSV files, the weights of the best evaluation, the configuration, tables and pictures.
-# Not run on a GPU yet; rehearsed on a CPU.
+# A trial of half a minute says how many agent steps fit into the limit. The run then has so many, and its learning rate falls over
+# them. Its score over 30 fresh games and its curve follow. OUT gets what is small: curve, score, and run.tar.gz, which is the run
+# without its checkpoints.
 set -euo pipefail
 if [ $# -lt 2 ]; then
   echo "benchmarks/gpu.sh: expected LIMIT_SECONDS and OUT, such as: benchmarks/gpu.sh 540 out" >&2
@@ -14,32 +15,59 @@ fi
 limit=$1 out=$(realpath -m "$2")
 shift 2
 cd "$(dirname "$0")/.."
-export KERAS_BACKEND=jax PYTHONUNBUFFERED=1
+# Several processes share the device; a function that one compiled, the next one takes from the cache.
+export KERAS_BACKEND=jax PYTHONUNBUFFERED=1 XLA_PYTHON_CLIENT_PREALLOCATE=false
+export JAX_COMPILATION_CACHE_DIR=$PWD/runs/gpu-cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5
 mkdir -p "$out"
-run=runs/gpu-pong
-speeds=$((limit / 5 < 90 ? limit / 5 : 90))
-score=$((limit / 6 < 80 ? limit / 6 : 80))
+say() { echo "[${SECONDS} s] $*"; }
 
-echo "Speeds, ${speeds} s at most."
-timeout "$speeds" python3 -m benchmarks.rollouts --presets=pqn_lstm --env=Pong --flicker=0.5 --num_envs=128,32 --precisions=float32 \
-  --ours_only --seconds=4 --turns=2 --out="$out/rollouts" || echo "The table of speeds was not finished in time."
-
-left=$((limit - SECONDS - score))
-echo "Training, ${left} s."
-hours=$(python3 -c "print($left / 3600)")
-python3 train.py --flagfile=presets/pqn_lstm.flags --env=Pong --flicker=0.5 --maxsteps=10000000 --trace_decay=0.9 --learning_rate=5e-4 \
-  --batch_size=16 --update_period=256 --epsilon_end=0.02 --epsilon_decay=linear:1000000steps --eval_period=1000000 \
-  --checkpoint_period=2000000 --max_hours="$hours" --run_dir="$run" "$@" || [ $? = 75 ]
-
-cp "$run"/*.csv "$run/config.json" "$out"
-if [ -f "$run/best.weights.h5" ]; then
-  cp "$run/best.weights.h5" "$out"
+if [ "${1:-}" = speeds ]; then
+  shift
+  peers=--ours_only
+  if python3 -c "import torch" 2> /dev/null; then  # The peers' Python is this one.
+    mkdir -p .venv-peers/bin
+    [ -e .venv-peers/bin/python ] || { printf '#!/bin/sh\nexec python3 "$@"\n' > .venv-peers/bin/python; chmod +x .venv-peers/bin/python; }
+    peers=--cleanrl_only
+  fi
+  for preset in pqn_lstm pqn; do
+    say "Speeds of $preset."
+    timeout $((limit - SECONDS)) python3 -m benchmarks.rollouts --presets=$preset --num_envs=128,64,32,8 --precisions=float32 $peers \
+      --seconds=2 --turns=3 --out="$out/rollouts_$preset" "$@" || say "The table was not finished."
+  done
+  say "Speeds of 2015."
+  timeout $((limit - SECONDS)) python3 -m benchmarks.speed --only=num_envs --num_envs=8,32,64,128 --slices=20 --turns=3 --out="$out/speed" \
+    || say "The table was not finished."
+  ls -la "$out"
+  exit
 fi
-left=$((limit - SECONDS))
-echo "Score and curve, ${left} s."
+
+# laptop.flags with more environments: updates twice as large at half their number, and a learning rate for that.
+batch=8 period=64 rate=1.5e-4
+flags=(--flagfile=presets/laptop.flags --num_envs=128 --batch_size=$batch --update_period=$period --learning_rate=$rate
+  --checkpoint_period=2000000 "$@")
+say "Trial."
+python3 train.py "${flags[@]}" --maxsteps=300000 --max_hours=0.045 --eval_period=100000000 --run_dir=runs/gpu-trial || [ $? = 75 ]
+# A minute is kept for imports and evaluations, more for score and curve, and a twelfth for what a trial does not see.
+steps=$(python3 - runs/gpu-trial/learn.csv $((limit - SECONDS - 135)) $period << 'END'
+import csv, sys
+rows = list(csv.DictReader(open(sys.argv[1])))
+half, last = rows[len(rows) // 2], rows[-1]
+speed = (int(last["agent_step"]) - int(half["agent_step"])) / (float(last["seconds"]) - float(half["seconds"]))
+phases = {name: sum(float(row[f"{name}_seconds"]) for row in rows[len(rows) // 2:]) for name in ("environment", "act", "sample", "learn")}
+print(f"Trial: {speed:.0f} agent steps/s; seconds of the second half by phase: {phases}", file=sys.stderr)
+print(max(20_000, int(speed * float(sys.argv[2]) * 11 / 12)))
+END
+)
+run=runs/gpu-pong
+say "Training, $steps agent steps."
+python3 train.py "${flags[@]}" --maxsteps="$steps" --lr_schedule="cosine_restarts:$((steps / period + 100))u:0.00001" \
+  --eval_period=$((steps / 5 + 1)) --max_hours="$(python3 -c "print(($limit - $SECONDS - 60) / 3600)")" --run_dir="$run" || [ $? = 75 ]
+tar -czf "$out/run.tar.gz" -C "$run" --exclude=checkpoints --exclude=replay --exclude="events*" .
+
+say "Score."
 checkpoint=$([ -f "$run/best.weights.h5" ] && echo best || echo last)
-timeout "$left" python3 evaluate.py --run_dir="$run" --checkpoint="$checkpoint" --episodes=30 --csv="$out/episodes.csv" \
-  || echo "The score was not finished in time."
-python3 plot.py "$run" --y=train --out="$out/curve" || echo "There is no curve."
-rm -f "$out/curve.svg" "$out/rollouts.md" "$out"/aside-*  # Eight files fit.
+timeout $((limit - SECONDS - 8)) python3 evaluate.py --run_dir="$run" --checkpoint="$checkpoint" --episodes=30 --csv="$out/episodes.csv" \
+  || say "The score was not finished in time."
+timeout $((limit - SECONDS)) python3 plot.py "$run" --y=train --out="$out/curve" || say "There is no curve."
+say "Done."
 ls -la "$out"

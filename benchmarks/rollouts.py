@@ -52,7 +52,7 @@ def list_loops(preset, options, more):
 
     Args:
         preset: name in presets/.
-        options: num_envs, precisions, ours_only of the command line.
+        options: num_envs, precisions, ours_only, cleanrl_only of the command line.
         more: flags of train.py.
 
     Raises:
@@ -85,7 +85,7 @@ def list_loops(preset, options, more):
     for precision in options.precisions:
         _, settings = given(precision)
         add("CleanRL", settings, 1, ["cleanrl", json.dumps(settings)], speed.PEERS_PYTHON)
-    if "LSTM" in settings["network"]:
+    if "LSTM" in settings["network"] and not options.cleanrl_only:
         for precision in options.precisions:
             arguments = ["--network=DRQN", f"--precision={precision}"]
             add("ours", configure([*contenders.Ours.FLAGS, *arguments])["settings"], 16, ["ours", *arguments])
@@ -183,6 +183,7 @@ def main():
                         default=[8, 32, 64, 128], help="environments of ours, with commas; the peers have the largest")
     parser.add_argument("--precisions", type=listed, default=["float32", "mixed_bfloat16"], help="with commas")
     parser.add_argument("--ours_only", action="store_true", help="no peers, and so no .venv-peers")
+    parser.add_argument("--cleanrl_only", action="store_true", help="of the peers; no loops of 2015 either")
     parser.add_argument("--seconds", type=float, default=3, help="of a turn, at least")
     parser.add_argument("--turns", type=int, default=3, help="of each row")
     parser.add_argument("--out", type=pathlib.Path, default=timings.ROOT / "results/rollouts", help="without an ending")

@@ -143,7 +143,7 @@ def test_cleanrl_is_timed_only_if_it_learns_the_same(monkeypatch, gamma, trace_d
 def test_peers_that_cannot_be_timed_beside_ours(monkeypatch, flags, error):
     monkeypatch.setattr(speed, "PEERS_PYTHON", "/no/python")
     monkeypatch.chdir(ROOT)
-    options = argparse.Namespace(num_envs=[4], precisions=["float32"], ours_only=False)
+    options = argparse.Namespace(num_envs=[4], precisions=["float32"], ours_only=False, cleanrl_only=False)
     with pytest.raises(SystemExit, match=re.escape(error)):
         rollouts.list_loops("pqn", options, flags)
 
@@ -151,7 +151,8 @@ def test_peers_that_cannot_be_timed_beside_ours(monkeypatch, flags, error):
 def test_rows_of_a_recurrent_preset(monkeypatch):
     monkeypatch.setattr(rollouts, "check_cleanrl", lambda settings: None)
     monkeypatch.chdir(ROOT)
-    options = argparse.Namespace(num_envs=[4, 8], precisions=["float32", "mixed_bfloat16"], ours_only=False)
+    options = argparse.Namespace(num_envs=[4, 8], precisions=["float32", "mixed_bfloat16"], ours_only=False,
+                                 cleanrl_only=False)
     loops = rollouts.list_loops("pqn_lstm", options, ["--units=16"])
     assert [tuple(loop.columns.values()) for loop in loops] == [
         ("ours", "PQN_dense_LSTM", "float32", 8), ("ours", "PQN_dense_LSTM", "float32", 4),
