@@ -11,6 +11,8 @@ from typing import Any
 
 import start  # first: it sets numbers of threads
 
+import numpy as np
+
 Compiled = collections.namedtuple("Compiled", "act learn sync_target set_learning_rate pull push traces")
 Compiled.__doc__ = """The compiled steps of one agent.
 
@@ -289,10 +291,10 @@ def _compile_jax(q_step, td_loss, online_network, target_network, optimizer, cli
     def sync_target():
         values[1] = [value.copy() for value in values[0]] if target_network else []  # The online values are donated.
 
+    at_rate = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer.learning_rate)
+
     def set_learning_rate(value):
-        optimizer.learning_rate.assign(value)
-        at = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer.learning_rate)
-        values[2][at] = optimizer.learning_rate.value.copy()  # Copied, since values[2] are donated.
+        values[2][at_rate] = np.asarray(value, "float32")  # It travels with the next update: nothing waits for the device.
 
     def pull():
         for variable, value in zip(sum(variables, []), sum(values, [])):

@@ -75,11 +75,12 @@ def test_the_cosine_with_restarts_of_kalbag(unit):
     assert min(values_at(rate, unit, range(10))) == pytest.approx(0.00102447, abs=1e-8)
 
 
-def test_a_rate_is_a_float_and_its_schedule_is_asked_once_per_count(monkeypatch):
-    asked = []
-    monkeypatch.setattr(keras.optimizers.schedules, "ExponentialDecay",
-                        lambda rate, *args, **kwargs: lambda count: asked.append(count) or rate / (1 + count))
-    rate = schedules.learning_rate(1.0, "step:25ep:0.8")
-    counts = [dict(ep=ep, u=u) for u, ep in enumerate((0, 0, 0, 1, 1, 0))]
-    assert [rate(count) for count in counts] == [1, 1, 1, 0.5, 0.5, 1] and asked == [0, 1, 0]
-    assert type(rate(counts[0])) is float and math.isfinite(rate(counts[0]))
+@pytest.mark.parametrize("name", ["step", "cosine_restarts"])
+def test_rates_are_those_of_keras(name):
+    given = keras.optimizers.schedules
+    theirs = dict(step=given.ExponentialDecay(0.004, 7, 0.25, staircase=True),
+                  cosine_restarts=given.CosineDecayRestarts(0.004, 7, t_mul=1.0, alpha=0.25))[name]
+    rate = schedules.learning_rate(0.004, f"{name}:7u:{dict(step=0.25, cosine_restarts=0.001)[name]}")
+    rates = [rate(dict(u=count)) for count in range(30)]
+    assert rates == pytest.approx([float(theirs(count)) for count in range(30)], rel=1e-5)
+    assert {type(value) for value in rates} == {float}
