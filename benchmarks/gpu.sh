@@ -4,7 +4,7 @@
 #   benchmarks/gpu.sh LIMIT_SECONDS OUT [flags of train.py]        learn
 #   benchmarks/gpu.sh LIMIT_SECONDS OUT speeds                     agent steps/s, CleanRL's loops beside ours where PyTorch is
 #
-# A trial of half a minute says how many agent steps fit into the limit. The run then has so many, and its learning rate falls over
+# A trial says how many agent steps fit into the limit. The run then has so many, and its learning rate falls over
 # them. Its score over 30 fresh games and its curve follow. OUT gets what is small: curve, score, and run.tar.gz, which is the run
 # without its checkpoints.
 set -euo pipefail
@@ -31,8 +31,8 @@ if [ "${1:-}" = speeds ]; then
   fi
   for preset in pqn_lstm pqn; do
     say "Speeds of $preset."
-    timeout $((limit - SECONDS)) python3 -m benchmarks.rollouts --presets=$preset --num_envs=128,64,32,8 --precisions=float32 $peers \
-      --seconds=2 --turns=3 --out="$out/rollouts_$preset" "$@" || say "The table was not finished."
+    timeout $((limit - SECONDS)) python3 -m benchmarks.rollouts --presets=$preset --num_envs=128,8 --precisions=float32 $peers \
+      --seconds=2 --turns=2 --out="$out/rollouts_$preset" "$@" || say "The table was not finished."
   done
   say "Speeds of 2015."
   timeout $((limit - SECONDS)) python3 -m benchmarks.speed --only=num_envs --num_envs=8,32,64,128 --slices=20 --turns=3 --out="$out/speed" \
@@ -46,7 +46,7 @@ batch=8 period=64 rate=1.5e-4
 flags=(--flagfile=presets/laptop.flags --num_envs=128 --batch_size=$batch --update_period=$period --learning_rate=$rate
   --checkpoint_period=2000000 "$@")
 say "Trial."
-python3 train.py "${flags[@]}" --maxsteps=300000 --max_hours=0.045 --eval_period=100000000 --run_dir=runs/gpu-trial || [ $? = 75 ]
+python3 train.py "${flags[@]}" --maxsteps=120000 --max_hours=0.035 --eval_period=100000000 --run_dir=runs/gpu-trial || [ $? = 75 ]
 # A minute is kept for imports and evaluations, more for score and curve, and a twelfth for what a trial does not see.
 steps=$(python3 - runs/gpu-trial/learn.csv $((limit - SECONDS - 135)) $period << 'END'
 import csv, sys
