@@ -2,7 +2,7 @@
 
     python -m benchmarks.contenders ours --network=DRQN --precision=mixed_bfloat16
     .venv-peers/bin/python -m benchmarks.contenders sb3          Stable-Baselines3's DQN
-    .venv-peers/bin/python -m benchmarks.contenders pfrl         PFRL's DRQN
+    .venv-peers/bin/python -m benchmarks.contenders pfrl 0.5     PFRL's DRQN, half of the screens blank
     python -m benchmarks.contenders rollouts --flagfile=presets/pqn.flags     this suite's with these flags alone
     .venv-peers/bin/python -m benchmarks.contenders cleanrl SETTINGS          CleanRL's PQN with settings as JSON
     python -m benchmarks.contenders products float32             no loop: large matrix products, one per "agent step"
@@ -167,10 +167,11 @@ class StableBaselines3(Contender):
 class PFRL(Contender):
     """DRQN as in PFRL's examples/atari/train_drqn_ale.py.
 
-    It has one environment, sees one frame, and learns from 32 windows of 10 that start with a zero state.
+    It has one environment, sees one frame, blank with the probability of its argument, and learns from 32 windows of 10
+    that start with a zero state.
     """
 
-    def __init__(self, _):
+    def __init__(self, arguments):
         import ale_py
         import gymnasium
         import numpy as np
@@ -194,14 +195,19 @@ class PFRL(Contender):
             replay_start_size=LEARNING_STARTS, minibatch_size=32, update_interval=4, target_update_interval=10_000,
             recurrent=True, episodic_update_len=10, max_grad_norm=10,
             phi=lambda frame: np.asarray(frame, np.float32)[None] / 255)
-        self.frame, _ = self.env.reset(seed=1)
+        self.is_blank = lambda: rng.random() < float(*arguments)
+        self._see(self.env.reset(seed=1)[0])
+
+    def _see(self, frame):
+        self.frame = frame * 0 if self.is_blank() else frame
 
     def advance(self, num_steps):
         for _ in range(num_steps):
-            self.frame, reward, terminated, truncated, _ = self.env.step(self.agent.act(self.frame))
+            frame, reward, terminated, truncated, _ = self.env.step(self.agent.act(self.frame))
+            self._see(frame)
             self.agent.observe(self.frame, max(-1, min(1, reward)), terminated, terminated or truncated)
             if terminated or truncated:
-                self.frame, _ = self.env.reset()
+                self._see(self.env.reset()[0])
         return num_steps
 
     def updates(self):

@@ -90,7 +90,7 @@ def list_loops(preset, options, more):
             arguments = ["--network=DRQN", f"--precision={precision}"]
             add("ours", configure([*contenders.Ours.FLAGS, *arguments])["settings"], 16, ["ours", *arguments])
         if "float32" in options.precisions:
-            add("PFRL", dict(network="DRQN", precision="float32", num_envs=1), 16, ["pfrl"], speed.PEERS_PYTHON)
+            add("PFRL", dict(network="DRQN", precision="float32", num_envs=1), 16, ["pfrl", "0"], speed.PEERS_PYTHON)
     return loops
 
 

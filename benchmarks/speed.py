@@ -95,12 +95,16 @@ def starter(network, **flags):
 
 
 def peers(options):
-    """This suite against Stable-Baselines3 (DQN) and PFRL (DRQN), with the seconds by phase of each of our turns."""
-    rows = []
-    for network, peer, title in (("DQN", "sb3", "Stable-Baselines3 DQN"), ("DRQN", "pfrl", "PFRL DRQN")):
-        precisions = ("float32", "mixed_bfloat16")
-        starters = {title: lambda peer=peer: Contender(peer, python=PEERS_PYTHON)} | {
-            f"{network}, {precision}": starter(network, precision=precision) for precision in precisions}
+    """This suite against Stable-Baselines3 (DQN) and PFRL (DRQN), DRQN flickering too, where ours computes blank screens
+    once; with the seconds by phase of each of our turns."""
+    rows, full, half = [], "0", "0.5"
+    for network, peer, title, flicker in (
+            ("DQN", "sb3", "Stable-Baselines3 DQN", full), ("DRQN", "pfrl", "PFRL DRQN", full),
+            ("DRQN", "pfrl", "PFRL DRQN, flickering", half)):
+        precisions, ending = ("float32", "mixed_bfloat16"), ", flickering" if flicker == half else ""
+        starters = {title: lambda peer=peer, flicker=flicker: Contender(peer, flicker, python=PEERS_PYTHON)} | {
+            f"{network}, {precision}{ending}": starter(network, precision=precision, flicker=flicker)
+            for precision in precisions}
         answers_of = take_turns(starters, options.slices * SLICE[network], options.turns)
         for name, answers in answers_of.items():
             ratios = [ours / theirs for ours, theirs in zip(speeds(answers), speeds(answers_of[title]))]
