@@ -294,7 +294,7 @@ def _compile_jax(q_step, td_loss, online_network, target_network, optimizer, cli
     at_rate = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer.learning_rate)
 
     def set_learning_rate(value):
-        values[2][at_rate] = np.asarray(value, "float32")  # It travels with the next update: nothing waits for the device.
+        values[2][at_rate] = np.asarray(value, "float32")  # It goes along with the next update.
 
     def pull():
         for variable, value in zip(sum(variables, []), sum(values, [])):

@@ -95,7 +95,7 @@ def starter(network, **flags):
 
 
 def peers(options):
-    """This suite against Stable-Baselines3 (DQN) and PFRL (DRQN), DRQN flickering too, where ours computes blank screens
+    """This suite against Stable-Baselines3 (DQN) and PFRL (DRQN), DRQN flickering too, where ours sees blank screens
     once; with the seconds by phase of each of our turns."""
     rows, full, half = [], "0", "0.5"
     for network, peer, title, flicker in (

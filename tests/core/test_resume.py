@@ -1,6 +1,5 @@
 """Runs that were stopped or killed, or whose limit was raised, go on equal to runs that never stopped."""
 
-import csv
 import json
 import re
 import shutil
@@ -243,14 +242,3 @@ def test_ctrl_c_in_a_terminal_and_the_same_command_again(tmp_path, network):
 def test_ctrl_c_during_a_game_and_the_same_command_again(tmp_path):
     longer = ["--maxsteps=3000", "--bufflen=1600", "--checkpoint_period=700", "--eval_period=900"]
     check_ctrl_c([*BREAKOUT, *longer], tmp_path, num_rows=8)
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_and_inside_checkpoints(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.kills", "--kills=24", f"--out={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with open(tmp_path / "kills.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert sum(row["exit"] == str(-signal.SIGKILL) for row in rows) == 24
-    assert {row["run"] for row in rows if row["equal"] == "yes"} == {"CartPole", "Breakout", "Breakout-PQN"}
