@@ -63,20 +63,35 @@ def make_agent(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper) -
                         **{name: settings[name] for name in names if name in settings})
 
 
+def count_timesteps(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper) -> int:
+    """Return the timesteps that a run's replay holds.
+
+    Raises:
+        ValueError: of replay.check.
+    """
+    s, capacity = settings, settings["bufflen"]
+    if s["sample"] == "rollout":  # It keeps the newest rows alone, with the history before them.
+        capacity = (s["unroll"] + s["history"] + 1) * s["num_envs"]
+    replay.check(capacity, s["num_envs"], s["history"], s["unroll"], s["sample"], envs.training_rewards.length_reward,
+                 s["burn_in"])
+    return capacity
+
+
 def size_replay(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper, state_sizes: Sequence[int] = (),
                 ) -> tuple[int, int, tuple[int, ...], np.dtype, Sequence[int]]:
     """Return the arguments of a run's replay that give its size: capacity, num_envs, frame shape and dtype, states.
 
     Raises:
-        ValueError: it does not fit into memory; the largest that does is named.
+        ValueError: of replay.check; or it does not fit into memory, and the largest that does is named.
     """
-    s, capacity = settings, settings["bufflen"]
-    if s["sample"] == "rollout":  # It keeps the newest rows alone, with the history before them.
-        capacity = (s["unroll"] + s["history"] + 1) * s["num_envs"]
+    s, capacity = settings, count_timesteps(settings, envs)
     states = state_sizes if s["sample"] == "rollout" or s["start_state"] == "stored" else ()
     size = capacity, s["num_envs"], envs.frame_shape, envs.frame_dtype
     needed, free = replay.Replay.nbytes(*size, states, s["sample"]), process.available_memory()
     if needed > free:
+        if s["sample"] == "rollout":
+            raise ValueError(f"--unroll={s['unroll']} rows of --num_envs={s['num_envs']} need {needed / 1e9:.1f} GB, "
+                             f"and {free / 1e9:.1f} GB of memory are free; expected fewer of either")
         raise ValueError(f"--bufflen={capacity} timesteps need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of "
                          f"memory are free; expected at most "
                          f"--bufflen={process.largest_bufflen(capacity, needed, free)}")

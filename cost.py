@@ -11,8 +11,8 @@ import rollout
 from environments import features
 
 # Settings on which the speed of a run depends.
-SPEED = """network num_envs history frame_skip color features units unroll sample batch_size optimizer
-           update_period target_period double precision""".split()
+SPEED = """network num_envs history frame_skip color features units unroll sample start_state burn_in batch_size
+           optimizer update_period target_period double precision""".split()
 
 
 def kind_of(settings: dict[str, Any]) -> tuple[Any, ...]:
@@ -34,10 +34,10 @@ def measure_speed(settings: dict[str, Any], run_dir: str | pathlib.Path, seconds
     """
     s = dict(settings)
     if s["sample"] != "rollout":  # An update costs the same whatever the replay holds.
-        s["bufflen"] = 4 * (s["unroll"] + s["history"]) * s["num_envs"]
+        s["bufflen"] = 4 * (s["unroll"] + s["history"] + s["burn_in"]) * s["num_envs"]
     envs = build.make_envs(s, s["num_envs"], features.load(s["features"], run_dir))
     agent = build.make_agent(s, envs)
-    replay = build.make_replay(s, envs, agent.state_sizes)
+    replay = build.make_replay(s, envs, agent.state_sizes, agent.sees_previous)
     played = rollout.Rollout(envs, agent, s["history"], s["gamma"], s["life_loss"], s["seed"], s["reward_scale"])
     rng = np.random.default_rng(s["seed"])
 

@@ -39,6 +39,7 @@ CONTRADICT = {  # flag -> flags that cannot be given beside it
     "render": ["video"],
     "observation_probabilities": "flicker render video compare contact_sheet policy".split(),
     "compare": ["policy"],
+    "epsilon": ["policy"],
     "contact_sheet": "checkpoint weights episodes render video compare csv policy".split(),
 }
 NEED_VIDEO = "film_episode video_steps saliency compare".split()  # flags that do nothing without --video
@@ -97,6 +98,9 @@ def check_flags(values: flags.FlagValues) -> None:
             if other in given:
                 other = f"policy={values.policy}" if other == "policy" else other
                 raise ValueError(f"--{flag} and --{other} were given; expected one of them")
+    if {"weights", "checkpoint"} <= given and not values.compare:
+        raise ValueError(f"--weights={values.weights} and --checkpoint={values.checkpoint} were given; expected one of "
+                         "them")
     for flag in NEED_VIDEO:
         if flag in given and not values.video:
             raise ValueError(f"--{flag} was given without --video, and is of films")
@@ -147,11 +151,12 @@ def load_run(values: flags.FlagValues) -> loading.LoadedRun:
     name = pathlib.Path(values.weights).name if values.weights else values.checkpoint
     # What may be refused comes first; with the agent comes Keras, which takes seconds.
     reading.read_settings(directory, check_settings)
-    path = find_weights(values, directory)
+    path = None if values.policy == "random" else find_weights(values, directory)
     if values.compare:
         check_rival(values, directory)
     run = rebuild_run(values, directory, values.episodes, name)
-    build.load_weights(run.agent, path, run.settings)
+    if path:
+        build.load_weights(run.agent, path, run.settings)
     return run
 
 

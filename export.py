@@ -10,6 +10,9 @@ The argument is the directory of a run; default: the newest under runs/. The ste
 Frames are as the agent sees them: uint8[84, 84] for screens, uint8[84, 84, 3] with --color, float32[D] for vectors, the
 newest of H last. There are as many states as the network has, none without memory. They are float32[N, units], and zero
 where an episode begins. The action is that of the largest Q-value. All is computed in float32.
+
+A network that sees the action and the reward before has one more input, previous float32[N, 2]: the action, counted
+from 1, and tanh of the reward; zeros where an episode begins.
 """
 
 import pathlib

@@ -47,6 +47,21 @@ def state_dtype(sample: str) -> type[np.floating]:
     return np.float32 if sample == "rollout" else np.float16
 
 
+def check(capacity: int, num_envs: int, history: int, unroll: int, sample: str,
+          length_reward: float = 0.0, burn_in: int = 0) -> None:
+    """Refuse a replay, by Replay's arguments, that cannot hold a window or know its rewards."""
+    # By priority, so many rows that one of them always begins a whole window.
+    needed = history + 1 + burn_in + (5 * unroll // 2 if sample == "priority" else 0)
+    if (rows := capacity // num_envs) < needed:
+        also = f" and a burn-in of {burn_in}" * (burn_in > 0)
+        also += f" and windows of {unroll} by priority" * (sample == "priority")
+        raise ValueError(f"--bufflen={capacity} holds {rows} rows of {num_envs} environments; a "
+                         f"history of {history}{also} needs at least {needed}")
+    if sample in ("priority", "rollout") and length_reward:
+        raise ValueError(f"--sample={sample} draws from running episodes, and this environment's "
+                         "rewards are known when an episode has ended; expected another --sample")
+
+
 class Replay:
     """A ring of rows, one per vector step, with a column per environment.
 
@@ -73,8 +88,8 @@ class Replay:
             known once another episode follows, so only ended episodes are drawn then.
         state_sizes: of the acting state that rows hold, for windows that start from it.
         burn_in: N, rows before a window's T that carry the state to it.
-        sees_previous: whether the last array of an acting state is of the action and reward before
-            the frame; windows then have `previous`.
+        sees_previous: whether an acting state ends in the action and reward before the frame, which
+            windows then have as `previous`.
 
     Attributes:
         lanes: int64[2, B], the row at which each lane's next window starts, -1 where the lane takes
@@ -88,19 +103,9 @@ class Replay:
                  state_sizes: Sequence[int] = (), burn_in: int = 0,
                  sees_previous: bool = False) -> None:
         self.num_rows, self.num_envs = capacity // num_envs, num_envs
-        # By priority, so many rows that one of them always begins a whole window.
-        needed = history + 1 + burn_in + (5 * unroll // 2 if sample == "priority" else 0)
-        if self.num_rows < needed:
-            also = f" and a burn-in of {burn_in}" * (burn_in > 0) + (
-                f" and windows of {unroll} by priority" * (sample == "priority"))
-            raise ValueError(f"--bufflen={capacity} holds {self.num_rows} rows of {num_envs} "
-                             f"environments; a history of {history}{also} needs at least {needed}")
-        if sample == "priority" and length_reward:
-            raise ValueError("--sample=priority draws from episodes that still run, and the rewards"
-                             " of this environment are known when an episode has ended; expected "
-                             "another --sample")
-        self.history, self.unroll, self.length_reward = history, unroll, length_reward
-        self.burn_in = burn_in
+        check(capacity, num_envs, history, unroll, sample, length_reward, burn_in)
+        self.history, self.unroll = history, unroll
+        self.burn_in, self.length_reward = burn_in, length_reward
         self.ended_only = length_reward != 0  # whether only episodes that have ended are drawn
         self.draw = dict(timestep=self._draw_timesteps, episode=self._draw_episodes,
                          sequential=self._draw_lanes, rollout=self._draw_rollout,
@@ -122,13 +127,11 @@ class Replay:
         self._starts = np.zeros(rows, np.int64)
         self._head, self._tail = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
         self.rng = np.random.default_rng(seed)
-        self.priorities = (Priorities(self.num_rows, num_envs, unroll) if sample == "priority"
-                           else None)
+        self.priorities = Priorities(*rows, unroll) if sample == "priority" else None
 
     @staticmethod
-    def nbytes(capacity: int, num_envs: int, frame_shape: tuple[int, ...],
-               frame_dtype: DTypeLike, state_sizes: Sequence[int] = (),
-               sample: str = "timestep") -> int:
+    def nbytes(capacity: int, num_envs: int, frame_shape: tuple[int, ...], frame_dtype: DTypeLike,
+               state_sizes: Sequence[int] = (), sample: str = "timestep") -> int:
         """Return the bytes that a replay of `capacity` timesteps takes."""
         frame = int(np.prod(frame_shape)) * np.dtype(frame_dtype).itemsize
         state = sum(state_sizes) * np.dtype(state_dtype(sample)).itemsize
@@ -242,8 +245,7 @@ class Replay:
         """Cut the windows whose first transitions are rows `start` of environments `env`.
 
         Args:
-            start, env: int64[B].
-            first: as in Window.
+            start, env: int64[B]; first: as in Window.
         """
         T, before = self.unroll, self.history - 1 + self.burn_in
         rows = start[:, None] + np.arange(-before, T + 1)  # [B, N+T+H]
@@ -386,8 +388,7 @@ class Replay:
     def _accept(self, propose, batch_size):
         """Return rows and environments that `propose` draws, rejecting those without a transition.
 
-        Args:
-            propose: size -> rows, environments, transitions that start there.
+        `propose(size)` returns rows, environments, and how many transitions start there.
         """
         start, env = np.zeros(0, np.int64), np.zeros(0, np.int64)
         for _ in range(1000):

@@ -85,8 +85,8 @@ def define_flags() -> flags.FlagValues:
            "[default none]", **learn)
     integer("bufflen", None, "replay "
             "[timesteps; default 400000, Hausknecht & Stone 2015; of --sample=rollout what it takes]", 1, **learn)
-    integer("unroll", None, "transitions per window "
-            "[agent steps; default 1 for DQN; 10 for DRQN, Hausknecht & Stone 2015; 32 for PQN]", 1, **learn)
+    integer("unroll", None, "transitions per window [agent steps; default 1 for DQN; 10 for DRQN, Hausknecht & Stone "
+            "2015; 80 for R2D2; 32 for PQN]", 1, **learn)
     choice("sample", None, ["timestep", "episode", "sequential", "rollout", "priority"],
            "timestep: windows drawn uniformly over timesteps (default for DQN); episode: over episodes, then a start "
            "(default for DRQN); sequential: each of batch_size lanes walks through a drawn episode, its state carried "
@@ -228,6 +228,9 @@ def _check(settings):
     is_rollout = settings["sample"] == "rollout"
     for limit in ("maxsteps",) if is_rollout else ("maxsteps", "bufflen"):
         if settings["learning_starts"] > settings[limit] - (limit == "maxsteps"):
+            if is_rollout:
+                raise ValueError(f"--learning_starts={settings['learning_starts']} agent steps leaves no update: "
+                                 f"expected fewer than --maxsteps={settings['maxsteps']}")
             raise ValueError(f"--learning_starts={settings['learning_starts']} agent steps leaves no update: expected "
                              f"fewer than --maxsteps={settings['maxsteps']}, and at most "
                              f"--bufflen={settings['bufflen']}")
@@ -275,7 +278,7 @@ def _check_start(settings):
     if burn_in or state and (sample, state) != ("rollout", "stored"):
         given = f"--burn_in={burn_in}" if burn_in else f"--start_state={state}"
         raise ValueError(f"{given} does not apply to --sample={sample}, whose windows start from {start}; expected no "
-                         f"{given.partition('=')[0]}, or --sample=episode or timestep")
+                         f"{given.partition('=')[0]}, or --sample=episode, timestep or priority")
 
 
 def _check_rollout(settings):

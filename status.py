@@ -148,7 +148,9 @@ def find_commands(paths: Sequence[str]) -> tuple[dict[pathlib.Path, list[str]], 
     """
     commands: dict[pathlib.Path, list[str]] = {}
     notes: list[str] = []
-    grid_paths = [path for path in paths if path.endswith(".csv")]
+    # A pattern such as runs/games/* takes the tables beside runs, too.
+    beside_runs = {path.parent for path in map(pathlib.Path, paths) if (path / layout.CONFIG).exists()}
+    grid_paths = [path for path in paths if path.endswith(".csv") and pathlib.Path(path).parent not in beside_runs]
     for path in grid_paths:
         commands |= grids.read_grid(path, ["flagfile", *settings.define_flags()])
     others = [path for path in paths if path not in grid_paths]
@@ -173,7 +175,8 @@ def check_rows(commands: Mapping[pathlib.Path, list[str]]) -> dict[pathlib.Path,
     import build
     from environments import features
     from storage import opening
-    configs, refused, built = {}, [], set()
+    configs: dict[pathlib.Path, dict[str, Any]] = {}
+    refused, built = [], {}
     for number, (directory, command) in enumerate(commands.items(), 1):
         try:
             config = settings.configure(command[2:])
@@ -181,11 +184,13 @@ def check_rows(commands: Mapping[pathlib.Path, list[str]]) -> dict[pathlib.Path,
             opening.check(config["run_dir"], s, config["resume"])
             features.find_init(s, config["run_dir"])
             if (env := (s["env"], s["full_actions"], s["color"], s["features"])) not in built:
-                build.make_envs(s, 1, features.load(s["features"], config["run_dir"])).close()
-                built.add(env)
+                built[env] = build.make_envs(s, 1, features.load(s["features"], config["run_dir"]))
+            build.count_timesteps(s, built[env])
             configs[directory] = config
         except (ValueError, OSError, flags.Error, gymnasium.error.Error) as error:
             refused.append(f"row {number}, {directory}: {error}")
+    for envs in built.values():
+        envs.close()
     if refused:
         raise ValueError(f"{len(refused)} of {len(commands)} rows would be refused:\n" + "\n".join(refused))
     return configs
@@ -319,6 +324,8 @@ def tell(values: flags.FlagValues, paths: list[str]) -> None:
     """Print what the flags ask for of runs, or of the rows of grids."""
     find = lambda: find_commands(paths or ["runs"])
     commands, notes = find()
+    if sum(map(bool, (values.watch, values.commands, values.check or values.cost))) > 1:
+        raise ValueError("--watch, --commands and --check or --cost do different things; expected one of them")
     if values.watch and not sys.stdout.isatty():
         raise ValueError("--watch was given where its output is no terminal; expected one, or no --watch")
     if values.watch:

@@ -216,7 +216,8 @@ class Trainer(Counters):
             count = dict(maxsteps=self.agent_step, maxepisodes=self.episodes)[limit]
             process.tell(f"{directory} is finished: {count:,} of {self.settings[limit]:,} "
                          f"{layout.LIMITS[limit]}. Raise --{limit} to go on; its score: "
-                         f"python evaluate.py --run_dir={shlex.quote(str(directory))}")
+                         f"python evaluate.py --run_dir={shlex.quote(str(directory))}"
+                         + " --checkpoint=last" * (self.best is None))
             return 0
         return OUT_OF_HOURS if caught[0] == process.ALARM else 128 + caught[0]
 

@@ -212,8 +212,11 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
         return wrappers.as_frames(single, env, screen)
 
     try:
-        envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
-                                  vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
+        try:
+            envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
+                                      vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
+        except TypeError as error:  # It has no gymnasium.Env as a base, as in the old Gym, or it needs arguments.
+            raise ValueError(f"--env={env} cannot be made: {wrappers.one_line(error)}") from error
         api.check(envs.envs[0], env)
         observations, actions = NAMES.get(spec.name.rstrip("0123456789"), ((), ()))  # DelayedCue30, too
         shape = envs.single_observation_space.shape

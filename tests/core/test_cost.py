@@ -10,7 +10,9 @@ from settings import configure
 SMALL = "--units=8 --num_envs=2 --batch_size=2 --max_episode_frames=100".split()
 KINDS = pytest.mark.parametrize("arguments", [
     ["--env=CartPole-v1", "--network=DRQN", "--sample=sequential"], ["--env=CartPole-v1", "--network=PQN_LSTM"],
-    ["--env=AssaultCrafted-v0", "--network=DQN2013", "--history=1"]], ids=lambda arguments: arguments[0][6:])
+    ["--env=AssaultCrafted-v0", "--network=DQN2013", "--history=1"],
+    ["--env=CartPole-v1", "--network=R2D2", "--unroll=4", "--burn_in=20", "--learning_starts=100"]],
+    ids=lambda arguments: arguments[0][6:])
 
 
 @KINDS
@@ -46,7 +48,8 @@ def test_the_mean_of_calls_does_not_count_the_first(monkeypatch):
     ("--env=Pong --seed=1 --learning_rate=0.1", "--env=Boxing --seed=2 --gamma=0.5", True),
     ("--env=Pong", "--env=CartPole-v1", False), ("--env=CartPole-v1", "--env=Acrobot-v1", False),
     ("--env=Pong", "--env=Pong --units=8", False), ("--env=Pong", "--env=Pong --flicker=0.5", False),
-    ("--env=Pong --flicker=0.2", "--env=Pong --flicker=0.5", True)])
+    ("--env=Pong --flicker=0.2", "--env=Pong --flicker=0.5", True),
+    ("--env=Pong", "--env=Pong --burn_in=10", False), ("--env=Pong", "--env=Pong --start_state=stored", False)])
 def test_runs_of_one_kind_are_equally_fast(one, other, same):
     kinds = [cost.kind_of(configure(arguments.split())["settings"]) for arguments in (one, other)]
     assert (kinds[0] == kinds[1]) == same

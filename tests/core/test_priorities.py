@@ -171,5 +171,5 @@ def test_too_few_rows_for_whole_windows_are_refused(burn_in, needed):
 
 
 def test_rewards_that_are_known_at_an_episodes_end_are_refused():
-    with pytest.raises(ValueError, match="--sample=priority draws from episodes that still run"):
+    with pytest.raises(ValueError, match="--sample=priority draws from running episodes"):
         make_prioritized(length_reward=0.1)

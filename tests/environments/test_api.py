@@ -51,6 +51,15 @@ class StepOfFour(Usual):
         return np.zeros(2, np.float32), 1.0, False, {}
 
 
+class WithArgument(Usual):
+    def __init__(self, size):
+        self.size = size
+
+
+class OfOldGym:
+    observation_space, action_space, metadata = Usual.observation_space, Usual.action_space, {}
+
+
 def build(environment, **attributes):
     """Return make_envs' two environments of a class."""
     made = type("Made", (environment,), attributes)
@@ -66,6 +75,8 @@ def build(environment, **attributes):
     (WithoutOptions, "has a reset without options, as in old Gym"),
     (ObservationAlone, "returns one ndarray from reset, as in old Gym; expected Gymnasium's observation, info"),
     (OtherShape, "returns an observation of shape (3,) from reset; expected (2,), as its observation_space has"),
+    (WithArgument, "cannot be made: "),
+    (OfOldGym, "cannot be made: The environment must inherit from the gymnasium.Env class"),
     (StepOfFour, "returns 4 values from step, as in old Gym; expected Gymnasium's observation, reward, terminated, ")])
 def test_another_api_is_refused_in_a_sentence(environment, sentence):
     with pytest.raises(ValueError) as error:

@@ -277,6 +277,8 @@ def test_a_run_is_evaluated_while_it_trains_and_does_not_notice(run_evaluate, mo
     (["--observation_probabilities="], "--observation_probabilities= was given; expected probabilities from 0 to 1"),
     ([RUN, "--weights=flipped.weights.h5"], "flipped.weights.h5 is damaged: its checksum is another one than when it"),
     (["--observation_probabilities=1", RUN, "--csv=missing/sweep.csv"], "missing/sweep.csv cannot be written"),
+    (["--policy=random", "--epsilon=0.3"], "--epsilon and --policy=random were given; expected one of them"),
+    (["--weights=best.weights.h5", "--checkpoint=last"], "--weights=best.weights.h5 and --checkpoint=last were given"),
     (["--episodes=0"], "episodes"),
     (["--checkpoint=newest"], "checkpoint"),
     (["--moviefile=film.mp4"], "moviefile"),

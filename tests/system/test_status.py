@@ -282,6 +282,19 @@ def test_a_live_table_fits_its_terminal(width, columns):
     assert len(render(statuses, width, 200)) == 152
 
 
+def test_tables_beside_runs_are_no_grids(capsys):
+    write_run(pathlib.Path("runs/games/one"), [(100, (1, 3))])
+    pathlib.Path("runs/games/runs.csv").write_text("environment,agent\nPong,DQN\n")
+    assert status.main(["runs/games/one", "runs/games/runs.csv"]) == 0
+    assert "runs/games/one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [["--commands", "--cost"], ["--watch", "--check"]])
+def test_one_thing_at_a_time(capsys, options):
+    grid = write_grid("one", "env", "Pong")
+    assert "do different things; expected one of them" in refuse_status(capsys, grid, *options)
+
+
 def test_a_live_table_needs_a_terminal(capsys):
     write_run(pathlib.Path("runs/one"))
     assert "no terminal" in refuse_status(capsys, "--watch")
@@ -313,6 +326,11 @@ def test_every_row_is_judged_as_train_judges_it(capsys):
     write_run(pathlib.Path("runs/mixed/CartPole-v1-units=9-s1"), [(100, (1, 3))], units=9, gamma=0.5)
     grid = write_grid("mixed", "env,units,flicker,learning_starts", "CartPole-v1,8,,", "CartPole-v1,8,2,",
                       "CartPol-v1,8,,", "CartPole-v1,9,,", "Pong,8,,1e9")
+    for name, columns, row, sentence in (
+            ("small", "env,bufflen,learning_starts", "CartPole-v1,8,4", "--bufflen=8 holds 1 rows of 8 environments"),
+            ("crafted", "env,network,num_envs", "AssaultCrafted-v0,PQN,32", "--sample=rollout draws from running")):
+        assert status.main([str(write_grid(name, columns, row)), "--check"]) == 2
+        assert sentence in capsys.readouterr().err
     assert status.main([str(grid), "--check"]) == 2
     first, *refused = capsys.readouterr().err.splitlines()
     assert first == "status.py: 4 of 5 rows would be refused:"
