@@ -156,6 +156,11 @@ def test_another_seed_gives_another_run(tmp_path):
     assert not np.array_equal(one["rollout/unobscured"], two["rollout/unobscured"])
 
 
+def test_the_score_of_a_run_that_was_never_evaluated_is_of_its_last_weights(tmp_path, capsys):
+    train_run([*CARTPOLE, "--learning_starts=90", "--maxsteps=92", "--eval_period=1000"], tmp_path)
+    assert capsys.readouterr().out.endswith(f"its score: python evaluate.py --run_dir={tmp_path} --checkpoint=last\n")
+
+
 @ONE_NETWORK
 def test_a_run_ends_at_its_episodes_and_raising_them_goes_on(again, tmp_path, capsys):
     arguments = [*again["arguments"], "--maxepisodes=7"]
