@@ -11,7 +11,7 @@ import rollout
 from environments import features
 
 # Settings on which the speed of a run depends.
-SPEED = """network num_envs history frame_skip color features units unroll sample start_state burn_in batch_size
+SPEED = """network num_envs history frame_skip color features units unroll sample burn_in batch_size
            optimizer update_period target_period double precision""".split()
 
 
