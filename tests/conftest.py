@@ -12,6 +12,14 @@ from helpers.evaluated_runs import CARTPOLE, PACMAN, train_small
 from helpers.short_runs import NUM_ENVS, train_watched
 from storage import checkpoints
 
+# Files whose slow tests take minutes. Two workers that begin with them end at the same time; pytest-xdist would begin
+# with the files of most tests, if CI let it.
+LONGEST = "test_kills test_slurm test_backends test_learning test_resume".split()
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):

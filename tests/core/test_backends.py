@@ -116,7 +116,7 @@ def test_the_other_backend_keeps_restores_saves_and_synchronises_its_weights(out
 @pytest.mark.jax
 def test_every_test_of_the_update_and_its_networks_passes_on_the_other_backend(tmp_path):
     files = [HERE / f"test_{name}.py" for name in "agent updates loss targets models kernels rollouts".split()]
-    # A run that is resumed is compiled again; from a cache, which takes a fifth less time in all.
+    # A resumed run is compiled again; a cache saves a fifth of all the time.
     cached = dict(JAX_COMPILATION_CACHE_DIR=str(tmp_path), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.2")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", *map(str, files)], cwd=ROOT,
                           env=os.environ | cached | dict(KERAS_BACKEND=OTHER, XLA_FLAGS=COMPILE_FAST),
