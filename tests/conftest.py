@@ -12,8 +12,8 @@ from helpers.evaluated_runs import CARTPOLE, PACMAN, train_small
 from helpers.short_runs import NUM_ENVS, train_watched
 from storage import checkpoints
 
-# Files whose slow tests take minutes. Two workers that begin with them end at the same time; pytest-xdist would begin
-# with the files of most tests, if CI let it.
+# Files whose slow tests take minutes. CI's workers begin with them, so that none is left alone with a long file at the
+# end. --no-loadscope-reorder keeps this order; pytest-xdist's own begins with the files that have most tests.
 LONGEST = "test_kills test_slurm test_backends test_learning test_resume".split()
 
 

@@ -115,7 +115,7 @@ def test_the_other_backend_keeps_restores_saves_and_synchronises_its_weights(out
 @pytest.mark.slow
 @pytest.mark.jax
 def test_every_test_of_the_update_and_its_networks_passes_on_the_other_backend(tmp_path):
-    files = [HERE / f"test_{name}.py" for name in "agent updates loss targets models kernels rollouts".split()]
+    files = [HERE / f"test_{name}.py" for name in "agent updates loss targets models kernels rollouts color".split()]
     # A resumed run is compiled again; a cache saves a fifth of all the time.
     cached = dict(JAX_COMPILATION_CACHE_DIR=str(tmp_path), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.2")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", *map(str, files)], cwd=ROOT,

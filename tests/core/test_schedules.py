@@ -1,6 +1,5 @@
 """Schedules of epsilon and of the learning rate agree with computations by hand."""
 
-
 import backends  # noqa: F401 - first: it imports the backend quietly
 
 import keras
