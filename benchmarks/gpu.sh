@@ -46,16 +46,16 @@ batch=8 period=64 rate=1.5e-4
 flags=(--flagfile=presets/laptop.flags --num_envs=128 --batch_size=$batch --update_period=$period --learning_rate=$rate
   --checkpoint_period=2000000 "$@")
 say "Trial."
-python3 train.py "${flags[@]}" --maxsteps=120000 --max_hours=0.035 --eval_period=100000000 --run_dir=runs/gpu-trial || [ $? = 75 ]
-# A minute is kept for imports and evaluations, more for score and curve, and a twelfth for what a trial does not see.
-steps=$(python3 - runs/gpu-trial/learn.csv $((limit - SECONDS - 135)) $period << 'END'
+python3 train.py "${flags[@]}" --maxsteps=60000 --max_hours=0.03 --eval_period=100000000 --run_dir=runs/gpu-trial || [ $? = 75 ]
+# A minute is kept for imports and evaluations, more for score and curve, and a third for what a trial does not see: ends of episodes, new seeds.
+steps=$(python3 - runs/gpu-trial/learn.csv $((limit - SECONDS - 115)) $period << 'END'
 import csv, sys
 rows = list(csv.DictReader(open(sys.argv[1])))
 half, last = rows[len(rows) // 2], rows[-1]
 speed = (int(last["agent_step"]) - int(half["agent_step"])) / (float(last["seconds"]) - float(half["seconds"]))
 phases = {name: sum(float(row[f"{name}_seconds"]) for row in rows[len(rows) // 2:]) for name in ("environment", "act", "sample", "learn")}
 print(f"Trial: {speed:.0f} agent steps/s; seconds of the second half by phase: {phases}", file=sys.stderr)
-print(max(20_000, int(speed * float(sys.argv[2]) * 11 / 12)))
+print(max(20_000, int(speed * float(sys.argv[2]) * 2 / 3)))
 END
 )
 run=runs/gpu-pong
