@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import start  # first: it sets numbers of threads
+from launch import start
 
 import numpy as np
 

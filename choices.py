@@ -7,7 +7,7 @@ import difflib
 import sys
 from typing import Any
 
-import modules
+from launch import modules
 
 Network = collections.namedtuple("Network", "torso core history unroll sample norm head previous",
                                  defaults=(False, "dense", False))

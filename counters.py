@@ -5,9 +5,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from launch import process
+
 import numpy as np
 
-import process
 import schedules
 from storage import layout
 

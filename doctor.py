@@ -34,8 +34,8 @@ TOLERANCE = 1e-2  # of LSTM outputs in (-1, 1): a GPU's products keep 10 bits (T
 
 
 def default_flags() -> Any:  # absl's FlagValues
-    """Return train.py's flags with their defaults. A check imports them, since settings.py needs the packages."""
-    import settings
+    """Return train.py's flags with their defaults. A check imports them: settings.py needs the packages."""
+    from launch import settings
     flags: Any = settings.define_flags()
     flags.mark_as_parsed()
     if flags.bufflen is None:  # since a rollout takes what it needs
@@ -101,7 +101,7 @@ def accelerators() -> list[str]:
 
 
 def check_backend() -> Row:
-    import start
+    from launch import start
     try:
         backend = start.backend_name()
     except ValueError as error:
@@ -155,7 +155,7 @@ def check_emulators() -> Row:
     games = list(pathlib.Path(os.environ.get("ALE_ROMS_DIR") or roms.__path__[0]).glob("*.bin"))
     if not games:
         return Row(PROBLEM, "ale-py finds no ROM", "unset ALE_ROMS_DIR; pip install --force-reinstall ale-py")
-    import start
+    from launch import start
 
     import numpy as np
 
@@ -180,12 +180,12 @@ def measure_speed(step: Callable[[], object], seconds: float = 0.5) -> float:
 
 def check_updates() -> Row:
     import backends
+    from launch import process
 
     import numpy as np
 
     import agent
     import choices
-    import process
     import replay
     flags, found, is_long = default_flags(), [], False
     B = flags.batch_size
@@ -207,7 +207,8 @@ def check_updates() -> Row:
 
 
 def check_memory() -> Row:
-    import process
+    from launch import process
+
     import replay
     flags = default_flags()
     needed = replay.Replay.nbytes(flags.bufflen, flags.num_envs, (84, 84), "uint8")
@@ -273,7 +274,7 @@ def check_slurm() -> Row:
 
 
 def check_cpu() -> Row:
-    import start
+    from launch import start
     bound, asked = start.num_cores(), start.read_count("SLURM_CPUS_PER_TASK") or 0
     found = f"{bound} of {os.cpu_count()} cores are this process's" + f", --cpus-per-task is {asked}" * bool(asked)
     if asked > bound:

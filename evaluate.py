@@ -17,21 +17,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
+from launch import build, process
+from launch.parsing import define_enum, define_integer, run_script
+from launch.settings import check_settings
 
 import gymnasium
 import numpy as np
 from absl import flags
 
-import build
 import evaluation
 import loading
-import process
 from analysis import statistics, sweeps
 from environments import features, mirror
 from films import camera, film
-from parsing import define_enum, define_integer, run_script
-from settings import check_settings
 from storage import files, layout, reading
 from storage.episodes import choose_path, name_otherwise
 

@@ -19,12 +19,12 @@ import pathlib
 import sys
 from typing import Any
 
-import start  # first: it sets numbers of threads, and tells of an early end
+from launch import start
+from launch.parsing import define_enum, run_script
 
 from absl import flags
 
 import loading
-from parsing import define_enum, run_script
 from storage import files, reading
 
 

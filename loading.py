@@ -5,11 +5,12 @@ import pathlib
 import typing
 from collections.abc import Callable
 
+from launch import build
+from launch.settings import check_settings
+
 import gymnasium
 
-import build
 from environments import features
-from settings import check_settings
 from storage import layout, reading
 
 

@@ -36,13 +36,13 @@ import pathlib
 import sys
 from typing import Any
 
-import start  # first: it sets numbers of threads, and tells of an early end
+from launch import start
+from launch.parsing import define_enum, run_script
+from launch.settings import check_settings
 
 from absl import flags
 
 from analysis import curves, drawing, sweeps, tables, writers
-from parsing import define_enum, run_script
-from settings import check_settings
 from storage import episodes, reading
 
 

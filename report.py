@@ -12,13 +12,13 @@ import pathlib
 import shlex
 import sys
 
-import start  # first: it sets numbers of threads, and tells of an early end
+from launch import start
+from launch.parsing import run_script
+from launch.settings import check_settings
 
 from absl import flags
 
 from analysis import page
-from parsing import run_script
-from settings import check_settings
 from storage import files, reading
 
 

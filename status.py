@@ -28,15 +28,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import start  # first: it sets numbers of threads, and tells of an early end
+from launch import settings, start
+from launch.parsing import run_script
+from launch.settings import check_settings
 
 from absl import flags
 from rich import console, live, table, text
 from tqdm import tqdm
 
-import settings
-from parsing import run_script
-from settings import check_settings
 from storage import grids, layout, reading, strangers
 
 Status = collections.namedtuple("Status", "run state step maxsteps evaluation age speed returns reason")
@@ -170,9 +169,10 @@ def check_rows(commands: Mapping[pathlib.Path, list[str]]) -> dict[pathlib.Path,
     Raises:
         ValueError: train.py would refuse some rows; a line on each.
     """
+    from launch import build
+
     import gymnasium
 
-    import build
     from environments import features
     from storage import opening
     configs: dict[pathlib.Path, dict[str, Any]] = {}
@@ -198,8 +198,7 @@ def check_rows(commands: Mapping[pathlib.Path, list[str]]) -> dict[pathlib.Path,
 
 def print_costs(configs: Mapping[pathlib.Path, Mapping[str, Any]]) -> None:
     """Print how long each row of a grid still trains on this machine, and all rows together."""
-    import cost
-    import process
+    from launch import cost, process
     kinds = {directory: cost.kind_of(config["settings"]) for directory, config in configs.items()}
     seconds, speeds, rows, total = COST_SECONDS / len(set(kinds.values())), {}, [], 0.0
     for directory, config in configs.items():

@@ -3,7 +3,7 @@
     python train.py --network=DRQN --env=Frostbite --maxsteps=10000000
     python train.py --flagfile=presets/cartpole.flags --flicker=0.5
 
-`Trainer.train` is the loop; settings.py has the flags.
+`Trainer.train` is the loop; launch/settings.py has the flags.
 """
 
 import shlex
@@ -11,19 +11,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import start  # noqa: F401 - first: it sets numbers of threads, and tells of an early end
+from launch import build, process
+from launch.parsing import HELP
+from launch.settings import GROUPS, configure, define_flags, doubt, explain_defaults
 
 import numpy as np
 from absl import flags
 
-import build
 import evaluation
-import process
 import rollout
 from counters import Counters
 from environments import features, mirror
-from parsing import HELP
-from settings import GROUPS, configure, define_flags, doubt, explain_defaults
 from storage import layout, opening
 from storage.run import Run
 

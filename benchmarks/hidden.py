@@ -1,13 +1,13 @@
 """Record episodes of a DRQN: at each step its state, what the agent saw, and what the environment hides."""
 
 import backends  # noqa: F401 - first: it imports the backend quietly
+from launch import build
 
 import ale_py
 import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-import build
 import evaluate
 import evaluation
 from environments import features

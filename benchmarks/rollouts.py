@@ -27,7 +27,8 @@ import sys
 import tempfile
 from concurrent import futures
 
-import start  # first: it sets the threads of this process and of those that it starts
+from launch import start
+from launch.settings import configure
 
 import numpy as np
 from absl import flags
@@ -35,7 +36,6 @@ from absl import flags
 import agent
 import models
 from benchmarks import contenders, speed, timings, updates
-from settings import configure
 
 PHASES = "environment act sample learn".split()
 Loop = collections.namedtuple("Loop", "columns slice arguments python", defaults=(sys.executable,))

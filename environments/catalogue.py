@@ -8,6 +8,8 @@ import inspect
 import sys
 from typing import Any
 
+from launch import modules
+
 import ale_py
 import gymnasium
 import numpy as np
@@ -16,7 +18,6 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
-import modules
 import wrappers
 from environments import api, mirror, pomdps, rewards, slimevolley
 from storage import layout

@@ -7,10 +7,11 @@ import re
 import typing
 from collections.abc import Generator, Sequence
 
+from launch import build
+
 import gymnasium
 import numpy as np
 
-import build
 import evaluation
 from films import film, panels, saliency, sheet
 

@@ -4,6 +4,9 @@ import json
 import pathlib
 import shutil
 
+from launch import build
+from launch.settings import configure
+
 import cv2
 import gymnasium
 import keras
@@ -12,7 +15,6 @@ import pytest
 from gymnasium import spaces
 from keras import ops
 
-import build
 import evaluate
 import models
 import rollout
@@ -24,7 +26,6 @@ from helpers.evaluated_runs import decode_film
 from helpers.gradients import assert_close
 from helpers.screens import Grid, register_screen
 from helpers.short_runs import assert_same_runs, stop_at, train_run
-from settings import configure
 from storage import layout
 
 CUES = np.array([(255, 0, 0), (0, 130, 0)], np.uint8)  # gray 76 both

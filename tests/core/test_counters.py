@@ -4,12 +4,13 @@ import json
 import math
 import time
 
+from launch.settings import configure
+
 import keras
 import pytest
 
 from counters import Counters
 from helpers.short_runs import CARTPOLE
-from settings import configure
 
 
 def make_counters(*arguments):

@@ -1,13 +1,14 @@
 """Evaluation: one episode per environment, with seeds that training does not use."""
 
+from launch import build
+from launch.settings import configure
+
 import numpy as np
 import pytest
 
-import build
 import evaluation
 from environments import catalogue
 from helpers.steppers import Recorder, make_rollout
-from settings import configure
 
 
 def evaluate_recorder(envs, seed=1, number=1, epsilon=0.1, history=2, agent=None):

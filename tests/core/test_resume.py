@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 
+from launch import build
+
 import numpy as np
 import pytest
 
-import build
 import rollout
 import train
 from helpers import counting

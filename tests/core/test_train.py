@@ -4,11 +4,12 @@ import json
 import re
 import signal
 
+from launch import build
+
 import numpy as np
 import pytest
 
 import agent
-import build
 import evaluation
 import train
 from helpers.short_runs import (

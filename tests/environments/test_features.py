@@ -7,13 +7,14 @@ import shutil
 import time
 import urllib.error
 
+from launch import build
+
 import gymnasium
 import keras
 import numpy as np
 import pytest
 
 import agent
-import build
 import evaluate
 import rollout
 import train
@@ -366,8 +367,7 @@ def refused(source, vectors, tmp_path, monkeypatch, capsys):
                            "torso of 8x128; expected a torso of 8x8x2x32"),
     ("--features=torn",
      "--features=torn has no torso for screens of 84x84 (Unable to synchronously open file (truncated file"),
-    ("--features=theirs",
-     "--features=theirs is a run of --network=DRQN_theirs, which is not in the table of choices.py"),
+    ("--features=theirs", "--features=theirs is a run of --network=DRQN_theirs, which is not in the table of choices"),
     ("--features=untrained",
      "--features=untrained: untrained has no best weights yet; wait for its first evaluation (evaluate.py also"),
     ("--features=images --env=CartPole-v1",

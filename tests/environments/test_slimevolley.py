@@ -8,12 +8,13 @@ import subprocess
 import sys
 import warnings
 
+from launch import build
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import build
 import evaluation
 import train
 from environments import catalogue, slimevolley

@@ -5,12 +5,13 @@ import pathlib
 import re
 import shutil
 
+from launch import build
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import agent
-import build
 import rollout
 from films import camera, film, panels, sheet
 from helpers.evaluated_runs import decode_film, list_files, read_csv_rows, read_episode_returns

@@ -5,7 +5,8 @@ import json
 import subprocess
 import sys
 
-from settings import check_settings
+from launch.settings import check_settings
+
 from storage import layout, reading
 
 SETTINGS = dict(

@@ -2,9 +2,10 @@
 
 import pathlib
 
+from launch import settings
+
 import pytest
 
-import settings
 from storage import grids
 
 ROOT = pathlib.Path(__file__).parents[2]

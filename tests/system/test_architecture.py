@@ -12,43 +12,44 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = "train evaluate plot report export status doctor".split()
-ROOMS = "environments storage analysis films".split()
+ROOMS = "launch environments storage analysis films".split()
 PAPER = "train models agent replay rollout wrappers".split()  # the six files of the paper, with shorter lines
 
 # A module or room -> the modules and rooms of ours that it may import. A module without a row has the row of its room.
 MAY_IMPORT = {
-    **dict.fromkeys(SCRIPTS, "analysis films parsing settings build cost loading evaluation counters rollout agent "
-                             "models replay wrappers environments storage process schedules backends choices start"),
-    "films.camera": "films build evaluation",
+    **dict.fromkeys(SCRIPTS, "analysis films launch loading evaluation counters rollout agent models replay wrappers "
+                             "environments storage schedules backends choices"),
+    "films.camera": "films launch.build evaluation",
     "films.film": "films.panels",
     "films.sheet": "films.panels",
     "films": "",
-    "parsing": "start",
-    "settings": "parsing schedules choices start environments.catalogue storage.layout storage.strangers",
-    "build": "agent choices rollout replay wrappers process start environments storage.weights",
-    "cost": "build rollout environments.features backends",
-    "loading": "settings build environments.features storage",
+    "launch": "launch.start",
+    "launch.settings": "launch.parsing launch.start schedules choices environments.catalogue storage.layout "
+                       "storage.strangers",
+    "launch.build": "launch.process launch.start agent choices rollout replay wrappers environments storage.weights",
+    "launch.cost": "launch.build rollout environments.features backends",
+    "launch.modules": "storage",
+    "launch.process": "",
+    "launch.start": "",
+    "loading": "launch.settings launch.build environments.features storage",
     "evaluation": "rollout agent wrappers",
     "rollout": "agent wrappers",
     "agent": "models choices backends",
     "models": "kernels choices backends",
     "kernels": "backends",
-    "counters": "schedules process backends storage.layout",
+    "counters": "launch.process schedules backends storage.layout",
     "analysis": "analysis storage",
     "analysis.statistics": "",
     "environments": "",
-    "environments.catalogue": "environments modules wrappers storage.layout",
+    "environments.catalogue": "launch.modules environments wrappers storage.layout",
     "environments.features": "models choices backends wrappers storage",
     "wrappers": "environments.rewards",
     "storage": "storage",
     "replay": "priorities",
     "priorities": "",
     "schedules": "",
-    "process": "",
-    "backends": "start",
-    "choices": "modules",
-    "modules": "storage",
-    "start": "",
+    "backends": "launch.start",
+    "choices": "launch.modules",
 }
 
 
@@ -104,7 +105,7 @@ def test_imports_point_down_only(module):
 @BY_MODULE
 def test_only_scripts_and_settings_know_flags(module):
     imported = {room_of(name) for name in imported_names(MODULES[module])}
-    assert module in (*SCRIPTS, "parsing", "settings") or "absl" not in imported
+    assert module in (*SCRIPTS, "launch.parsing", "launch.settings") or "absl" not in imported
 
 
 @BY_MODULE

@@ -9,13 +9,14 @@ import re
 import subprocess
 import sys
 
+from launch.settings import configure
+
 import numpy as np
 import pytest
 
 import agent
 import models
 from benchmarks import contenders, rollouts, speed, timings, updates
-from settings import configure
 
 ROOT = pathlib.Path(__file__).parents[2]
 

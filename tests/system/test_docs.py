@@ -6,6 +6,8 @@ import pathlib
 import re
 import shlex
 
+from launch import settings
+
 import pytest
 from absl import flags
 
@@ -14,7 +16,6 @@ import evaluate
 import export
 import plot
 import report
-import settings
 import status
 from environments import mirror
 from helpers.extending import write_modules
@@ -326,7 +327,7 @@ def test_the_table_of_columns_is_that_of_the_code():
 
 def find_sentences():
     """Return the texts in the code, with `...` for what is filled in."""
-    rooms = ".", "analysis", "environments", "films", "storage"
+    rooms = ".", "analysis", "environments", "films", "launch", "storage"
     trees = [ast.parse(path.read_text()) for room in rooms for path in ROOT.glob(f"{room}/*.py")]
     sentences = set()
     for node in (node for tree in trees for node in ast.walk(tree)):

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 
+from launch import process, settings
+
 import pytest
 
 import agent
 import doctor
-import process
 import replay
-import settings
 from helpers.disks import small_disk
 
 NOTE, OK, PROBLEM = doctor.NOTE, doctor.OK, doctor.PROBLEM

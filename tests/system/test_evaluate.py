@@ -9,10 +9,11 @@ import re
 import statistics
 import sys
 
+from launch import build
+
 import pytest
 
 import agent
-import build
 import evaluate
 import evaluation
 from helpers.evaluated_runs import CARTPOLE, list_files, read_csv_rows, read_episode_returns, train_small

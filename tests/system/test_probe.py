@@ -4,10 +4,11 @@ import contextlib
 import csv
 import json
 
+from launch import build
+
 import numpy as np
 import pytest
 
-import build
 import evaluation
 import models
 import train

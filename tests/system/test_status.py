@@ -11,11 +11,11 @@ import socket
 import sys
 import time
 
+from launch import cost, settings
+
 import pytest
 from rich import console
 
-import cost
-import settings
 import status
 from helpers.run_files import hold_lock, write_run, write_state, write_table
 from storage import layout

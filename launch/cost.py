@@ -4,9 +4,10 @@ import pathlib
 import time
 from typing import Any
 
+from launch import build
+
 import numpy as np
 
-import build
 import rollout
 from environments import features
 

@@ -1,7 +1,8 @@
 """What comes before everything that is slow to import: threads, the backend's name, and the last word of an early end.
 
-Scripts import this file first. It sets how many threads NumPy, TensorFlow and JAX start, which read that when they are
-imported; and a script that Ctrl-C ends, or that lacks a package, says so in one sentence. It imports no package itself.
+launch/__init__.py imports this file first. It sets how many threads NumPy, TensorFlow and JAX start, which read that
+when they are imported; and a script that Ctrl-C ends, or that lacks a package, says so in one sentence. It imports no
+package itself.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import pathlib
 import signal
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 PYTHON = (3, 11)
 SCRIPT = pathlib.Path(getattr(sys.modules["__main__"], "__file__", None) or "notebook")
 INSTALL = {  # backend -> what installs it

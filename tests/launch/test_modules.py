@@ -3,9 +3,10 @@
 import importlib
 import sys
 
+from launch import modules
+
 import pytest
 
-import modules
 from helpers.run_files import write_run
 
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-import start
+from launch import start
 
 import pytest
 
@@ -182,7 +182,7 @@ def test_a_backend_that_cannot_be_used_ends_a_script_with_a_sentence(folder, scr
 SETTLED = """
 import os, sys
 os.sched_setaffinity(0, map(int, sys.argv[1:]))
-import start
+from launch import start
 names = 'OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS', 'XLA_PYTHON_CLIENT_PREALLOCATE'
 print(*(os.environ[name] for name in names))
 """
@@ -206,4 +206,4 @@ def test_no_package_is_imported_before_threads_are_settled(script):
     code = f"import sys, {script}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     modules = done.stdout.split()
-    assert modules.index("start") < min(modules.index(package) for package in ("absl", "numpy")), done.stderr
+    assert modules.index("launch.start") < min(modules.index(package) for package in ("absl", "numpy")), done.stderr

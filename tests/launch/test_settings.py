@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 
+from launch.settings import GROUPS, LATER, check_settings, configure, define_flags, doubt
+
 import pytest
 
 import choices
 import train
 from helpers.run_files import SETTINGS
 from helpers.short_runs import CARTPOLE, ROOT
-from settings import GROUPS, LATER, check_settings, configure, define_flags, doubt
 
 # Settings
 

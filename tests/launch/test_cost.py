@@ -1,11 +1,12 @@
 """What training costs: a speed is measured for every kind of run, and nothing is written."""
 
+from launch import cost
+from launch.settings import configure
+
 import numpy as np
 import pytest
 
-import cost
 from environments import rewards
-from settings import configure
 
 SMALL = "--units=8 --num_envs=2 --batch_size=2 --max_episode_frames=100".split()
 KINDS = pytest.mark.parametrize("arguments", [

@@ -10,13 +10,13 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-import start  # first: it sets numbers of threads
+from launch import start
+from launch.parsing import define_enum, define_integer, define_row, parse_flags
 
 from absl import flags
 
 import choices
 import schedules
-from parsing import define_enum, define_integer, define_row, parse_flags
 from storage import layout, strangers
 
 BUFFLEN = 400_000  # timesteps; Hausknecht & Stone 2015

@@ -1,10 +1,10 @@
 """Flags of any script: whole numbers, names in a table, flagfiles, and mistakes with the nearest right thing."""
 
+from launch import parsing
+from launch.settings import configure
+
 import pytest
 from absl import flags
-
-import parsing
-from settings import configure
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import start  # first: it sets numbers of threads
+from launch import process, start
 
 import gymnasium
 import numpy as np
 
 import choices
-import process
 import replay
 import rollout
 import wrappers

@@ -9,11 +9,11 @@ import sys
 import threading
 from concurrent import futures
 
+from launch import build, process
+
 import numpy as np
 import pytest
 
-import build
-import process
 import train
 from helpers import disks
 from helpers.short_runs import CARTPOLE, NUM_ENVS, ONE_NETWORK, ROOT, assert_same_runs, at_steps, checkpoint_of

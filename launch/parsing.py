@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import start  # first: it sets numbers of threads
+from launch import start
 
 from absl import flags
 

@@ -2,13 +2,13 @@
 
 import re
 
+from launch import build, process
+from launch.settings import configure
+
 import numpy as np
 import pytest
 
-import build
-import process
 from helpers.short_runs import CARTPOLE
-from settings import configure
 from storage import weights
 
 GAME = ["--env=Breakout", "--network=DQN", "--units=8", "--bufflen=64", "--learning_starts=9", "--noops=0"]
