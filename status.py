@@ -20,7 +20,6 @@ A run is
 import collections
 import contextlib
 import pathlib
-import re
 import shlex
 import statistics
 import sys
@@ -36,14 +35,9 @@ from absl import flags
 from rich import console, live, table, text
 from tqdm import tqdm
 
-from storage import grids, layout, reading, strangers
+from analysis import progress
+from storage import grids, layout, reading
 
-Status = collections.namedtuple("Status", "run state step maxsteps evaluation age speed returns reason")
-Status.__doc__ = """The status of a run; None stands for what is not known.
-
-state: a key of STATES; step of maxsteps [agent steps]; evaluation: mean return of the newest one; age of its last row
-[seconds]; speed [agent steps/s]; returns of its last training episodes; reason: a sentence on why it failed
-"""
 STATES = {  # colours, in the order of --watch
     "running": "green", "failed": "red", "damaged": "red", "waiting": "yellow", "done": "dim"}
 COUNTED = ("done", "running", "waiting", "failed", "damaged")  # the order in the sentence below a table
@@ -51,9 +45,6 @@ COST_SECONDS = 60  # of measuring, which the kinds of rows in a grid share
 WATCH_PERIOD = 3  # seconds between two tables of --watch
 SEARCH_PERIOD = 60  # seconds between two searches for new runs
 BLOCKS = "▁▂▃▄▅▆▇█"
-FRESH = 15 * 60  # seconds; longer than an evaluation takes
-STOPS = (0, 75, 130, 138, 143)  # exit codes that are no errors: 0, and of --max_hours, Ctrl-C, SIGUSR1, SIGTERM
-SPEED_ROWS = 10  # of learn.csv, over which the speed is a mean
 
 
 def define_flags() -> flags.FlagValues:
@@ -69,75 +60,8 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """Return the mean of a sequence, None if it is empty."""
-    return sum(values) / len(values) if values else None
-
-
-# From the files of a run to its status
-
-
-def read_status(directory: str | pathlib.Path) -> Status:
-    """Return the Status of a run, whatever its files hold."""
-    try:
-        return read_whole_status(directory)
-    except (ValueError, OSError) as error:
-        return Status(run=str(directory), state="damaged", step=0, maxsteps=None, evaluation=None, age=None, speed=None,
-                      returns=[], reason=str(error))
-
-
-def read_whole_status(directory: str | pathlib.Path) -> Status:
-    """Return the Status of a run.
-
-    Raises:
-        ValueError, OSError: a file of the run is damaged.
-    """
-    has_begun = layout.config_path(directory).exists()
-    settings = reading.read_settings(directory, check_settings) if has_begun else None
-    saved_step, saved_episodes = reading.read_saved_counts(directory)
-    learn, train, evaluations = (reading.read_last_rows(directory, name) for name in ("learn", "train", "eval"))
-    last_write = reading.read_last_write(directory)
-    age = None if last_write is None or last_write > time.time() + FRESH else max(0.0, time.time() - last_write)
-    exit_code, reason = read_log_end(directory)
-    if settings and layout.met_limit(settings, saved_step, saved_episodes):
-        state = "done"
-    else:
-        state = tell_state(reading.is_locked(directory), exit_code, age)
-    steps, seconds = learn["agent_step"][-SPEED_ROWS:], learn["seconds"][-SPEED_ROWS:]
-    is_moving = seconds and seconds[-1] > seconds[0]
-    newest = [episode_return for episode_return, number in zip(evaluations["episode_return"], evaluations["evaluation"])
-              if number == evaluations["evaluation"][-1]]
-    return Status(
-        run=str(directory), state=state, step=int(max(saved_step, *steps[-1:], 0)),
-        maxsteps=settings and settings["maxsteps"], evaluation=mean(newest), age=age,
-        speed=(steps[-1] - steps[0]) / (seconds[-1] - seconds[0]) if is_moving else None,
-        returns=train["episode_return"],
-        reason=(f"{directory}: {reason} (exit code {exit_code}); all of it is in {layout.log_path(directory)}"
-                if state == "failed" else None))
-
-
-def read_log_end(directory: str | pathlib.Path) -> tuple[int | None, str]:
-    """Return the exit code that ends the log of a grid's run, None if there is none, and the line before it."""
-    *_, reason, last = ["", "", *reading.read_last_lines(layout.log_path(directory))]
-    code = re.fullmatch(r"exit code (\d{1,9})", last)
-    return (int(code[1]) if code else None), strangers.escape(reason)
-
-
-def tell_state(locked: bool | None, exit_code: int | None, age: float | None) -> str:
-    """Return the state of a run that has not met its limits.
-
-    Args:
-        locked: of reading.is_locked.
-        exit_code: in the last line of its log, None if there is none.
-        age: of its last row [seconds], None if it has no row.
-    """
-    if locked:
-        return "running"
-    if exit_code is not None and exit_code not in STOPS:
-        return "failed"
-    if locked is None and exit_code is None and age is not None and age < FRESH:
-        return "running"
-    return "waiting"
+def read_statuses(directories: Iterable[str | pathlib.Path]) -> list[progress.Status]:
+    return [progress.read_status(directory, check_settings) for directory in directories]
 
 
 def find_commands(paths: Sequence[str]) -> tuple[dict[pathlib.Path, list[str]], list[str]]:
@@ -234,7 +158,7 @@ def print_whole(rows: Sequence[Sequence[str]], left: int = 1) -> None:
     console.Console(width=100_000).print(make_table(rows, left))
 
 
-def count_states(statuses: Sequence[Status]) -> str:
+def count_states(statuses: Sequence[progress.Status]) -> str:
     """Return how many runs are in each state, in words."""
     counts = collections.Counter(status.state for status in statuses)
     plural = "" if len(statuses) == 1 else "s"
@@ -242,7 +166,7 @@ def count_states(statuses: Sequence[Status]) -> str:
     return f"{len(statuses)} run{plural}: {', '.join(parts)}"
 
 
-def print_table(statuses: Sequence[Status], notes: Sequence[str] = ()) -> None:
+def print_table(statuses: Sequence[progress.Status], notes: Sequence[str] = ()) -> None:
     """Print the table of runs, why some failed, how many are in each state, and notes."""
     rows = [("run", "state", "agent steps", "last return", "last row, ago")]
     for status in statuses:
@@ -271,19 +195,19 @@ def sparkline(values: Sequence[float], num_blocks: int = 12) -> str:
 HEADER = ("run", "state", "steps", "training", "recent", "steps/s", "evaluation", "left")  # of --watch
 
 
-def format_cells(status: Status) -> tuple[str, ...]:
+def format_cells(status: progress.Status) -> tuple[str, ...]:
     """Return the cells of a run below HEADER."""
     short = lambda steps: tqdm.format_sizeof(steps) if steps >= 1000 else str(steps)
     number = lambda value: "-" if value is None else f"{value:.4g}"
     speed = status.speed if status.state == "running" else None
     left = tqdm.format_interval((status.maxsteps - status.step) / speed) if speed and status.maxsteps else "-"
     steps = short(status.step) + (f"/{short(status.maxsteps)}" if status.maxsteps else "")
-    training = number(mean(status.returns[-20:]))
+    training = number(progress.mean(status.returns[-20:]))
     return (status.run, status.state, steps, training, sparkline(status.returns), number(speed),
             number(status.evaluation), left)
 
 
-def fit_table(statuses: Sequence[Status], width: int, height: int) -> console.Group:
+def fit_table(statuses: Sequence[progress.Status], width: int, height: int) -> console.Group:
     """Return a table that fits a terminal, and a sentence below it, for rich to print.
 
     Running runs come first. Where the width is too small, columns are left out from the right, and then names are
@@ -315,7 +239,7 @@ def watch_runs(find: Callable[[], Iterable[str | pathlib.Path]]) -> None:
         while True:
             if time.monotonic() > searched + SEARCH_PERIOD:
                 searched, directories = time.monotonic(), list(find())
-            table.update(fit_table(list(map(read_status, directories)), *screen.size), refresh=True)
+            table.update(fit_table(read_statuses(directories), *screen.size), refresh=True)
             time.sleep(WATCH_PERIOD)
 
 
@@ -330,7 +254,7 @@ def tell(values: flags.FlagValues, paths: list[str]) -> None:
     if values.watch:
         watch_runs(lambda: find()[0])
     elif not (values.commands or values.check or values.cost):
-        print_table(list(map(read_status, commands)), notes)
+        print_table(read_statuses(commands), notes)
     elif not all(commands.values()):
         flag = "commands" if values.commands else "check" if values.check else "cost"
         raise ValueError(f"--{flag} was given with a run; expected grids, such as slurm/grids/games.csv")

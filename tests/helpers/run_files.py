@@ -89,3 +89,10 @@ def hold_lock(directory, host):
     finally:
         holder.kill()
         holder.communicate()
+
+
+def write_learn(run, *agent_steps):
+    """Write rows of 250 agent steps/s, and the beginning of one that is still being written."""
+    columns, path = layout.COLUMNS["learn"], layout.csv_path(run, "learn")
+    write_table(path, columns, [[step, *[0] * (len(columns) - 2), step / 250] for step in agent_steps])
+    path.write_text(path.read_text() + "13")

@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 
+from launch.settings import check_settings
+
 import pytest
 
-import status
+from analysis import progress
 from helpers.cluster import cluster, wait_until
 from helpers.short_runs import assert_same_runs
 from storage import grids, layout, reading
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
-ROOT = pathlib.Path(status.__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
 ATARI = """--maxsteps=3000 --units=16 --num_envs=4 --bufflen=3000 --batch_size=4 --unroll=3 --flicker=0.5
     --learning_starts=200 --update_period=16 --target_period=500 --eval_period=1500 --eval_episodes=2
     --max_episode_frames=400 --checkpoint_period=600""".split()
@@ -94,7 +96,7 @@ def test_a_job_trains_to_the_end_and_is_not_queued_again(slurm, whole_job):
     assert "TresPerNode" not in about  # --gres=none: sbatch's own command line wins.
     settings = reading.read_config(run)["settings"]
     assert (settings["env"], settings["network"]) == ("Breakout", "DRQN")  # So does the last of two flags.
-    assert status.read_status(run).state == "done" and reading.read_saved_counts(run)[0] >= 3000
+    assert progress.read_status(run, check_settings).state == "done" and reading.read_saved_counts(run)[0] >= 3000
 
 
 def test_the_doctor_finds_the_partition_and_its_gpus(slurm):
@@ -106,7 +108,7 @@ def test_the_warning_before_the_time_limit_saves_and_queues_again(slurm, whole_j
     assert slurm.job(job)["TresPerNode"] == "gres:gpu:1"
     run = slurm.repository / "warned"
     slurm.wait_until_begun(run)
-    assert status.read_status(run).state == "running"
+    assert progress.read_status(run, check_settings).state == "running"
     slurm("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:USR1@300 does
     assert slurm.state_at_the_end(job) == "COMPLETED", slurm.log(job)
     assert slurm.job(job)["Restarts"] == "1"
@@ -126,7 +128,7 @@ def test_a_requeued_and_then_a_killed_job_lose_nothing(slurm, whole_job):
         if b"train.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             os.kill(pid, signal.SIGKILL)
     assert slurm.state_at_the_end(job) == "FAILED" and reading.read_saved_counts(run)[0] < 3000
-    assert status.read_status(run).state == "waiting"
+    assert progress.read_status(run, check_settings).state == "waiting"
     job = slurm.sbatch(*command)
     assert slurm.state_at_the_end(job) == "COMPLETED" and "Going on at agent step" in slurm.log(job), slurm.log(job)
     assert_same_runs(whole_job[1], run)

@@ -17,8 +17,8 @@ import pytest
 from rich import console
 
 import status
-from helpers.run_files import hold_lock, write_run, write_state, write_table
-from storage import layout
+from analysis import progress
+from helpers.run_files import hold_lock, write_learn, write_run, write_state
 
 ROOT = pathlib.Path(status.__file__).parent
 
@@ -59,13 +59,6 @@ def write_grid(name, *lines):
 def write_checkpoint(run, agent_step, vector_steps=10, episodes=0):
     """Write the state of a checkpoint."""
     write_state(run, vector_steps, agent_step=agent_step, episodes=episodes)
-
-
-def write_learn(run, *agent_steps):
-    """Write rows of 250 agent steps/s, and the beginning of one that is still being written."""
-    columns, path = layout.COLUMNS["learn"], layout.csv_path(run, "learn")
-    write_table(path, columns, [[step, *[0] * (len(columns) - 2), step / 250] for step in agent_steps])
-    path.write_text(path.read_text() + "13")
 
 
 @pytest.mark.parametrize("episodes, state", [(49, "waiting"), (50, "done")])
@@ -128,13 +121,13 @@ def test_a_run_on_another_machine_is_running_while_it_writes_rows(table):
     run = write_run(pathlib.Path("runs/one"))
     (run / "lock").write_text("process 1 on another.machine\n")
     assert table()[0]["runs/one"][0] == "running"
-    ago = time.time() - status.FRESH - 60
+    ago = time.time() - progress.FRESH - 60
     for path in run.glob("*.csv"):
         os.utime(path, (ago, ago))
     assert table()[0]["runs/one"][0] == "waiting"
 
 
-@pytest.mark.parametrize("ahead, state, age", [(60, "running", "00:00"), (status.FRESH + 60, "waiting", "-")])
+@pytest.mark.parametrize("ahead, state, age", [(60, "running", "00:00"), (progress.FRESH + 60, "waiting", "-")])
 def test_a_clock_that_is_ahead_tells_no_age(table, ahead, state, age):
     """The machine that writes rows, or the file server, may be ahead of this one by seconds, or wrong by hours."""
     run = write_run(pathlib.Path("runs/one"))
@@ -199,12 +192,6 @@ def test_rows_of_a_grid_that_cannot_be_read_do_not_hide_the_others(table):
                     "3 runs: 2 waiting, 1 damaged"]
 
 
-def test_a_path_too_long_for_the_file_system_is_one_damaged_row():
-    pathlib.Path("runs").mkdir()
-    too_long = status.read_status(pathlib.Path("runs", "g" * 300))
-    assert too_long.state == "damaged" and "File name too long" in too_long.reason
-
-
 def test_the_end_of_a_log_moves_no_cursor(table):
     run = write_run(pathlib.Path("runs/one"))
     log = run.with_name("one.log")
@@ -229,7 +216,7 @@ def make_status(number, state, **others):
     """Return the status of a run of a grid."""
     values = dict(run=f"runs/grid/Pong-DRQN-flicker=0.5-s{number}", state=state, step=1234, maxsteps=10_000_000,
                   evaluation=-20.5, age=3, speed=100, returns=[1, 2, 3], reason=None)
-    return status.Status(**values | others)
+    return progress.Status(**values | others)
 
 
 def test_recent_returns_as_blocks():
@@ -237,21 +224,6 @@ def test_recent_returns_as_blocks():
     assert [status.sparkline(values) for values in ([], [5], [7, 7])] == ["", "▁", "▁▁"]
     assert status.sparkline([0] * 500 + [70] * 500, num_blocks=2) == "▁█"
     assert status.sparkline([2, 0, 4, 8, 0, 1], num_blocks=3) == "▂█▁"  # means 1, 6, 0.5
-
-
-def test_only_the_ends_of_long_files_are_read(table):
-    run = write_run(pathlib.Path("runs/long"), [(100, (1, 2))], [(t, t / 100) for t in range(100, 110, 2)])
-    rows = (run / "train.csv").read_text().splitlines()[1:]
-    newest = "\n".join([*rows * 200, "9,9"]).encode()  # The last row is not whole yet.
-    (run / "train.csv").write_bytes(b"no row\n" * 100_000 + newest)
-    write_learn(run, *range(1000, 41_000, 1000))
-    long = status.read_status(run)
-    assert long.returns[-10:] == [1, 1.02, 1.04, 1.06, 1.08] * 2
-    assert 400 < len(long.returns) < 800
-    assert (long.speed, long.step, long.maxsteps, long.evaluation) == (250, 40_000, 300, 1.5)
-    (run / "train.csv").write_text("a\nb\nc\n")
-    damaged = status.read_status(run)
-    assert damaged.state == "damaged" and damaged.reason.startswith("runs/long/train.csv is damaged")
 
 
 def test_a_live_table_names_what_is_known():
