@@ -42,7 +42,7 @@ from launch.settings import check_settings
 
 from absl import flags
 
-from analysis import curves, drawing, sweeps, tables, writers
+from analysis import curve_figure, curves, drawing, sweeps, tables, writers
 from storage import episodes, reading
 
 
@@ -105,7 +105,7 @@ def write_results(values: flags.FlagValues, runs: curves.Runs) -> tuple[list[str
     else:
         random_play, damaged = episodes.find_random_play(runs)
         notes += damaged
-        figure = curves.draw_curves(drawn, values.x, values.y, values.grid_rows, values.grid_columns, random_play)
+        figure = curve_figure.draw_curves(drawn, values.x, values.y, values.grid_rows, values.grid_columns, random_play)
     paths = drawing.save_figure(figure, out)
     return [], notes, f"{len(drawn)} run{'' if len(drawn) == 1 else 's'} drawn: {' and '.join(map(str, paths))}."
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from matplotlib.colors import to_hex, to_rgb
 
-from analysis import curves, drawing, sweeps
+from analysis import curve_figure, curves, drawing, sweeps
 
 WIDTHS = dict(band=0, seed=0.8, other=1.4, mean=2.2)  # kind of a line -> its width; kinds in the order of drawing
 
@@ -48,7 +48,7 @@ def make_trace(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray,
 
 def make_line_traces(seeds: Sequence[curves.Curve], label: str, style: drawing.Style,
                      tolerance: float = 0) -> list["go.Scatter"]:
-    """Return the traces of one line, as curves.draw_line draws them: its band, its seeds, its mean.
+    """Return the traces of one line, as curve_figure.draw_line draws them: its band, its seeds, its mean.
 
     Args:
         seeds: [curves.Curve, ...], the runs of the line.
@@ -95,7 +95,7 @@ def make_figure(title: str, traces: Sequence["go.Scatter"], x_title: str, y_titl
 def make_curve_figures(run_curves: Sequence[curves.Curve], in_labels: Mapping[str, Sequence[str]],
                        styles: Mapping[str, tuple[str, drawing.Style]], y: str,
                        random_play: curves.RandomPlay) -> list[dict[str, str]]:
-    """Return a figure for each panel of curves.arrange_curves: one per game and flicker.
+    """Return a figure for each panel of curve_figure.arrange_curves: one per game and flicker.
 
     Args:
         run_curves: from curves.read_curves(..., y=y).
@@ -103,7 +103,7 @@ def make_curve_figures(run_curves: Sequence[curves.Curve], in_labels: Mapping[st
         random_play: {directory: returns of random play}.
     """
     figures = []
-    for panel in curves.arrange_curves(run_curves, in_labels) if run_curves else []:
+    for panel in curve_figure.arrange_curves(run_curves, in_labels) if run_curves else []:
         traces = []
         for line, (label, style) in styles.items():
             seeds = [curve for curve in panel.curves if curve.line == line]

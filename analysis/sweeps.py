@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from analysis import curves, drawing, statistics
+from analysis import curve_figure, curves, drawing, statistics
 from storage import episodes, layout, reading
 
 PAPER = pathlib.Path(__file__).parents[1] / "paper" / "figure5_generalization.csv"
@@ -187,7 +187,7 @@ def draw_sweeps(sweeps: Sequence[Sweep]) -> "matplotlib.figure.Figure":
             for label, style in dict(styles.values()).items():
                 of_label = [sweep for sweep in inside if styles[sweep.line][0] == label]
                 if len(envs) == 1 and of_label:
-                    num_seeds.setdefault(label, []).extend(curves.draw_line(axes, of_label, label, style))
+                    num_seeds.setdefault(label, []).extend(curve_figure.draw_line(axes, of_label, label, style))
                 elif len(envs) > 1 and {sweep.settings["env"] for sweep in of_label} == envs:
                     sentence = (" Means are of the agents that are in every environment; "
                                 "thin beside them: single environments.")

@@ -6,13 +6,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import choices
-from analysis import curves, drawing
+from analysis import curve_figure, curves, drawing
 from helpers.disks import small_disk
 from helpers.run_files import find_checked, write_run
 
 
 def draw_folder(folder):
-    return curves.draw_curves(curves.read_curves(find_checked([folder])[0])[0])
+    return curve_figure.draw_curves(curves.read_curves(find_checked([folder])[0])[0])
 
 
 def styles_of(figure):

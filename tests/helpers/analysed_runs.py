@@ -1,6 +1,7 @@
 """Runs for the tests of analysis: several seeds with curves, with scores, or with sweeps."""
 
-from helpers.run_files import write_run
+from analysis import curves
+from helpers.run_files import find_checked, write_run
 from storage import layout
 
 SWEEP_HEADER = ",".join(layout.SWEEP_COLUMNS)
@@ -50,3 +51,8 @@ def write_swept_run(directory, returns, random=(0, 2), **settings):
 def write_sweep_rows(directory, *rows):
     """Write observability.csv from rows of text."""
     layout.sweep_path(directory).write_text("\n".join([SWEEP_HEADER, *rows]) + "\n")
+
+
+def curves_of(*paths, x="agent_step", y="eval"):
+    """Return the curves of runs and folders of runs."""
+    return curves.read_curves(find_checked(paths)[0], x, y)[0]
