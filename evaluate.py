@@ -30,7 +30,7 @@ import loading
 from analysis import statistics, sweeps
 from environments import features, mirror
 from films import camera, film
-from storage import files, layout, reading
+from storage import files, layout, reading, training
 from storage.episodes import choose_path, name_otherwise
 
 CONTRADICT = {  # flag -> flags that cannot be given beside it
@@ -244,7 +244,7 @@ def evaluate_run(values: flags.FlagValues) -> None:
     else:
         played = (("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"]))
         name, path = run.weights, place(run.weights, played, find_weights(values, run.directory))
-    chosen = (reading.best_evaluation(run.directory, settings)
+    chosen = (training.best_evaluation(run.directory, settings)
               if path == layout.episodes_path(run.directory, layout.BEST) else None)
     print_player(values, run.directory, players[0])
     path = pathlib.Path(values.csv or path)

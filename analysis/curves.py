@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis import statistics
-from storage import layout, reading
+from storage import layout, reading, training
 
 Runs = dict[pathlib.Path, dict[str, Any]]  # directory -> settings
 RandomPlay = Mapping[pathlib.Path, np.ndarray]  # directory -> returns of random play
@@ -88,12 +88,12 @@ def read_curves(runs: Runs, x: str = "agent_step", y: str = "eval") -> tuple[lis
 def _read_returns(directory, settings, y):
     """Return the rows of a run that hold its returns, how many of its CSV are lost, and whether more will come."""
     if y == "eval":
-        rows = reading.read_evaluations(directory, settings)
+        rows = training.read_evaluations(directory, settings)
     else:
-        rows = reading.read_rows(directory, "train")
+        rows = training.read_rows(directory, "train")
         rows["episodes"] = 1 + np.arange(len(rows["agent_step"]))
     last = rows["agent_step"][-1] if len(rows["agent_step"]) else 0
-    return rows, reading.count_lost_rows(directory, y), reading.is_unfinished(directory, settings, last)
+    return rows, training.count_lost_rows(directory, y), training.is_unfinished(directory, settings, last)
 
 
 def _into_bins(curves):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from analysis import curves, drawing, plotly_figures, scores, sweeps, tables
 from analysis.writers import NONE, UNFINISHED, Table
-from storage import episodes, layout, reading, strangers
+from storage import episodes, layout, reading, strangers, training
 
 FOLDER = pathlib.Path(__file__).parent
 MEDIA_TYPES = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}
@@ -31,7 +31,7 @@ def keep_whole(runs: curves.Runs) -> tuple[curves.Runs, list[str]]:
     Raises:
         ValueError: there is none.
     """
-    whole, notes = reading.read_each(runs, lambda directory: [reading.read_rows(directory, name)
+    whole, notes = reading.read_each(runs, lambda directory: [training.read_rows(directory, name)
                                                               for name in layout.COLUMNS])
     if not whole:
         raise ValueError(notes[0].removeprefix(reading.LEFT_OUT))
@@ -46,11 +46,11 @@ def make_page(runs: curves.Runs, left_out: Sequence[str], command: str) -> tuple
         left_out: sentences on directories that are left out.
         command: the command that makes this page again.
     """
-    evaluation, _ = curves.read_curves(runs, y="eval")  # notes_on_scores has these notes too.
-    training, notes_on_training = curves.read_curves(runs, y="train")
+    by_evaluation, _ = curves.read_curves(runs, y="eval")  # notes_on_scores has these notes too.
+    by_episode, notes_on_training = curves.read_curves(runs, y="train")
     without = [directory for directory, settings in runs.items()
-               if not len(reading.read_evaluations(directory, settings)["agent_step"])]
-    all_runs = [*evaluation,
+               if not len(training.read_evaluations(directory, settings)["agent_step"])]
+    all_runs = [*by_evaluation,
                 *(curves.Curve(directory, runs[directory], np.empty(0), np.empty(0)) for directory in without)]
     run_scores, notes_on_scores = scores.find_scores(runs)
     run_sweeps, notes_on_sweeps = sweeps.read_sweeps(runs)
@@ -59,7 +59,8 @@ def make_page(runs: curves.Runs, left_out: Sequence[str], command: str) -> tuple
     in_labels = drawing.settings_in_labels(all_runs, ["flicker"])
     styles = drawing.style_lines(all_runs, in_labels)
     draw_curves = lambda run_curves, y: plotly_figures.make_curve_figures(run_curves, in_labels, styles, y, random_play)
-    figures = dict(evaluation=lambda: draw_curves(evaluation, "eval"), training=lambda: draw_curves(training, "train"),
+    figures = dict(evaluation=lambda: draw_curves(by_evaluation, "eval"),
+                   training=lambda: draw_curves(by_episode, "train"),
                    generalization=lambda: plotly_figures.make_sweep_figures(run_sweeps, styles))
     progress = tqdm(figures.items(), "report.py draws", leave=False, disable=None)  # None: only in a terminal
     figures = {name: make_figures() for name, make_figures in progress}
@@ -117,7 +118,7 @@ def describe_experiments(all_runs: Sequence[curves.Curve], run_scores: Sequence[
     experiments = []
     for number, ((env, flicker, label), seeds) in enumerate(tables.group_lines(all_runs), 1):
         settings = seeds[0].settings
-        best = [reading.best_evaluation(run.directory, run.settings) for run in seeds]
+        best = [training.best_evaluation(run.directory, run.settings) for run in seeds]
         steps = [last_step(run.directory) for run in seeds]
         fresh = scores.summarise_scores([score for score in run_scores if score.line == seeds[0].line])
         level = curves.mean_random_play(seeds, random_play)
@@ -128,7 +129,7 @@ def describe_experiments(all_runs: Sequence[curves.Curve], run_scores: Sequence[
             differing=[setting for setting in marked if setting["mark"]],
             seeds=len({run.settings["seed"] for run in seeds}), speed=measure_speed(seeds),
             commands=list_commands(seeds, run_scores), steps=tables.format_steps(int(min(steps)), int(max(steps))),
-            unfinished=any(reading.is_unfinished(run.directory, run.settings, run.x[-1] if len(run.x) else 0)
+            unfinished=any(training.is_unfinished(run.directory, run.settings, run.x[-1] if len(run.x) else 0)
                            for run in seeds),
             best=format_seeds([mean for _, mean in filter(None, best)]),
             last=format_seeds([run.y[-1] for run in seeds if len(run.y)]),
@@ -175,7 +176,7 @@ def format_seeds(values: Sequence[float]) -> str:
 
 def last_step(directory: pathlib.Path) -> float:
     """Return the agent step of a run's newest row, 0 before its first row."""
-    logs = [reading.read_rows(directory, name) for name in layout.COLUMNS]
+    logs = [training.read_rows(directory, name) for name in layout.COLUMNS]
     return max((log["agent_step"][-1] for log in logs if len(log["agent_step"])), default=0)
 
 
@@ -185,7 +186,7 @@ def measure_speed(seeds: Sequence[curves.Curve]) -> dict[str, str]:
     Returns:
         {column: text} over all seeds together; empty before the first row of learn.csv.
     """
-    logs = [reading.read_rows(run.directory, "learn") for run in seeds]
+    logs = [training.read_rows(run.directory, "learn") for run in seeds]
     logs = [log for log in logs if len(log["seconds"])]
     seconds = sum(log["seconds"][-1] for log in logs)
     if not seconds:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from storage import layout, reading, strangers
+from storage import layout, reading, strangers, training
 
 Status = collections.namedtuple("Status", "run state step maxsteps evaluation age speed returns reason")
 Status.__doc__ = """The status of a run; None stands for what is not known.
@@ -44,7 +44,7 @@ def read_whole_status(directory: str | pathlib.Path, check: Callable[[Any], dict
     has_begun = layout.config_path(directory).exists()
     settings = reading.read_settings(directory, check) if has_begun else None
     saved_step, saved_episodes = reading.read_saved_counts(directory)
-    learn, train, evaluations = (reading.read_last_rows(directory, name) for name in ("learn", "train", "eval"))
+    learn, train, evaluations = (training.read_last_rows(directory, name) for name in ("learn", "train", "eval"))
     last_write = reading.read_last_write(directory)
     age = None if last_write is None or last_write > time.time() + FRESH else max(0.0, time.time() - last_write)
     exit_code, reason = read_log_end(directory)
@@ -67,7 +67,7 @@ def read_whole_status(directory: str | pathlib.Path, check: Callable[[Any], dict
 
 def read_log_end(directory: str | pathlib.Path) -> tuple[int | None, str]:
     """Return the exit code that ends the log of a grid's run, None if there is none, and the line before it."""
-    *_, reason, last = ["", "", *reading.read_last_lines(layout.log_path(directory))]
+    *_, reason, last = ["", "", *training.read_last_lines(layout.log_path(directory))]
     code = re.fullmatch(r"exit code (\d{1,9})", last)
     return (int(code[1]) if code else None), strangers.escape(reason)
 

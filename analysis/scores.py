@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from analysis import curves, statistics
-from storage import episodes, layout, reading
+from storage import episodes, layout, reading, training
 
 CELL = ("env", "network", "history", "flicker")  # the settings of a cell of a published table
 SIGNIFICANT = 0.05
@@ -34,7 +34,7 @@ class Score(curves.Curve):
     @property
     def unfinished(self) -> bool:
         """Whether training of this run goes on."""
-        return reading.is_unfinished(self.directory, self.settings, self.x[-1])
+        return training.is_unfinished(self.directory, self.settings, self.x[-1])
 
 
 def read_scores(runs: curves.Runs) -> tuple[list[Score], list[str]]:
@@ -78,7 +78,7 @@ def find_scores(runs: curves.Runs) -> tuple[list[Score], list[str]]:
         if weights.exists() and weights.stat().st_mtime > path.stat().st_mtime:
             notes.append(f"{path} is older than the best weights beside it; "
                          f"evaluate.py --run_dir={curve.directory} plays those of now")
-        best: Any = reading.best_evaluation(curve.directory, curve.settings)  # A curve has one evaluation at least.
+        best: Any = training.best_evaluation(curve.directory, curve.settings)  # A curve has one evaluation at least.
         eval_seeds = sorted({int(row["eval_seed"]) for row in played})
         scores.append(Score(**vars(curve), returns=returns, eval_seeds=eval_seeds, best=best))
     if without:

@@ -41,10 +41,8 @@ if [ "${1:-}" = speeds ]; then
   exit
 fi
 
-# laptop.flags with more environments: updates twice as large at half their number, and a learning rate for that.
-batch=8 period=64 rate=1.5e-4
-flags=(--flagfile=presets/laptop.flags --num_envs=128 --batch_size=$batch --update_period=$period --learning_rate=$rate
-  --checkpoint_period=2000000 "$@")
+period=$(sed -n 's/^--update_period=//p' presets/laptop.flags)
+flags=(--flagfile=presets/laptop.flags --checkpoint_period=2000000 "$@")
 say "Trial."
 python3 train.py "${flags[@]}" --maxsteps=60000 --max_hours=0.03 --eval_period=100000000 --run_dir=runs/gpu-trial || [ $? = 75 ]
 # A minute is kept for imports and evaluations, more for score and curve, and a third for what a trial does not see: ends of episodes, new seeds.

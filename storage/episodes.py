@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from storage import layout, reading, strangers
+from storage import layout, reading, strangers, training
 
 
 def read_episodes(path: pathlib.Path) -> tuple[list[dict[str, Any]], np.ndarray]:
@@ -21,7 +21,7 @@ def read_episodes(path: pathlib.Path) -> tuple[list[dict[str, Any]], np.ndarray]
     Raises:
         ValueError: the CSV is damaged, or has no episodes.
     """
-    with reading.name_damage(path):
+    with training.name_damage(path):
         rows = _parse_episodes(path, ("policy", "weights", "epsilon", "flicker", "episode_return", "eval_seed"))
         return rows, _returns_of(rows)
 
@@ -50,7 +50,7 @@ def read_random_play(directory: str | pathlib.Path) -> np.ndarray | None:
     path = next((path for path in paths if path.exists()), None)
     if not path:
         return None
-    with reading.name_damage(path):
+    with training.name_damage(path):
         rows = _parse_episodes(path, ("policy", "episode_return"))
         return _returns_of([row for row in rows if row["policy"] == "random"])
 
@@ -78,7 +78,7 @@ def read_sweep(directory: str | pathlib.Path, trained: float
     path = layout.sweep_path(directory)
     of_agent: dict[float, list[float]] = {}
     of_random, played_with = [], set()
-    with reading.name_damage(path):
+    with training.name_damage(path):
         columns = ("policy", "weights", "observation_probability", "epsilon", "episode_return")
         for row in _parse_episodes(path, columns):
             if row["policy"] == "random":

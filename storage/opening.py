@@ -6,7 +6,7 @@ import pathlib
 import reprlib
 from typing import Any
 
-from storage import layout, reading, strangers
+from storage import layout, reading, strangers, training
 
 
 def check(directory: str | pathlib.Path, settings: dict[str, Any], resume: str = "auto") -> None:
@@ -79,7 +79,7 @@ def _refuse_links(directory):
 def _refuse_old_run(directory, config):
     """Raise ValueError if a run was made when all environments were reset together: its checkpoints say too little."""
     header = ",".join(layout.OLD_COLUMNS["train"])
-    if reading.read_header(directory, "train") == header:
+    if training.read_header(directory, "train") == header:
         raise ValueError(f"{directory} holds a run of an earlier version, which seeded all environments at once, so it "
                          "cannot go on here; choose another --run_dir, or go on with the git commit that its "
                          f"config.json names, {_show(config.get('git_commit', 'unknown'))}")

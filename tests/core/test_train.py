@@ -26,7 +26,7 @@ from helpers.short_runs import (
     rows_without_seconds,
     train_run,
 )
-from storage import reading
+from storage import training
 
 pytestmark = pytest.mark.usefixtures("small_periods")
 
@@ -263,7 +263,7 @@ def test_an_evaluation_that_is_not_finite_is_never_the_best(tmp_path, monkeypatc
     run = train_run([*CARTPOLE, "--network=DQN"], tmp_path)
     assert run.evaluations == 3 and run.best == best
     assert (tmp_path / "best.weights.h5").exists() == (best is not None)
-    found = reading.best_evaluation(tmp_path, run.settings)
+    found = training.best_evaluation(tmp_path, run.settings)
     assert (found and found[1]) == best
 
 

@@ -15,7 +15,7 @@ import plot
 import train
 from helpers.run_files import find_checked
 from helpers.run_parts import read_tree
-from storage import checkpoints, episodes, layout, reading
+from storage import checkpoints, episodes, layout, reading, training
 
 OLD_RUN = pathlib.Path(__file__).with_name("old_run")
 FLAGS = """--network=DRQN --env=CartPole-v1 --units=8 --num_envs=4 --bufflen=240 --batch_size=4 --unroll=3 --flicker=0.3
@@ -42,12 +42,12 @@ def test_the_readers_read_it(old_run):
     assert list(found) == [old_run] and not others and reading.newest_run(".") == old_run
     settings = found[old_run]
     assert (settings["network"], settings["env"], settings["maxsteps"]) == ("DRQN", "CartPole-v1", 300)
-    assert {name: len(reading.read_rows(old_run, name)["agent_step"]) for name in layout.COLUMNS} == {
+    assert {name: len(training.read_rows(old_run, name)["agent_step"]) for name in layout.COLUMNS} == {
         "train": 23, "learn": 1, "eval": 6}
-    assert list(reading.read_evaluations(old_run, settings)["episode_return"]) == [10, 10, 9]
-    assert reading.best_evaluation(old_run, settings) == (200, 10)
-    assert not reading.is_unfinished(old_run, settings, 301) and reading.is_locked(old_run) is False
-    assert reading.read_last_rows(old_run, "learn")["updates"] == [30]
+    assert list(training.read_evaluations(old_run, settings)["episode_return"]) == [10, 10, 9]
+    assert training.best_evaluation(old_run, settings) == (200, 10)
+    assert not training.is_unfinished(old_run, settings, 301) and reading.is_locked(old_run) is False
+    assert training.read_last_rows(old_run, "learn")["updates"] == [30]
     assert reading.read_saved_counts(old_run) == (301, 23)
     assert reading.find_weights(old_run, "best") == old_run / "best.weights.h5"
     assert reading.find_weights(old_run, "last") == old_run / "checkpoints/000000082/online.weights.h5"

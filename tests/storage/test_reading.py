@@ -4,11 +4,10 @@ import json
 import os
 import socket
 
-import numpy as np
 import pytest
 
-from helpers.run_files import SETTINGS, find_checked, hold_lock, write_run, write_state, write_table
-from storage import layout, locks, reading
+from helpers.run_files import SETTINGS, find_checked, hold_lock, write_run, write_state
+from storage import layout, locks, reading, training
 
 # Settings and directories
 
@@ -72,7 +71,7 @@ def test_a_damaged_run_does_not_hide_the_others(tmp_path):
     found, (note,) = find_checked([tmp_path])
     assert list(found) == [runs[0], runs[2]] and note.startswith(f"left out: {runs[1]}/config.json is not the config")
     layout.csv_path(runs[2], "eval").write_text("torn\n")
-    rows, (note,) = reading.read_each(found, lambda directory: len(reading.read_rows(directory, "eval")["episode"]))
+    rows, (note,) = reading.read_each(found, lambda directory: len(training.read_rows(directory, "eval")["episode"]))
     assert rows == {runs[0]: 2} and note.startswith(f"left out: {runs[2]}/eval.csv is damaged")
 
 
@@ -141,9 +140,9 @@ NO_FILES = {"a link": lambda path: path.symlink_to(path.with_name("private")), "
 
 @pytest.mark.parametrize("kind", NO_FILES)
 @pytest.mark.parametrize("read, name", [
-    (reading.read_config, "config.json"), (lambda run: reading.read_rows(run, "eval"), "eval.csv"),
-    (lambda run: reading.read_last_rows(run, "train"), "train.csv"), (reading.is_locked, "lock"),
-    (lambda run: reading.read_header(run, "train"), "train.csv"),
+    (reading.read_config, "config.json"), (lambda run: training.read_rows(run, "eval"), "eval.csv"),
+    (lambda run: training.read_last_rows(run, "train"), "train.csv"), (reading.is_locked, "lock"),
+    (lambda run: training.read_header(run, "train"), "train.csv"),
     (lambda run: reading.find_weights(run, "best"), "best.weights.h5"),
     (lambda run: reading.read_state(run / "checkpoints/000000012"), "checkpoints/000000012/state.json"),
     (reading.find_milestones, "weights/000050.weights.h5")])
@@ -167,121 +166,6 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path, folder):
     assert reading.read_saved_counts(run) == (0, 0)
     with pytest.raises(ValueError, match=f"a/{folder} is a link, so it is not opened"):
         reading.find_weights(run, "last")
-
-
-# Rows of training
-
-
-def test_rows_are_columns_of_numbers(tmp_path):
-    run = write_run(tmp_path / "a", episodes=[(5, 1.5), (9, 2)])
-    rows = reading.read_rows(run, "train")
-    assert list(rows) == layout.COLUMNS["train"]
-    np.testing.assert_array_equal([rows["agent_step"], rows["episode_return"]], [(5, 9), (1.5, 2)])
-    assert {name: list(values) for name, values in rows.items()} == reading.read_last_rows(run, "train")
-    for read in (reading.read_rows, reading.read_last_rows):
-        assert {name: list(values) for name, values in read(run, "learn").items()} == {
-            name: [] for name in layout.COLUMNS["learn"]}  # There is no such file yet.
-    layout.csv_path(run, "learn").touch()
-    assert len(reading.read_rows(run, "learn")["agent_step"]) == 0
-
-
-def test_rows_of_an_old_run_have_the_columns_of_today_and_no_episode_that_was_cut(tmp_path):
-    run = write_run(tmp_path / "a")
-    write_table(layout.csv_path(run, "train"), layout.OLD_COLUMNS["train"],
-                [(5, 5, 1.5, 9, 1, 0, 0, 2), (9, 9, 999, 9, 1, 2, 1, 3), (12, 12, 2, 8, 7, 3, 0, 4)])
-    write_table(layout.csv_path(run, "learn"), layout.OLD_COLUMNS["learn"], [range(1, 15), range(2, 16)])
-    for read in (reading.read_rows, reading.read_last_rows):
-        assert {name: list(values) for name, values in read(run, "train").items()} == dict(
-            agent_step=[5, 12], frames=[5, 12], episode_return=[1.5, 2], length=[9, 8], training_reward=[1, 7],
-            environment=[0, 3], seconds=[2, 4])
-        learn = {name: list(values) for name, values in read(run, "learn").items()}
-        assert list(learn) == layout.COLUMNS["learn"]
-        assert (learn["learning_rate"], learn["environment_seconds"], learn["seconds"]) == ([8, 9], [10, 11], [14, 15])
-    path = layout.csv_path(run, "train")
-    path.write_text(",".join(layout.OLD_COLUMNS["train"]) + "\n")
-    assert list(reading.read_rows(run, "train")) == layout.COLUMNS["train"]
-    path.write_text(",".join(layout.COLUMNS["train"]) + "\n5,5,1.5,9,1,0,0,2\n")
-    with pytest.raises(ValueError, match="train.csv is damaged, .*: its rows have 8 values, expected 7"):
-        reading.read_rows(run, "train")
-
-
-def test_a_last_row_without_a_line_end_is_still_being_written(tmp_path):
-    run = write_run(tmp_path / "a", episodes=[(5, 1)])
-    path = layout.csv_path(run, "train")
-    for text in ("9", "9,9,2,9,1,0,4.5"):
-        path.write_text(path.read_text().split("\n9")[0].rstrip("\n") + "\n" + text)
-        assert list(reading.read_rows(run, "train")["agent_step"]) == [5]
-        assert reading.read_last_rows(run, "train")["agent_step"] == [5]
-
-
-def test_losses_may_be_unknown_and_other_rows_that_are_not_finite_are_left_out(tmp_path):
-    run = write_run(tmp_path / "a")
-    row = dict.fromkeys(layout.COLUMNS["learn"], 1) | dict.fromkeys(layout.UNKNOWN, "nan")
-    path = layout.csv_path(run, "learn")
-    write_table(path, layout.COLUMNS["learn"], [row.values()])
-    assert np.isnan(reading.read_rows(run, "learn")["loss"]).all()
-    assert reading.count_lost_rows(run, "learn") == 0
-    lost = [row | dict(epsilon="nan"), row | dict(frames="-inf"), row | dict(agent_step="nan")]
-    write_table(path, layout.COLUMNS["learn"], [one.values() for one in (row, *lost, row | dict(agent_step=2))])
-    # A bad row does not hide the others.
-    assert list(reading.read_rows(run, "learn")["agent_step"]) == [1, 2] and reading.count_lost_rows(run, "learn") == 3
-    assert reading.read_last_rows(run, "learn")["agent_step"] == [1, 2]
-
-
-@pytest.mark.parametrize("damage, message", [
-    (lambda text: "step,reward\n1,2\n", "it begins with 'step,reward', expected agent_step,frames"),
-    (lambda text: text.replace("100", "a hundred", 1), "could not convert string 'a hundred'"),
-    (lambda text: text.splitlines()[0] + "\n1,2\n", "its rows have 2 values, expected 7"),
-    (lambda text: text + text.split("\n", 1)[1], "agent_step decreases"),
-    (lambda text: text + "\x00" * 50 + "\n", "the number of columns changed from 7 to 1"),
-    (lambda text: "\udcff", "can't decode"),
-])
-def test_a_damaged_csv_is_named_in_one_sentence(tmp_path, damage, message):
-    path = layout.csv_path(write_run(tmp_path / "a", [(100, (1, 3)), (200, (5, 9))]), "eval")
-    path.write_bytes(damage(path.read_text()).encode(errors="surrogateescape"))
-    with pytest.raises(ValueError) as error:
-        reading.read_rows(tmp_path / "a", "eval")
-    assert str(error.value).startswith(f"{path} is damaged, or not of this suite: ")
-    assert message in str(error.value) and "\n" not in str(error.value)
-
-
-def test_only_the_end_of_a_long_file_is_read(tmp_path):
-    run = write_run(tmp_path / "a")
-    path = layout.csv_path(run, "eval")
-    path.write_bytes(b"no row\n" * 100_000 + b"7,7,1,0,2,9,3\n" * 2000)
-    rows = reading.read_last_rows(run, "eval")
-    assert 1000 < len(rows["agent_step"]) < 2000 and set(rows["episode_return"]) == {2}
-    assert reading.read_last_lines(path)[-1] == "7,7,1,0,2,9,3"
-    path.write_text("a\nb\nc\n")
-    with pytest.raises(ValueError, match="eval.csv is damaged, or not of this suite: could not convert"):
-        reading.read_last_rows(run, "eval")
-    assert reading.read_last_lines(run / "none") == []
-
-
-# Evaluations during training
-
-
-def test_evaluations_are_means_over_their_episodes_and_half_written_ones_are_left_out(tmp_path):
-    run = write_run(tmp_path / "a", [(100, (1, 3)), (200, (5, 9)), (300, (6, 8)), (400, (90,))])
-    rows = reading.read_evaluations(run, SETTINGS)
-    np.testing.assert_array_equal([rows["agent_step"], rows["episode_return"]], [(100, 200, 300), (2, 7, 7)])
-    assert reading.best_evaluation(run, SETTINGS) == (300, 7)  # Of equals the later one, as in training.
-    assert reading.best_evaluation(write_run(tmp_path / "b"), SETTINGS) is None
-
-
-@pytest.mark.parametrize("episode_return", ["nan", "inf", "-inf"])
-def test_an_evaluation_that_is_not_finite_is_left_out_and_never_the_best(tmp_path, episode_return):
-    run = write_run(tmp_path / "a", [(100, (1, 3)), (200, (9, float(episode_return))), (300, (4, 2))])
-    assert list(reading.read_evaluations(run, SETTINGS)["episode_return"]) == [2, 3]
-    assert reading.best_evaluation(run, SETTINGS) == (300, 3)
-
-
-@pytest.mark.parametrize("agent_step, limits, unfinished", [
-    (200, dict(), True), (201, dict(), False),  # of 300, with an evaluation every 100
-    (100, dict(maxepisodes=2), False), (100, dict(maxepisodes=3), True)])
-def test_a_run_is_unfinished_until_no_evaluation_follows(tmp_path, agent_step, limits, unfinished):
-    run = write_run(tmp_path / "a", episodes=[(5, 1), (12, 2)])
-    assert reading.is_unfinished(run, SETTINGS | limits, agent_step) == unfinished
 
 
 # Locks

@@ -20,7 +20,7 @@ from helpers.run_parts import (
     save_run,
     write_episode,
 )
-from storage import layout, opening, reading
+from storage import layout, opening, reading, training
 from storage import run as run_module
 from storage.run import Run
 
@@ -90,7 +90,7 @@ def test_a_csv_that_lost_rows_is_cut_at_its_last_whole_one_and_says_so(tmp_path,
     assert read_steps(tmp_path) == left
     save_run(run, ring, 40)
     run.close()
-    assert reading.read_rows(tmp_path, "train")["agent_step"].tolist() == [*left, 40]
+    assert training.read_rows(tmp_path, "train")["agent_step"].tolist() == [*left, 40]
     open_run(tmp_path).close()
     assert capsys.readouterr().err == ""  # The next checkpoint counts what is there.
 

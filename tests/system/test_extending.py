@@ -14,7 +14,7 @@ import choices
 import train
 from helpers.extending import EXTENDING, PYTHON, write_modules
 from helpers.short_runs import ROOT
-from storage import reading
+from storage import training
 
 TINY = """--maxsteps=90 --units=8 --bufflen=400 --num_envs=2 --batch_size=4 --learning_starts=40 --eval_period=40
     --eval_episodes=2 --checkpoint_period=40 --max_episode_frames=120""".split()
@@ -113,7 +113,7 @@ def test_an_environment_of_a_users_module_is_known_by_its_whole_name(env):
 def test_the_environment_of_the_page_is_learned_by_its_command(env, tmp_path):
     (command,) = re.findall(r"^python train.py (.*my_envs:.*)$", EXTENDING.read_text(), re.M)
     assert env in command and train.main(shlex.split(command)) == 0
-    evaluations = reading.read_rows(next((tmp_path / "runs").iterdir()), "eval")
+    evaluations = training.read_rows(next((tmp_path / "runs").iterdir()), "eval")
     last = evaluations["evaluation"] == max(evaluations["evaluation"])
     assert set(evaluations["episode_return"][last]) == {1.0}
 

@@ -16,7 +16,7 @@ import pytest
 from analysis import progress
 from helpers.cluster import cluster, wait_until
 from helpers.short_runs import assert_same_runs
-from storage import grids, layout, reading
+from storage import grids, layout, reading, training
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -65,7 +65,7 @@ class Slurm:
     def wait_until_begun(self, run):
         """Wait until a run has learned for 1,000 agent steps."""
         path = layout.csv_path(run, "learn")
-        steps = lambda: [int(line.split(",")[0]) for line in reading.read_last_lines(path)[1:]]
+        steps = lambda: [int(line.split(",")[0]) for line in training.read_last_lines(path)[1:]]
         wait_until(lambda: max(steps(), default=0) >= 1000, lambda: run)
 
 
