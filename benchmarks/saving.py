@@ -19,8 +19,6 @@ import numpy as np
 import train
 from storage import layout
 
-PERIOD = 50_000  # agent steps between checkpoints, the default
-
 
 def read_memory(field):
     """Return VmRSS (now) or VmHWM (the most since `forget_peak`) of this process in MB."""
@@ -65,6 +63,7 @@ def folder_megabytes(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bufflen", type=int, default=400_000, help="timesteps")
+    parser.add_argument("--period", type=int, default=50_000, help="agent steps between checkpoints")
     parser.add_argument("--out", type=pathlib.Path,
                         help="folder for the run, kept; default: a temporary one on the disk of TMPDIR")
     options = parser.parse_args()
@@ -75,10 +74,10 @@ def main():
         window = trainer.replay.windows(np.zeros(32, int), np.zeros(32, int))
         trainer.agent.learn(window)  # An update fills the optimizer's slots.
         trainer.settings = trainer.settings | dict(learning_starts=10**9)  # No updates from now on.
-        play_at_random(trainer, PERIOD)
+        play_at_random(trainer, options.period)
         fill_replay(trainer)
         first_seconds, first_extra = measure_save(trainer)
-        play_at_random(trainer, PERIOD)
+        play_at_random(trainer, options.period)
         stall_seconds, stall_extra = measure_save(trainer)
         replay_mb, checkpoints_mb = (folder_megabytes(trainer.storage.directory / name)
                                      for name in (layout.REPLAY, layout.CHECKPOINTS))
