@@ -38,9 +38,9 @@ RUNS = {
     "Breakout": """--env=Breakout --network=DRQN --maxsteps=1500 --units=16 --bufflen=800 --learning_starts=60
         --update_period=16 --sticky=0.25 --noops=5 --life_loss=terminal --max_episode_frames=400 --checkpoint_period=100
         --eval_period=400""".split(),
-    "Breakout-PQN": """--env=Breakout --network=PQN_LSTM --sample=rollout --num_envs=32 --maxsteps=4800 --units=16
+    "Breakout-PQN": """--env=Breakout --network=PQN_LSTM --sample=rollout --num_envs=32 --maxsteps=2400 --units=16
         --unroll=8 --learning_starts=0 --update_period=32 --target_period=0 --sticky=0.25 --noops=5
-        --max_episode_frames=240 --checkpoint_period=600 --eval_period=2000""".split(),
+        --max_episode_frames=240 --checkpoint_period=300 --eval_period=1000""".split(),
 }
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 MAX_OPERATIONS = 120  # file operations of a process until it is killed; a checkpoint has about 25
