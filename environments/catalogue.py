@@ -213,11 +213,7 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
         return wrappers.as_frames(single, env, screen)
 
     try:
-        try:
-            envs = gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
-                                      vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
-        except TypeError as error:  # It has no gymnasium.Env as a base, as in the old Gym, or it needs arguments.
-            raise ValueError(f"--env={env} cannot be made: {wrappers.one_line(error)}") from error
+        envs = _make_vector(spec, env, num_envs, wrap)
         api.check(envs.envs[0], env)
         observations, actions = NAMES.get(spec.name.rstrip("0123456789"), ((), ()))  # DelayedCue30, too
         shape = envs.single_observation_space.shape
@@ -230,6 +226,15 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(f"--env={env} needs a package that is not installed: {wrappers.one_line(error)}") from error
     return envs, seen_names, names, seen[0]
+
+
+def _make_vector(spec, env, num_envs, wrap):
+    """Return a vector environment of a spec, each of its environments wrapped."""
+    try:
+        return gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
+                                  vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
+    except TypeError as error:  # It has no gymnasium.Env as a base, as in the old Gym, or it needs arguments.
+        raise ValueError(f"--env={env} cannot be made: {wrappers.one_line(error)}") from error
 
 
 def _make_rendered(spec, env, envs, render_mode):

@@ -138,9 +138,9 @@ class Pixels(gymnasium.Env):
 
 
 gymnasium.register("CartPolePosition-v0", entry_point=CartPolePosition, max_episode_steps=500)
-gymnasium.register("DelayedCue-v0", entry_point=DelayedCue)
-for length in (30, 100):
-    gymnasium.register(f"DelayedCue{length}-v0", entry_point=DelayedCue, kwargs=dict(length=length))
+for suffix, length in (("", 10), (30, 30), (100, 100)):  # A cap that no episode reaches says that every episode ends.
+    gymnasium.register(f"DelayedCue{suffix}-v0", entry_point=DelayedCue, kwargs=dict(length=length),
+                       max_episode_steps=length + 2)
 for name in ("CartPole-v1", "MountainCar-v0", "Acrobot-v1"):
     gymnasium.register(f"{name.partition('-')[0]}Pixels-v0", entry_point=Pixels, kwargs=dict(env=name),
                        max_episode_steps=gymnasium.spec(name).max_episode_steps)

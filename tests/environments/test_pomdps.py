@@ -54,8 +54,8 @@ def test_gymnasium_accepts_them_without_a_warning(name):
 
 
 @pytest.mark.parametrize("name, cap", [
-    ("CartPolePosition-v0", 500), ("DelayedCue-v0", 0), ("CartPolePixels-v0", 500), ("MountainCarPixels-v0", 200),
-    ("AcrobotPixels-v0", 500)])
+    ("CartPolePosition-v0", 500), ("DelayedCue-v0", 12), ("DelayedCue100-v0", 102), ("CartPolePixels-v0", 500),
+    ("MountainCarPixels-v0", 200), ("AcrobotPixels-v0", 500)])
 def test_their_names_are_known_and_suggested(name, cap):
     assert catalogue.describe(name) == (name, dict(frame_skip=1, max_episode_frames=cap))
     with pytest.raises(ValueError, match=f"nearest names are .*{name}"):
