@@ -1,7 +1,7 @@
 # make run        a first look: the film of an agent that plays Pong half blind; then memory against none on flickering CartPole
 # make test       the tests                       make lint    ruff, and mypy on the types of public signatures
 # make doctor     what this machine has, and what to do about the rest
-# make evidence   the learning results of results/, again, by the commands a user would type; and 200 runs killed, and gone on with
+# make evidence   the learning results of results/, again, by the commands a user would type; and 300 kills of runs that then go on
 # make mini       the paper in miniature: 105 short runs on small environments, their tables, curves, sweeps and probes in results/mini/
 # make kalbag     Kalbag et al.'s four curves on Assault: a torso of our own, then 12 runs of 40 games
 # make bench      speed beside the peers', in a virtual environment of their own; the paper's table of costs. Alone on the machine

@@ -144,13 +144,15 @@ def scale_value(x: Tensor) -> Tensor:
 
     Reference: Pohlen et al. 2018; Kapturowski et al. 2019.
     """
-    return ops.sign(x) * (ops.sqrt(ops.abs(x) + 1) - 1) + RESCALE_EPSILON * x
+    return x / (ops.sqrt(ops.abs(x) + 1) + 1) + RESCALE_EPSILON * x  # the same, exact near 0
 
 
 def unscale_value(y: Tensor) -> Tensor:
     """Return the x whose `scale_value` is y."""
-    root = ops.sqrt(1 + 4 * RESCALE_EPSILON * (ops.abs(y) + 1 + RESCALE_EPSILON))
-    return ops.sign(y) * (((root - 1) / (2 * RESCALE_EPSILON)) ** 2 - 1)
+    size = ops.abs(y) + 1 + RESCALE_EPSILON
+    # sqrt(|x| + 1). The authors' (sqrt(1 + 4 epsilon size) - 1) / (2 epsilon) loses 4 digits in float32.
+    root = 2 * size / (ops.sqrt(1 + 4 * RESCALE_EPSILON * size) + 1)
+    return ops.sign(y) * (root - 1) * (root + 1)
 
 
 def _value_of(q_values, action):

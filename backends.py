@@ -261,7 +261,7 @@ def _compile_tensorflow(q_step, td_loss, online_network, target_network, optimiz
 
 
 def _compile_jax(q_step, td_loss, online_network, target_network, optimizer, clip_norm):
-    traces, targets = [], target_network.variables if target_network else []
+    traces, targets = [], target_network.trainable_variables if target_network else []
     variables = online_network.trainable_variables, targets, optimizer.variables
     values = [None, None, None]  # of these variables on the device; each update takes (donates) and replaces them
 

@@ -2,7 +2,7 @@
 
     python evaluate.py                              the newest run under runs/, its best checkpoint
     python evaluate.py runs/Pong-DQN-s1 --episodes=100 --flicker=0.5
-    python evaluate.py --video=film.mp4             and its first episode as a film
+    python evaluate.py --video=film.mp4             a film of its first episode; no other is played
     python evaluate.py --video=film.mp4 --compare runs/Pong-DQN-s1 runs/Pong-DRQN-s1
                                                     two runs on the same seed, side by side
     python evaluate.py --contact_sheet=sheet.png    an episode of each milestone that --weights_period kept, as rows of
@@ -38,6 +38,8 @@ CONTRADICT = {  # flag -> flags that cannot be given beside it
     "observation_probabilities": "flicker render video compare contact_sheet policy".split(),
     "compare": ["policy"],
     "epsilon": ["policy"],
+    "weights": ["policy"],
+    "checkpoint": ["policy"],
     "contact_sheet": "checkpoint weights episodes render video compare csv policy".split(),
 }
 NEED_VIDEO = "film_episode video_steps saliency compare".split()  # flags that do nothing without --video

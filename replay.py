@@ -220,8 +220,10 @@ class Replay:
             return stored > self.unroll and (self.end - 1) % self.unroll == 0
         if not self.ended_only:
             # Before the oldest row there may be no history, and at it an episode may end.
-            before = self.history + self.burn_in
-            return stored > (min(before + 1, self.num_rows - 1) if self.oldest else 1)
+            before, last = self.history + self.burn_in, np.full(self.num_envs, self.end - 1)
+            if self.oldest and self.num_rows == before + 1:  # One row alone surely has its history.
+                return stored > before and bool(self._reaches(last - 1, last, range(len(last))).any())
+            return stored > (before + 1 if self.oldest else 1)
         return any(self._start(place + 1, env) - 1 > self._usable(self._start(place, env))
                    for env in range(self.num_envs)
                    for place in range(self._tail[env] - 2, self._head[env] - 1, -1))
@@ -381,8 +383,7 @@ class Replay:
         env = np.searchsorted(stored, drawn, side="right")
         place = tail[env] - (stored[env] - drawn)
         usable = self._usable(self._start(place, env))
-        newest = place + 1 == self._tail[env]
-        end = np.where(newest, self.end, self._start(place + 1, env))
+        end = np.where(place + 1 == self._tail[env], self.end, self._start(place + 1, env))
         return usable, env, end - 1 - usable
 
     def _accept(self, propose, batch_size):
@@ -390,11 +391,10 @@ class Replay:
 
         `propose(size)` returns rows, environments, and how many transitions start there.
         """
-        start, env = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        accepted = np.zeros((2, 0), np.int64)
         for _ in range(1000):
-            rows, envs, transitions = propose(batch_size - len(start))
-            start = np.append(start, rows[transitions > 0])
-            env = np.append(env, envs[transitions > 0])
-            if len(start) == batch_size:
-                return start, env
+            *drawn, transitions = propose(batch_size - accepted.shape[1])
+            accepted = np.append(accepted, np.stack(drawn)[:, transitions > 0], axis=1)
+            if accepted.shape[1] == batch_size:
+                return accepted
         raise RuntimeError(f"replay.sample found no transition in {len(self)} timesteps")

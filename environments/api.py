@@ -1,24 +1,40 @@
-"""Whether an environment follows Gymnasium's API: a reset and a step tell, before training begins."""
+"""Gymnasium's API: whether an environment follows it, which a reset and a step tell before training begins."""
 
 import inspect
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
+from gymnasium import spaces, wrappers
+
+MADE = wrappers.PassiveEnvChecker, wrappers.OrderEnforcing, wrappers.TimeLimit  # what gymnasium.make puts around
+
+
+class WithoutInfo(gymnasium.Wrapper):
+    """An environment whose infos are empty. Nothing here reads them, and Gymnasium cannot merge all kinds of them."""
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment."""
+        return self.env.reset(**options)[0], {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the environment."""
+        return *self.env.step(action)[:4], {}
 
 
 def check(env: gymnasium.Env, name: str) -> None:
-    """Reset an environment and step it once, below all wrappers.
+    """Reset an environment and step it once, below the wrappers of gymnasium.make, which would raise errors.
 
     Args:
-        env: a Gymnasium environment that will be reset with a seed before it is used.
+        env: what gymnasium.make returned; it will be reset with a seed before it is used.
         name: of the environment, for errors.
 
     Raises:
         ValueError: it follows the API of old Gym, or none, in one sentence.
     """
-    env, given = env.unwrapped, f"--env={name}"
+    given = f"--env={name}"
+    while isinstance(env, MADE):
+        env = env.env
     parameters = inspect.signature(env.reset).parameters
     missing = [word for word in ("seed", "options") if word not in parameters]
     if missing and inspect.Parameter.VAR_KEYWORD not in [of.kind for of in parameters.values()]:

@@ -203,10 +203,11 @@ def make_envs(env: str, num_envs: int, *, frame_skip: int, max_episode_frames: i
 
 def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
     """Return a vector environment of a Gymnasium spec, the names of what is seen and of actions, and its space."""
-    seen = []
+    made, seen = [], []
 
     def wrap(single):
-        single = gymnasium.wrappers.TransformReward(single, api.to_number)
+        made.append(single)
+        single = gymnasium.wrappers.TransformReward(api.WithoutInfo(single), api.to_number)
         # ALE skips by itself and takes the maximum of two frames; elsewhere no sprites flicker.
         single = gymnasium.wrappers.RepeatAction(single, frame_skip) if frame_skip > 1 else single
         seen.append(single.observation_space)
@@ -214,7 +215,7 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
 
     try:
         envs = _make_vector(spec, env, num_envs, wrap)
-        api.check(envs.envs[0], env)
+        api.check(made[0], env)
         observations, actions = NAMES.get(spec.name.rstrip("0123456789"), ((), ()))  # DelayedCue30, too
         shape = envs.single_observation_space.shape
         observations = envs.metadata.get("observation_names", observations)
@@ -233,7 +234,7 @@ def _make_vector(spec, env, num_envs, wrap):
     try:
         return gymnasium.make_vec(spec, num_envs, vectorization_mode="sync", wrappers=[wrap],
                                   vector_kwargs=dict(autoreset_mode=AutoresetMode.NEXT_STEP))
-    except TypeError as error:  # It has no gymnasium.Env as a base, as in the old Gym, or it needs arguments.
+    except (TypeError, AttributeError, AssertionError) as error:  # as of the old Gym, without a space, with arguments
         raise ValueError(f"--env={env} cannot be made: {wrappers.one_line(error)}") from error
 
 

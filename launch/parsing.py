@@ -22,9 +22,14 @@ class _WholeNumber(flags.IntegerParser):
 
     def convert(self, argument):
         try:
-            return super().convert(argument)
+            number = super().convert(argument)
         except ValueError:
-            pass
+            number = self._convert_float(argument)
+        if abs(number) >= 2**63:
+            raise ValueError("expected a whole number below 2**63")
+        return number
+
+    def _convert_float(self, argument):
         try:
             number = float(argument)
         except ValueError:
@@ -91,7 +96,7 @@ def parse_flags(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]
         if argument.startswith("-") and argument.lstrip("-") == "flagfile=":  # A shell's variable that is not set.
             raise ValueError("--flagfile was given without a value; expected one, or no --flagfile")
     try:
-        return values(["script", *_read_flagfiles(values, arguments)])[1:]
+        rest = values(["script", *_read_flagfiles(values, arguments)])[1:]
     except flags.UnrecognizedFlagError as error:
         near = " or ".join(f"--{name}" for name in _nearest(error.flagname, list(values)))
         raise ValueError(f"--{error.flagname} is no flag; perhaps {near} is meant") from error
@@ -99,6 +104,10 @@ def parse_flags(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]
         raise ValueError(_refuse_flagfile(error.__context__)) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"a --flagfile is no text in UTF-8 ({error.reason}); expected a line for each flag") from error
+    for name, value in values.flag_values_dict().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name}={value} was given; expected a finite number")
+    return rest
 
 
 def _read_flagfiles(values, arguments):

@@ -14,7 +14,8 @@ import psutil
 from tqdm import tqdm
 
 ALARM = getattr(signal, "SIGALRM", 14)  # of --max_hours; Windows has no such signals
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGALRM") if hasattr(signal, name)]
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGALRM", "SIGHUP")
+                if hasattr(signal, name)]
 
 
 # Signals
@@ -37,7 +38,8 @@ def stopping(max_hours: float) -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     hears = threading.current_thread() is threading.main_thread()
-    handlers_before = {number: signal.signal(number, catch) for number in STOP_SIGNALS if hears}
+    ignored = lambda number: number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN  # by nohup
+    handlers_before = {number: signal.signal(number, catch) for number in STOP_SIGNALS if hears and not ignored(number)}
     alarm = threading.Timer(max_hours * 3600 - process_seconds(), caught.append, [ALARM])
     alarm.daemon = True
     if max_hours:

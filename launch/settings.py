@@ -159,6 +159,9 @@ def configure(arguments: Sequence[str]) -> dict[str, Any]:
     rest = parse_flags(values, arguments)
     if rest:
         raise ValueError(f"the argument {rest[0]!r} is no flag; flags begin with --")
+    preset, files = _read_presets(arguments)
+    typed = {name for name in values if values[name].present > preset[name].present}
+    _let_typed_win(values, typed)
     given, settings = values.flag_values_dict(), {}
     backend = start.backend_name()
     from environments import catalogue  # here, so that other scripts read their flags without Gymnasium
@@ -175,8 +178,6 @@ def configure(arguments: Sequence[str]) -> dict[str, Any]:
         if given[name] is not None and name not in of_env:
             raise ValueError(f"--{name}={given[name]} does not apply to --env={given['env']}, which is no ALE game")
     for name, value in given.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"--{name}={value} was given; expected a finite number")
         if value == "" and name not in NO_SETTING:  # A shell's variable that is not set.
             raise ValueError(f"--{name} was given without a value; expected one, or no --{name}")
         if name not in NO_SETTING:
@@ -206,9 +207,32 @@ def configure(arguments: Sequence[str]) -> dict[str, Any]:
     elif settings["bufflen"] is None:
         settings["bufflen"] = BUFFLEN
     _check(settings)
+    beside = {name: given[name] for name in given if name in typed and given[name] != preset[name].value}
     settings["backend"] = backend
-    return dict(settings=settings, run_dir=given["run_dir"] or _name_run(arguments, given), resume=given["resume"],
+    return dict(settings=settings, run_dir=given["run_dir"] or _name_run(files, beside, given), resume=given["resume"],
                 max_hours=given["max_hours"], command=["train.py", *arguments])
+
+
+def _let_typed_win(values, typed):
+    """Drop flags of a preset that do not go with one that was typed on the command line."""
+    is_rollout = (values.sample or getattr(choices.NETWORKS.get(values.network), "sample", None)) == "rollout"
+    for winner, loser, applies in (("epsilonStep", "epsilon_decay", True), ("epsilon_decay", "epsilonStep", True),
+                                   ("epsilon_decay", "epsilon_begin", values.epsilon_decay == schedules.APEX),
+                                   ("epsilon_decay", "epsilon_end", values.epsilon_decay == schedules.APEX),
+                                   ("sample", "bufflen", is_rollout), ("network", "bufflen", is_rollout)):
+        if applies and winner in typed and loser not in typed:
+            values[loser].unparse()
+
+
+def _read_presets(arguments):
+    """Return the flags as the files of --flagfile alone set them, and the names of these files."""
+    files, preset = [], define_flags()
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "flagfile" and argument.startswith("-"):
+            files.append(value if equals else following)
+    parse_flags(preset, [f"--flagfile={file}" for file in files])
+    return preset, files
 
 
 def _of_vectors(values, sample):
@@ -292,15 +316,9 @@ def _check_rollout(settings):
                          f"of {T * B} = --unroll={T} times --batch_size={B}, for whole passes")
 
 
-def _name_run(arguments, given):
+def _name_run(files, beside, given):
     """Return the default run_dir, the same for the same settings whatever the job or the machine."""
-    files, preset = [], define_flags()
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        name, equals, value = argument.lstrip("-").partition("=")
-        if name == "flagfile" and argument.startswith("-"):
-            files.append(value if equals else following)
-    parse_flags(preset, [f"--flagfile={file}" for file in files])
-    beside = {name: value for name, value in given.items() if name not in UNNAMED and value != preset[name].value}
+    beside = {name: value for name, value in beside.items() if name not in UNNAMED}
     first = [given["env"], given["network"], *(pathlib.Path(file).stem for file in files)]
     return str(pathlib.Path("runs") / layout.name_run(first, beside, given["seed"], given["jid"]))
 

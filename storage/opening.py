@@ -6,7 +6,7 @@ import pathlib
 import reprlib
 from typing import Any
 
-from storage import layout, reading, strangers, training
+from storage import layout, locks, reading, strangers, training
 
 
 def check(directory: str | pathlib.Path, settings: dict[str, Any], resume: str = "auto") -> None:
@@ -42,7 +42,8 @@ def check(directory: str | pathlib.Path, settings: dict[str, Any], resume: str =
             raise PermissionError(0, os.strerror(errno.EACCES))
     except OSError as error:
         raise refusal(directory, error) from error
-    if reading.is_locked(directory):
+    # This process itself may begin anew, as in a notebook after an error.
+    if reading.is_locked(directory) and not locks.holds(directory / layout.LOCK):
         raise in_use(directory)
     if occupied:
         before = reading.read_config(directory)

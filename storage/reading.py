@@ -226,8 +226,11 @@ def read_saved_counts(directory: str | pathlib.Path) -> tuple[int, int]:
 
 def is_locked(directory: str | pathlib.Path) -> bool | None:
     """Return whether a process holds the lock of a run; None if another machine took it, which may not show here."""
+    path = pathlib.Path(directory, layout.LOCK)
     try:
-        with strangers.open_regular(pathlib.Path(directory, layout.LOCK)) as file:
+        if locks.holds(path):
+            return True
+        with strangers.open_regular(path) as file:
             here = socket.gethostname() in file.read().split()
             locks.lock(file, shared=True)
     except FileNotFoundError:

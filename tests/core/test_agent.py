@@ -108,6 +108,33 @@ def test_the_target_network_starts_equal_to_the_online_one_and_moves_by_sync_alo
     assert all((a == b).all() for a, b in zip(learned, weights_of(agent, "target").values(), strict=True))
 
 
+def test_sync_alone_moves_a_target_network_with_variables_that_are_not_trained(monkeypatch):
+    """Dropout and Keras' GRU cell have a generator's seed as a variable."""
+    dense = lambda: [keras.layers.Flatten(), keras.layers.Dense(4), keras.layers.Dropout(0.5)]
+    with_dropout = choices.NETWORKS["DRQN"]._replace(torso=lambda *_: keras.Sequential(dense(), name="torso"))
+    monkeypatch.setitem(choices.NETWORKS, "DRQN_dropout", with_dropout)
+    agent = make_agent("DRQN_dropout")
+    for seed in range(2):
+        agent.learn(make_window(seed=seed))
+        agent.sync_target()
+    trained = lambda owner: [array.copy() for array in weights_of(agent, owner).values() if array.dtype.kind == "f"]
+    learned = trained("online")
+    agent.learn(make_window())
+    assert len(learned) == 7 and all((a == b).all() for a, b in zip(learned, trained("target"), strict=True))
+
+
+def test_a_torso_of_many_layers_is_loaded(monkeypatch, tmp_path):
+    """The file has layers by name, so the eleventh before the third."""
+    layers = lambda: [keras.layers.Flatten(), *(keras.layers.Dense(units) for units in range(3, 15))]
+    deep = lambda *_: keras.Sequential(layers(), name="torso")
+    monkeypatch.setitem(choices.NETWORKS, "DQN_deep", choices.NETWORKS["DQN"]._replace(torso=deep))
+    agent, other = (make_agent("DQN_deep", seed=seed) for seed in (1, 2))
+    agent.save_weights(tmp_path / "deep.weights.h5")
+    other.load_torso(tmp_path / "deep.weights.h5")
+    for a, b in zip(agent.online_network.torso.get_weights(), other.online_network.torso.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_learning_rate_holds_for_the_updates_that_follow_and_is_restored(monkeypatch):
     """Without clipping a weight moves by the gradient times the rate, so twice the rate moves it twice as far."""
     monkeypatch.setitem(choices.OPTIMIZERS, "sgd", (keras.optimizers.SGD, dict(learning_rate=1.0)))

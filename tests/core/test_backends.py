@@ -26,7 +26,7 @@ ROOT = HERE.parents[1]
 # These tests of test_agent.py and of this file run on the other backend, too, since weights may live on its device.
 # Only DRQN's run there, since JAX compiles slowly.
 CARRIED = "not DQN and (restored or snapshot or saved or loading or sync_alone or has_learned or traced_once)"
-NUM_CARRIED = 8
+NUM_CARRIED = 9
 
 CASES = {  # name -> settings of the agent
     "DQN": dict(network="DQN"),

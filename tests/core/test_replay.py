@@ -298,3 +298,15 @@ def test_sampling_from_a_replay_without_transitions_is_an_error(num_rows, sample
     append_frames(replay, frames=[1, 2][:num_rows], firsts=[1, 1])
     with pytest.raises(RuntimeError, match="transition"):
         replay.sample(4)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_the_smallest_replay_is_ready_only_where_its_one_transition_is(sample):
+    replay = make_replay(history=3, unroll=10, sample=sample, num_rows=4, num_envs=1)
+    ready = []
+    for row in range(40):
+        append_frames(replay, frames=[row + 1], firsts=[row % 5 == 0])
+        ready.append(replay.ready)
+        if replay.ready:
+            assert replay.sample(2).mask[:, 0].all()
+    assert ready[:2] == [False, True] and 0 < sum(ready) < 39

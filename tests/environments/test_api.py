@@ -56,6 +56,26 @@ class WithArgument(Usual):
         self.size = size
 
 
+class WithoutActionSpace(gymnasium.Env):
+    observation_space = Usual.observation_space
+
+
+class OddInfos(Usual):
+    """Gymnasium's vector environment cannot merge such infos."""
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return np.zeros(2, np.float32), dict(winner=1, legal=np.arange(2))
+
+    def step(self, action):
+        self.t += 1
+        return np.zeros(2, np.float32), 1.0, self.t % 2 == 0, False, dict(winner=None, legal=np.arange(self.t))
+
+
+class TwoRewards(Usual):
+    reward = np.array([1.0, 2.0])
+
+
 class OfOldGym:
     observation_space, action_space, metadata = Usual.observation_space, Usual.action_space, {}
 
@@ -76,6 +96,7 @@ def build(environment, **attributes):
     (ObservationAlone, "returns one ndarray from reset, as in old Gym; expected Gymnasium's observation, info"),
     (OtherShape, "returns an observation of shape (3,) from reset; expected (2,), as its observation_space has"),
     (WithArgument, "cannot be made: "),
+    (WithoutActionSpace, "cannot be made: "),
     (OfOldGym, "cannot be made: The environment must inherit from the gymnasium.Env class"),
     (StepOfFour, "returns 4 values from step, as in old Gym; expected Gymnasium's observation, reward, terminated, ")])
 def test_another_api_is_refused_in_a_sentence(environment, sentence):
@@ -103,3 +124,20 @@ def test_a_reward_of_one_number_counts_whatever_its_shape(reward, skip, total):
 
 def test_a_reset_that_takes_any_keyword_is_right():
     api.check(AnyKeywords(), "X")
+
+
+def test_infos_of_any_kind_do_no_harm():
+    envs = build(OddInfos)
+    envs.reset(seed=np.arange(2))
+    assert [envs.step(np.zeros(2, np.int64))[1].tolist() for _ in range(3)] == [[1, 1], [1, 1], [0, 0]]
+
+
+def test_an_environment_is_judged_as_its_entry_point_returns_it():
+    make = lambda: gymnasium.wrappers.TransformReward(TwoRewards(), np.sum)
+    gymnasium.register("Scalar-v0", make, max_episode_steps=3)
+    try:
+        envs = catalogue.make_envs("Scalar-v0", 2, frame_skip=1, max_episode_frames=3)
+    finally:
+        del gymnasium.registry["Scalar-v0"]
+    envs.reset(seed=np.arange(2))
+    assert envs.step(np.zeros(2, np.int64))[1].tolist() == [3, 3]

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.usefixtures("small_periods")
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])  # Ctrl-C, and what Slurm sends.
+@pytest.mark.parametrize("number", [
+    signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])  # Ctrl-C, what Slurm sends, a closed terminal.
 def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, monkeypatch, capsys, number):
     before = signal.getsignal(number)
     at_steps(monkeypatch, {40: lambda: signal.raise_signal(number)})
@@ -36,6 +37,16 @@ def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, monkeypatch, capsys, n
     assert said.out.endswith(f"\n  python train.py {' '.join(CARTPOLE)} --run_dir={tmp_path}\n")
     assert json.loads((checkpoint_of(tmp_path) / "state.json").read_text())["agent_step"] == step
     assert signal.getsignal(number) == before
+
+
+def test_a_closed_terminal_does_not_stop_a_run_of_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with process.stopping(0) as caught:
+            signal.raise_signal(signal.SIGHUP)
+            assert caught == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_before_the_first_step_leaves_a_run_that_can_begin(tmp_path, monkeypatch):

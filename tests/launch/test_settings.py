@@ -17,6 +17,9 @@ from helpers.short_runs import CARTPOLE, ROOT
 # Settings
 
 
+PONG = "--flagfile=presets/pong.flags"
+
+
 @pytest.mark.parametrize("arguments, resolved", [
     ([], dict(network="DRQN", env="Frostbite", history=1, unroll=10, sample="episode", frame_skip=4, sticky=0.0,
               full_actions=False, noops=30, max_episode_frames=108_000, life_loss="none", learning_rate=2.5e-4,
@@ -51,6 +54,10 @@ from helpers.short_runs import CARTPOLE, ROOT
     (["--env=FrozenLake-v1"], dict(env="FrozenLake-v1", max_episode_frames=100)),  # Discrete observations
     (["--loss=MSE", "--network=dqn"], dict(loss="mse", network="DQN")),
     (["--lr_schedule=step:9u:0.5"], dict(lr_schedule="step:9u:0.5", learning_rate=2.5e-4)),
+    ([PONG, "--epsilonStep=1e-6"], dict(epsilonStep=1e-6, epsilon_decay=None)),  # What is typed wins.
+    ([PONG, "--epsilon_decay=apex"], dict(epsilon_decay="apex", epsilon_end=0.1)),
+    ([PONG, "--network=PQN", "--num_envs=32"], dict(sample="rollout", bufflen=None)),
+    ([PONG, "--sample=rollout", "--num_envs=32", "--unroll=8"], dict(network="DRQN", bufflen=None)),
 ])
 def test_defaults_of_the_family_are_resolved_once(arguments, resolved):
     settings = configure(arguments)["settings"]
@@ -175,6 +182,7 @@ def test_every_count_names_its_unit_in_brackets():
     *[([f"--{name}={value}"], f"--{name}={value} does not apply to --env=CartPole-v1") for name, value in [
         ("sticky", 0.25), ("full_actions", True), ("noops", 0), ("life_loss", "none"), ("life_loss", "terminal")]],
     (["--epsilon_decay=linear:100steps", "--epsilonStep=1e-3"], "--epsilon_decay and --epsilonStep"),
+    ([f"--seed={2**63}"], f"--seed={2**63}: expected a whole number below 2"),
     (["--unroll=1", "--trace_decay=0.65"], "--trace_decay=0.65 needs windows of several.*--unroll=2"),
     (["--trace_decay=1.5"], "--trace_decay=1.5"),
     (["--double", "--target_period=0"], "--double needs a target network, and --target_period=0 has none"),

@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -189,3 +191,13 @@ def test_a_file_system_without_locks_tells_nothing(tmp_path, monkeypatch):
     (tmp_path / "lock").touch()
     monkeypatch.setattr(locks.fcntl, "lockf", refuse)
     assert reading.is_locked(tmp_path) is None
+
+
+def test_looking_at_a_run_of_this_process_does_not_give_its_lock_up(tmp_path):
+    with open(tmp_path / "lock", "a+b") as file:
+        locks.lock(file)
+        assert reading.is_locked(tmp_path) is True
+        again = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        another = subprocess.run([sys.executable, "-c", again, tmp_path / "lock"], capture_output=True, text=True)
+        assert "BlockingIOError" in another.stderr
+    assert reading.is_locked(tmp_path) is None  # It names no machine.
