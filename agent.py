@@ -150,7 +150,7 @@ def scale_value(x: Tensor) -> Tensor:
 def unscale_value(y: Tensor) -> Tensor:
     """Return the x whose `scale_value` is y."""
     size = ops.abs(y) + 1 + RESCALE_EPSILON
-    # sqrt(|x| + 1). The authors' (sqrt(1 + 4 epsilon size) - 1) / (2 epsilon) loses 4 digits in float32.
+    # This is sqrt(|x| + 1). The authors' form of it loses 4 digits of float32.
     root = 2 * size / (ops.sqrt(1 + 4 * RESCALE_EPSILON * size) + 1)
     return ops.sign(y) * (root - 1) * (root + 1)
 

@@ -144,7 +144,7 @@ class QNetwork(keras.Model):
             file.visititems(lambda name, item: shapes.update({name: getattr(item, "shape", ())}))
         saved = [shape for name, shape in shapes.items()
                  if name.split("/")[0] not in ("core", "head") and len(shape) > 1]
-        if sorted(saved) != sorted(expected):  # The file has layers by name, so dense_10 before dense_2.
+        if sorted(saved) != sorted(expected):  # dense_10 comes before dense_2 in the file.
             raise ValueError(f"{path} holds {_name_torso(saved)}; expected {_name_torso(expected)}")
         self.load_weights(path, objects_to_skip=[self.core, self.head])
 

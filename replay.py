@@ -220,9 +220,9 @@ class Replay:
             return stored > self.unroll and (self.end - 1) % self.unroll == 0
         if not self.ended_only:
             # Before the oldest row there may be no history, and at it an episode may end.
-            before, last = self.history + self.burn_in, np.full(self.num_envs, self.end - 1)
+            before, at = self.history + self.burn_in, np.full(self.num_envs, self.end - 2)
             if self.oldest and self.num_rows == before + 1:  # One row alone surely has its history.
-                return stored > before and bool(self._reaches(last - 1, last, range(len(last))).any())
+                return stored > before and bool(self._reaches(at, at + 1, range(len(at))).any())
             return stored > (before + 1 if self.oldest else 1)
         return any(self._start(place + 1, env) - 1 > self._usable(self._start(place, env))
                    for env in range(self.num_envs)
