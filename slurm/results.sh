@@ -21,6 +21,7 @@ case $name in
   paper) tables="standard flicker" ;;
   placement) tables=placement ;;
   memory) swept=nothing ;;
+  r2d2_mini) swept=nothing axes=--grid_columns=lines ;;    # Nine lines in one panel hide each other.
   kalbag) swept=nothing axes="--x=episodes --y=train" ;;
   mini) swept=CartPole-v1 axes=--grid_columns=lines ;;    # Elsewhere flicker hides the cue itself, or comes on top of what is hidden anyway.
 esac
