@@ -10,16 +10,21 @@ from gymnasium import spaces, wrappers
 MADE = wrappers.PassiveEnvChecker, wrappers.OrderEnforcing, wrappers.TimeLimit  # what gymnasium.make puts around
 
 
-class WithoutInfo(gymnasium.Wrapper):
-    """An environment whose infos are empty. Nothing here reads them, and Gymnasium cannot merge all kinds of them."""
+class OnlyLives(gymnasium.Wrapper):
+    """An environment whose infos have nothing but `lives`, which is read. Gymnasium cannot merge all kinds of infos."""
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Reset the environment."""
-        return self.env.reset(**options)[0], {}
+        observation, info = self.env.reset(**options)
+        return observation, self._lives(info)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment."""
-        return *self.env.step(action)[:4], {}
+        *seen, info = self.env.step(action)
+        return *seen, self._lives(info)
+
+    def _lives(self, info):
+        return {name: info[name] for name in ("lives",) if name in info}
 
 
 def check(env: gymnasium.Env, name: str) -> None:

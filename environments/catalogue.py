@@ -207,7 +207,7 @@ def _make_gymnasium(spec, env, num_envs, frame_skip, render_mode, screen):
 
     def wrap(single):
         made.append(single)
-        single = gymnasium.wrappers.TransformReward(api.WithoutInfo(single), api.to_number)
+        single = gymnasium.wrappers.TransformReward(api.OnlyLives(single), api.to_number)
         # ALE skips by itself and takes the maximum of two frames; elsewhere no sprites flicker.
         single = gymnasium.wrappers.RepeatAction(single, frame_skip) if frame_skip > 1 else single
         seen.append(single.observation_space)

@@ -27,7 +27,7 @@ def make_envs(settings: dict[str, Any], num_envs: int, torso: Torso | None = Non
     """Build environments from the settings of config.json.
 
     Args:
-        settings: of config.json, whole, as settings.check_settings returns them.
+        settings: of config.json; those of older runs lack some.
         num_envs: environments.
         torso: what features.load returned for these settings; None where they have no `features`.
         options: arguments of catalogue.make_envs that replace the settings'.
@@ -35,10 +35,10 @@ def make_envs(settings: dict[str, Any], num_envs: int, torso: Torso | None = Non
     Returns:
         wrappers.Flicker, or features.Features around it.
     """
-    assert (torso is None) == (settings["features"] is None)
+    assert (torso is None) == (settings.get("features") is None)
     names = "env frame_skip max_episode_frames flicker sticky full_actions noops".split()
     given = {name: settings[name] for name in names if settings[name] is not None} | options
-    if torso or settings["color"]:
+    if torso or settings.get("color"):
         given["screen"] = torso.screen if torso else wrappers.COLOR
     envs = catalogue.make_envs(num_envs=num_envs, num_threads=start.num_threads(), **given)
     if torso and envs.frame_shape != torso.screen:
@@ -56,10 +56,10 @@ def make_agent(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper) -
     names = """network history units precision optimizer learning_rate clip_norm loss trace_decay double burn_in
                seed""".split()
     return agents.Agent(frame_shape=envs.frame_shape, num_actions=len(envs.action_names),
-                        features=bool(settings["features"]), flicker=settings["flicker"] > 0,
+                        features=bool(settings.get("features")), flicker=settings["flicker"] > 0,
                         target_network=settings["target_period"] > 0,
-                        rescale=settings["reward_scale"] == "rescale",
-                        **{name: settings[name] for name in names})
+                        rescale=settings.get("reward_scale") == "rescale",
+                        **{name: settings[name] for name in names if name in settings})
 
 
 def count_timesteps(settings: dict[str, Any], envs: gymnasium.vector.VectorWrapper) -> int:

@@ -38,8 +38,8 @@ def stopping(max_hours: float) -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     hears = threading.current_thread() is threading.main_thread()
-    ignored = lambda number: number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN  # by nohup
-    handlers_before = {number: signal.signal(number, catch) for number in STOP_SIGNALS if hears and not ignored(number)}
+    handlers_before = {number: signal.signal(number, catch) for number in STOP_SIGNALS
+                       if hears and not is_ignored(number)}
     alarm = threading.Timer(max_hours * 3600 - process_seconds(), caught.append, [ALARM])
     alarm.daemon = True
     if max_hours:
@@ -50,6 +50,11 @@ def stopping(max_hours: float) -> Iterator[list[int]]:
         alarm.cancel()
         for number, handler in handlers_before.items():
             signal.signal(number, handler)
+
+
+def is_ignored(number: int) -> bool:
+    """Return whether a signal is that of a closed terminal, and `nohup` has this process go on."""
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN
 
 
 def process_seconds() -> float:
