@@ -38,7 +38,7 @@ def make_envs(settings: dict[str, Any], num_envs: int, torso: Torso | None = Non
     assert (torso is None) == (settings.get("features") is None)
     names = "env frame_skip max_episode_frames flicker sticky full_actions noops".split()
     given = {name: settings[name] for name in names if settings[name] is not None} | options
-    if torso or settings.get("color"):
+    if torso or ("color" in settings and settings["color"]):
         given["screen"] = torso.screen if torso else wrappers.COLOR
     envs = catalogue.make_envs(num_envs=num_envs, num_threads=start.num_threads(), **given)
     if torso and envs.frame_shape != torso.screen:
