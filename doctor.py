@@ -26,7 +26,7 @@ OK, NOTE, PROBLEM = "ok", "note", "problem"
 ROOT = pathlib.Path(__file__).resolve().parent
 INSTALL = "pip install -r requirements.txt"
 ALONE = "to see more: python -c 'import doctor; print(doctor.{}())'"
-PYTHON = (3, 11)
+PYTHON, NEWEST = (3, 11), (3, 13)  # the newest that TensorFlow has a package for
 PATIENT_DAYS = 7  # of a run at train.py's defaults, above which the row says what is faster
 PATIENCE = 120  # seconds for one check; the first import of a backend from a cluster's file system takes most of them
 RUN_BYTES = 600_000_000  # on the disk, of a run of the default size
@@ -48,6 +48,9 @@ def check_python() -> Row:
     if sys.version_info[:2] < PYTHON:
         remedy = f"make .venv with Python {'.'.join(map(str, PYTHON))} or newer; on a cluster: module avail python"
         return Row(PROBLEM, found, remedy)
+    if sys.version_info[:2] > NEWEST:
+        remedy = f"if TensorFlow cannot be installed: make .venv with Python {'.'.join(map(str, NEWEST))} or older"
+        return Row(NOTE, found, remedy)
     return Row(OK, found)
 
 

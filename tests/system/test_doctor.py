@@ -67,6 +67,8 @@ def test_its_defaults_are_those_of_training(monkeypatch):
 
 def test_an_old_python(monkeypatch):
     assert doctor.check_python().state == OK
+    monkeypatch.setattr(doctor, "NEWEST", (3, 0))
+    assert doctor.check_python().state == NOTE and "Python 3.0 or older" in doctor.check_python().remedy
     monkeypatch.setattr(doctor, "PYTHON", (99, 1))
     assert doctor.check_python().state == PROBLEM and "99.1" in doctor.check_python().remedy
 
