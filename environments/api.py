@@ -24,7 +24,7 @@ class OnlyLives(gymnasium.Wrapper):
         return *seen, self._lives(info)
 
     def _lives(self, info):
-        return {name: info[name] for name in ("lives",) if name in info}
+        return {"lives": info["lives"]} if "lives" in info else {}
 
 
 def check(env: gymnasium.Env, name: str) -> None:

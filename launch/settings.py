@@ -207,7 +207,8 @@ def configure(arguments: Sequence[str]) -> dict[str, Any]:
     elif settings["bufflen"] is None:
         settings["bufflen"] = BUFFLEN
     _check(settings)
-    beside = {name: given[name] for name in given if name in typed and given[name] != preset[name].value}
+    beside = {name: value for name, value in given.items()
+              if name in typed and name not in UNNAMED and value != preset[name].value}
     settings["backend"] = backend
     return dict(settings=settings, run_dir=given["run_dir"] or _name_run(files, beside, given), resume=given["resume"],
                 max_hours=given["max_hours"], command=["train.py", *arguments])
@@ -317,8 +318,13 @@ def _check_rollout(settings):
 
 
 def _name_run(files, beside, given):
-    """Return the default run_dir, the same for the same settings whatever the job or the machine."""
-    beside = {name: value for name, value in beside.items() if name not in UNNAMED}
+    """Return the default run_dir, the same for the same settings whatever the job or the machine.
+
+    Args:
+        files: of --flagfile.
+        beside: {name: value} of flags typed beside them that differ.
+        given: all flags.
+    """
     first = [given["env"], given["network"], *(pathlib.Path(file).stem for file in files)]
     return str(pathlib.Path("runs") / layout.name_run(first, beside, given["seed"], given["jid"]))
 
