@@ -27,7 +27,7 @@ def run_tour(folder):
 def test_the_tour_runs_from_its_first_cell_to_its_last(tmp_path):
     cells = [cell for cell in run_tour(tmp_path).cells if cell.cell_type == "code"]
     said = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
-    assert re.search(r"it goes (left|right) and remembers \[\(1, 64\), \(1, 64\)\]", said)
+    assert re.search(r"it goes (left|right) and remembers \[\(1, 64\), \(1, 64\), \(1, 2\)\]", said)
     r2 = {name: float(value) for name, value in re.findall(r"^([a-z ]+?) +R² (-?\d\.\d\d)$", said, re.M)}
     assert list(r2) == ["position", "velocity", "angle", "angular velocity"]
     assert min(r2["position"], r2["angle"]) > 0.5
