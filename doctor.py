@@ -34,9 +34,9 @@ TOLERANCE = 1e-2  # of LSTM outputs in (-1, 1): a GPU's products keep 10 bits (T
 
 
 def default_flags() -> Any:  # absl's FlagValues
-    """Return train.py's flags with their defaults. A check imports them: settings.py needs the packages."""
-    from launch import settings
-    flags: Any = settings.define_flags()
+    """Return train.py's flags with their defaults. A check imports them, since they need the packages."""
+    from launch import settings, train_flags
+    flags: Any = train_flags.define_flags()
     flags.mark_as_parsed()
     if flags.bufflen is None:  # since a rollout takes what it needs
         flags.bufflen = settings.BUFFLEN

@@ -27,9 +27,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from launch import settings, start
+from launch import start, train_flags
 from launch.parsing import run_script
-from launch.settings import check_settings
+from launch.settings import check_settings, configure
 
 from absl import flags
 from rich import console, live, table, text
@@ -75,7 +75,7 @@ def find_commands(paths: Sequence[str]) -> tuple[dict[pathlib.Path, list[str]], 
     beside_runs = {path.parent for path in map(pathlib.Path, paths) if (path / layout.CONFIG).exists()}
     grid_paths = [path for path in paths if path.endswith(".csv") and pathlib.Path(path).parent not in beside_runs]
     for path in grid_paths:
-        commands |= grids.read_grid(path, ["flagfile", *settings.define_flags()])
+        commands |= grids.read_grid(path, ["flagfile", *train_flags.define_flags()])
     others = [path for path in paths if path not in grid_paths]
     # Logs and figures lie beside runs, where a pattern such as runs/* takes them, too.
     if folders := [path for path in others if not pathlib.Path(path).is_file()] or others:
@@ -103,7 +103,7 @@ def check_rows(commands: Mapping[pathlib.Path, list[str]]) -> dict[pathlib.Path,
     refused, built = [], {}
     for number, (directory, command) in enumerate(commands.items(), 1):
         try:
-            config = settings.configure(command[2:])
+            config = configure(command[2:])
             s = config["settings"]
             opening.check(config["run_dir"], s, config["resume"])
             features.find_init(s, config["run_dir"])

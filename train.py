@@ -3,7 +3,7 @@
     python train.py --network=DRQN --env=Frostbite --maxsteps=10000000
     python train.py --flagfile=presets/cartpole.flags --flicker=0.5
 
-`Trainer.train` is the loop; launch/settings.py has the flags.
+`Trainer.train` is the loop; launch/train_flags.py has the flags.
 """
 
 import shlex
@@ -13,7 +13,8 @@ from typing import Any
 
 from launch import build, process
 from launch.parsing import HELP
-from launch.settings import GROUPS, configure, define_flags, doubt, explain_defaults
+from launch.settings import configure, doubt
+from launch.train_flags import GROUPS, define_flags, explain_defaults
 
 import numpy as np
 from absl import flags

@@ -6,7 +6,7 @@ import pathlib
 import re
 import shlex
 
-from launch import settings
+from launch import settings, train_flags
 
 import pytest
 from absl import flags
@@ -240,12 +240,12 @@ def test_commands_are_found_wherever_they_stand(tmp_path):
 
 @EACH_PAGE
 def test_every_flag_that_stands_alone_exists(page, at_root):
-    parsers = [script.define_flags() for script in (settings, evaluate, plot, report, export, status)]
+    parsers = [script.define_flags() for script in (train_flags, evaluate, plot, report, export, status)]
     known = {name for values in parsers for name in values} | set(SBATCH) | {"help", "flagfile"}
     known |= {flag[2:] for path in ROOT.glob("benchmarks/*.py") for flag in find_benchmark_flags(path)}
     spans = [span for span in read_spans(page) if re.match(r"--\w", span)]
     assert [span for span in spans if re.match(r"--([\w-]+)", span)[1] not in known] == []
-    of_train = settings.define_flags()
+    of_train = train_flags.define_flags()
     for span in spans:
         words = span.split()
         names = [re.match(r"--(\w+)=(?!\.\.\.)\S", word) for word in words]
@@ -263,7 +263,7 @@ FLAGS, PAPER = ROOT / "docs/flags.md", ROOT / "docs/paper.md"
     ("run", "## The run"), ("environment", "## The environment"), ("learning", "## Learning"),
     ("exploration", "## Exploration"), ("evaluation", "## Evaluation during training")])
 def test_each_group_of_flags_has_its_table_of_defaults(group, heading):
-    defined = {f"`--{flag.name}`": flag.default for flag in settings.define_flags().flags_by_module_dict()[group]}
+    defined = {f"`--{flag.name}`": flag.default for flag in train_flags.define_flags().flags_by_module_dict()[group]}
     documented = {flag: default for flag, default, _ in read_rows(read_section(FLAGS, heading))}
     assert list(documented) == list(defined)
     for flag, default in defined.items():

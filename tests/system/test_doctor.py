@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from launch import process, settings
+from launch import process, train_flags
 
 import pytest
 
@@ -34,10 +34,10 @@ def programs(tmp_path, monkeypatch):
 
 
 def test_its_defaults_are_those_of_training(monkeypatch):
-    flags, seen = settings.define_flags(), []
+    flags, seen = train_flags.define_flags(), []
     for name, value in dict(num_envs=3, bufflen=300_000, batch_size=2, update_period=1000, units=8).items():
         flags[name].value = value
-    monkeypatch.setattr(settings, "define_flags", lambda: flags)
+    monkeypatch.setattr(train_flags, "define_flags", lambda: flags)
     assert "ROMs; 3 Frostbites make " in doctor.check_emulators().found
     monkeypatch.setattr(process, "available_memory", lambda: 10**10)
     needed = replay.Replay.nbytes(300_000, 3, (84, 84), "uint8")
