@@ -41,6 +41,8 @@ NETWORKS = {
     "DRQN_RNN2": Network(NATURE, "rnn2", history=1, unroll=10, sample="episode"),  # Bhowmik
 }
 
+WITHOUT_MEMORY = ("dense", "norm_dense")  # names of models.CORES
+
 OPTIMIZERS = {  # name -> class, or its name in keras.optimizers, and settings; the loss is a mean over batch and time
     # Mnih et al. 2015, as DeepMind's dqn_zoo runs it on a mean loss: the paper's minimum squared gradient .01 belongs
     # to a summed loss.

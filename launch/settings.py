@@ -62,6 +62,10 @@ def configure(arguments: Sequence[str]) -> dict[str, Any]:
     for name in ("frame_skip", "sticky", "full_actions", "noops", "max_episode_frames", "life_loss"):
         if given[name] is not None and name not in of_env:
             raise ValueError(f"--{name}={given[name]} does not apply to --env={given['env']}, which is no ALE game")
+    for name in ("burn_in", "start_state"):  # A preset's mean nothing there; who types one expects something of it.
+        if name in typed and given[name] not in (0, "zero") and network.core in choices.WITHOUT_MEMORY:
+            raise ValueError(f"--{name}={given[name]} does not apply to --network={given['network']}, which has no "
+                             f"memory; expected no --{name}, or a network that remembers, such as DRQN")
     for name, value in given.items():
         if value == "" and name not in NO_SETTING:  # A shell's variable that is not set.
             raise ValueError(f"--{name} was given without a value; expected one, or no --{name}")

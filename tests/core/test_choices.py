@@ -22,6 +22,11 @@ def test_a_network_names_a_core_and_how_it_is_trained(name):
     assert [len(convolution) for convolution in network.torso] == [3] * len(network.torso)
 
 
+@pytest.mark.parametrize("name", models.CORES)
+def test_cores_without_memory_are_named(name):
+    assert (not models.CORES[name](4, "float32").state_sizes) == (name in choices.WITHOUT_MEMORY)
+
+
 @pytest.mark.parametrize("name", choices.OPTIMIZERS)
 def test_an_optimizer_is_one_of_keras_by_its_name(name):
     optimizer, options = choices.OPTIMIZERS[name]

@@ -17,7 +17,7 @@ from helpers.short_runs import CARTPOLE, ROOT
 # Settings
 
 
-PONG = "--flagfile=presets/pong.flags"
+PONG, R2D2 = "--flagfile=presets/pong.flags", "--flagfile=presets/r2d2_small.flags"
 
 
 @pytest.mark.parametrize("arguments, resolved", [
@@ -54,6 +54,8 @@ PONG = "--flagfile=presets/pong.flags"
     (["--env=FrozenLake-v1"], dict(env="FrozenLake-v1", max_episode_frames=100)),  # Discrete observations
     (["--loss=MSE", "--network=dqn"], dict(loss="mse", network="DQN")),
     (["--lr_schedule=step:9u:0.5"], dict(lr_schedule="step:9u:0.5", learning_rate=2.5e-4)),
+    ([R2D2, "--network=DQN", "--burn_in=0"], dict(burn_in=0)),
+    ([R2D2, "--network=DQN"], dict(burn_in=10)),  # It means nothing there.
     ([PONG, "--epsilonStep=1e-6"], dict(epsilonStep=1e-6, epsilon_decay=None)),  # What is typed wins.
     ([PONG, "--epsilon_decay=apex"], dict(epsilon_decay="apex", epsilon_end=0.1)),
     ([PONG, "--network=PQN", "--num_envs=32"], dict(sample="rollout", bufflen=None)),
@@ -164,6 +166,8 @@ def test_a_run_dir_that_is_given_is_taken():
     (["--sample=rollout"], "--bufflen=240 does not apply to --sample=rollout"),
     (["--target_period=-1"], "--target_period=-1"),
     (["--burn_in=-1"], "--burn_in=-1"), (["--start_state=carried"], "--start_state=carried: value should be one of"),
+    (["--network=DQN", "--burn_in=4"], "--burn_in=4 does not apply to --network=DQN, which has no memory"),
+    (["--network=PQN", "--start_state=stored"], "--start_state=stored does not apply to --network=PQN, which has no"),
     (["--sample=sequential", "--burn_in=4"],
      "--burn_in=4 does not apply to --sample=sequential, whose windows start from the state after the window before"),
     (["--sample=sequential", "--start_state=stored"], "--start_state=stored does not apply to --sample=sequential"),
