@@ -142,12 +142,9 @@ def _check(settings):
     is_rollout = settings["sample"] == "rollout"
     for limit in ("maxsteps",) if is_rollout else ("maxsteps", "bufflen"):
         if settings["learning_starts"] > settings[limit] - (limit == "maxsteps"):
-            if is_rollout:
-                raise ValueError(f"--learning_starts={settings['learning_starts']} agent steps leaves no update: "
-                                 f"expected fewer than --maxsteps={settings['maxsteps']}")
+            also = "" if is_rollout else f", and at most --bufflen={settings['bufflen']}"
             raise ValueError(f"--learning_starts={settings['learning_starts']} agent steps leaves no update: expected "
-                             f"fewer than --maxsteps={settings['maxsteps']}, and at most "
-                             f"--bufflen={settings['bufflen']}")
+                             f"fewer than --maxsteps={settings['maxsteps']}{also}")
     if settings["features"] and settings["color"]:
         raise ValueError(f"--color does not apply to --features={settings['features']}, whose torso sees the screens "
                          "that it was trained on; expected one of them")
