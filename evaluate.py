@@ -31,7 +31,7 @@ from analysis import statistics, sweeps
 from environments import features, mirror
 from films import camera, film
 from storage import files, layout, reading, training
-from storage.episodes import choose_path, name_otherwise
+from storage.episodes import choose_path, date_back, name_otherwise, time_of
 
 CONTRADICT = {  # flag -> flags that cannot be given beside it
     "render": ["video"],
@@ -141,8 +141,9 @@ def rebuild_run(values: flags.FlagValues, directory: pathlib.Path, num_envs: int
         settings, values, num_envs, torso, render_mode(values)))
 
 
-def load_run(values: flags.FlagValues) -> loading.LoadedRun:
-    """Load the run and the weights that the flags name.
+def load_run(values: flags.FlagValues) -> tuple[loading.LoadedRun, pathlib.Path | None, float | None]:
+    """Load the run and the weights that the flags name; return it, the weights' path, and their time. Random play has
+    none.
 
     Raises:
         ValueError: run, weights or both are not what is expected, in one sentence.
@@ -154,10 +155,10 @@ def load_run(values: flags.FlagValues) -> loading.LoadedRun:
     path = None if values.policy == "random" else find_weights(values, directory)
     if values.compare:
         check_rival(values, directory)
-    run = rebuild_run(values, directory, values.episodes, name)
+    run, loaded = rebuild_run(values, directory, values.episodes, name), time_of(path)
     if path:
         build.load_weights(run.agent, path, run.settings)
-    return run
+    return run, path, loaded
 
 
 def find_weights(values: flags.FlagValues, directory: pathlib.Path) -> pathlib.Path:
@@ -229,7 +230,7 @@ def evaluate_run(values: flags.FlagValues) -> None:
 
     Random play's are played beside an agent's. Of a run to compare with, the returns are printed only.
     """
-    run = load_run(values)
+    run, weights, loaded = load_run(values)
     settings, envs = run.settings, run.envs
     players = [make_player(values, run)]
     if values.compare:
@@ -245,7 +246,7 @@ def evaluate_run(values: flags.FlagValues) -> None:
         name, path = layout.RANDOM, random_path
     else:
         played = (("epsilon", epsilon, settings["eval_epsilon"]), ("flicker", envs.flicker, settings["flicker"]))
-        name, path = run.weights, place(run.weights, played, find_weights(values, run.directory))
+        name, path = run.weights, place(run.weights, played, weights)
     chosen = (training.best_evaluation(run.directory, settings)
               if path == layout.episodes_path(run.directory, layout.BEST) else None)
     print_player(values, run.directory, players[0])
@@ -284,6 +285,7 @@ def evaluate_run(values: flags.FlagValues) -> None:
             print(format_returns(values.checkpoint, rival))
         files.write_csv(aside, layout.EPISODE_COLUMNS,
                         rows(episodes, policy=values.policy, weights=name, epsilon=epsilon))
+        date_back(aside, weights, loaded)
     print(f"Every episode is in {path}.")
     if values.video:
         returned = " and ".join(f"{played[filmed]['episode_return']:g}" for played in (episodes, *rivals))
@@ -310,7 +312,7 @@ def sweep_run(values: flags.FlagValues) -> None:
 
     Reference: Hausknecht & Stone 2015, section 6.
     """
-    run = load_run(values)
+    run, weights, loaded = load_run(values)
     settings, envs = run.settings, run.envs
     probabilities, trained = sweep_probabilities(settings, values), sweeps.trained_probability(settings)
     epsilon = settings["eval_epsilon"] if values.epsilon is None else values.epsilon
@@ -322,7 +324,7 @@ def sweep_run(values: flags.FlagValues) -> None:
     path = pathlib.Path(values.csv or choose_path(
         layout.sweep_path(run.directory, name_otherwise(*given)), collections.Counter(planned),
         f"-observation_probabilities={','.join(map('{:g}'.format, probabilities))}-episodes={values.episodes}",
-        find_weights(values, run.directory)))
+        weights))
     with files.written_whole(path) as aside:
         played = play_episodes(settings, envs, run.agent, epsilon, values.eval_seed, repeats=len(probabilities))
         envs.close()
@@ -346,6 +348,7 @@ def sweep_run(values: flags.FlagValues) -> None:
         files.write_csv(aside, layout.SWEEP_COLUMNS, [
             dict(groups[i // values.episodes], eval_seed=values.eval_seed, episode=i % values.episodes, **episode)
             for i, episode in enumerate(played)])
+        date_back(aside, weights, loaded)
     print(f"Every episode is in {path}.")
 
 

@@ -6,6 +6,7 @@
 `Trainer.train` is the loop; launch/train_flags.py has the flags.
 """
 
+import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ import evaluation
 import rollout
 from counters import Counters
 from environments import features, mirror
-from storage import layout, opening
+from storage import layout, opening, reading
 from storage.run import Run
 
 LEARN_PERIOD = 1000  # agent steps per row of learn.csv
@@ -210,13 +211,9 @@ class Trainer(Counters):
         except OSError as error:
             raise OSError(f"{self._refusal(error)}; it goes on from the last good "
                           "checkpoint") from error
-        limit, directory = self.limit, self.storage.directory
-        if limit and not self.evaluation_owed:
-            count = dict(maxsteps=self.agent_step, maxepisodes=self.episodes)[limit]
-            process.tell(f"{directory} is finished: {count:,} of {self.settings[limit]:,} "
-                         f"{layout.LIMITS[limit]}. Raise --{limit} to go on; its score: "
-                         f"python evaluate.py --run_dir={shlex.quote(str(directory))}"
-                         + " --checkpoint=last" * (self.best is None))
+        if self.limit and not self.evaluation_owed:
+            counts = dict(maxsteps=self.agent_step, maxepisodes=self.episodes)
+            process.tell(describe_end(self.storage.directory, self.settings, self.limit, counts))
             return 0
         return OUT_OF_HOURS if caught[0] == process.ALARM else 128 + caught[0]
 
@@ -265,6 +262,16 @@ def train(config: dict[str, Any]) -> Trainer:
     return trainer
 
 
+def describe_end(directory: str | pathlib.Path, settings: dict[str, Any], limit: str,
+                 counts: dict[str, int]) -> str:
+    """Return the sentence on a finished run: the limit that it met, and how to score it."""
+    has_best = layout.weights_path(directory, layout.BEST).exists()
+    return (f"{directory} is finished: {counts[limit]:,} of {settings[limit]:,} "
+            f"{layout.LIMITS[limit]}. Raise --{limit} to go on; its score: "
+            f"python evaluate.py --run_dir={shlex.quote(str(directory))}"
+            + " --checkpoint=last" * (not has_best))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Train as the command line says.
 
@@ -279,6 +286,12 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         config = configure(arguments)
+        directory, s = config["run_dir"], config["settings"]
+        opening.check(directory, s, config["resume"])
+        if limit := reading.find_saved_end(directory, s):  # It stays as it is.
+            counts = dict(zip(layout.LIMITS, reading.read_saved_counts(directory)))
+            process.tell(describe_end(directory, s, limit, counts))
+            return 0
         trainer = Trainer(config)
     except (ValueError, OSError, flags.Error) as error:
         print(f"train.py: {error}", file=sys.stderr)

@@ -87,12 +87,11 @@ def read_curves(runs: Runs, x: str = "agent_step", y: str = "eval") -> tuple[lis
 
 def _read_returns(directory, settings, y):
     """Return the rows of a run that hold its returns, how many of its CSV are lost, and whether more will come."""
-    if y == "eval":
-        rows = training.read_evaluations(directory, settings)
-    else:
+    rows = evaluations = training.read_evaluations(directory, settings)
+    if y == "train":
         rows = training.read_rows(directory, "train")
         rows["episodes"] = 1 + np.arange(len(rows["agent_step"]))
-    last = rows["agent_step"][-1] if len(rows["agent_step"]) else 0
+    last = evaluations["agent_step"][-1] if len(evaluations["agent_step"]) else 0
     return rows, training.count_lost_rows(directory, y), training.is_unfinished(directory, settings, last)
 
 

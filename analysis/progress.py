@@ -17,7 +17,8 @@ return of the newest one; age of its last row [seconds]; speed [agent steps/s]; 
 reason: a sentence on why it failed
 """
 FRESH = 15 * 60  # seconds; longer than an evaluation takes
-STOPS = (0, 75, 130, 138, 143)  # exit codes that are no errors: 0, and of --max_hours, Ctrl-C, SIGUSR1, SIGTERM
+# exit codes that are no errors: 0, and of --max_hours, a closed terminal, Ctrl-C, SIGUSR1, SIGTERM
+STOPS = (0, 75, 129, 130, 138, 143)
 SPEED_ROWS = 10  # of learn.csv, over which the speed is a mean
 
 
@@ -43,12 +44,12 @@ def read_whole_status(directory: str | pathlib.Path, check: Callable[[Any], dict
     """
     has_begun = layout.config_path(directory).exists()
     settings = reading.read_settings(directory, check) if has_begun else None
-    saved_step, saved_episodes = reading.read_saved_counts(directory)
+    saved_step, _ = reading.read_saved_counts(directory)
     learn, train, evaluations = (training.read_last_rows(directory, name) for name in ("learn", "train", "eval"))
     last_write = reading.read_last_write(directory)
     age = None if last_write is None or last_write > time.time() + FRESH else max(0.0, time.time() - last_write)
     exit_code, reason = read_log_end(directory)
-    if settings and layout.met_limit(settings, saved_step, saved_episodes):
+    if settings and reading.find_saved_end(directory, settings):
         state = "done"
     else:
         state = tell_state(reading.is_locked(directory), exit_code, age)

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 
 from analysis import curve_figure, curves, drawing, statistics
-from storage import episodes, layout, reading
+from storage import episodes, layout, reading, training
 
 PAPER = pathlib.Path(__file__).parents[1] / "paper" / "figure5_generalization.csv"
 PAPER_STYLES = {network: dict(color=grey, linestyle=dashes, linewidth=1.0) for network, grey, dashes in
@@ -86,6 +86,10 @@ def read_sweeps(runs: curves.Runs) -> tuple[list[Sweep], list[str]]:
             notes.append(f"{path} is not of the best weights at the run's --eval_epsilon={settings['eval_epsilon']}, "
                          "and is left out")
             continue
+        weights = layout.weights_path(directory, layout.BEST)
+        if weights.exists() and weights.stat().st_mtime > path.stat().st_mtime:
+            notes.append(f"{path} is older than the best weights beside it; evaluate.py --run_dir={directory} "
+                         "--observation_probabilities=0.1,...,1.0 plays those of now")
         swept[directory] = of_agent, of_random
         returns_of_env.setdefault(settings["env"], []).extend(sum(of_agent.values(), of_random))
     sweeps: dict[tuple[str, int], Sweep] = {}
@@ -104,7 +108,10 @@ def read_sweeps(runs: curves.Runs) -> tuple[list[Sweep], list[str]]:
         twin = sweeps.setdefault((sweep.line, settings["seed"]), sweep)
         if twin is not sweep:
             notes.append(f"{directory} and {twin.directory} are the same seed of the same settings; "
-                         "only the latter counts")
+                         "only the longer one counts")
+            longer = max(twin, sweep, key=lambda sweep: len(training.read_evaluations(sweep.directory, sweep.settings)
+                                                            ["agent_step"]))
+            sweeps[sweep.line, settings["seed"]] = longer
     return list(sweeps.values()), notes
 
 

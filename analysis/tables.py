@@ -47,7 +47,7 @@ def format_spread(mean: float, std: float | None) -> str:
 def format_steps(low: int, high: int) -> str:
     """Return a range of agent steps as text, such as `300k` or `1M–10M`."""
     def shorten(count):
-        return f"{count / 1e6:.3g}M" if count >= 1e6 else f"{count / 1e3:.3g}k" if count >= 1e3 else str(count)
+        return f"{count / 1e6:.3g}M" if count >= 999_500 else f"{count / 1e3:.3g}k" if count >= 1e3 else str(count)
     return shorten(low) if shorten(low) == shorten(high) else f"{shorten(low)}{NONE}{shorten(high)}"
 
 
@@ -257,7 +257,7 @@ def runs_table(run_scores: Sequence[scores.Score]) -> tuple[Table, list[str]]:
         rows.append(row)
     between = "against the first DRQN of the same environment and flicker"
     caption = _describe_tests(between, scores.compare_pairs(pairs), "better than it") + (
-        f"95% interval: Student's t over seeds. {NONE}: unknown, from one seed or where all seeds return the same.")
+        f"95% interval: Student's t over seeds. {NONE}: unknown, from one seed; a p also where no seeds differ.")
     return Table("Runs", choose_columns("env flicker agent score interval seeds steps chosen p"), rows, caption), []
 
 

@@ -150,7 +150,7 @@ def record_episodes(directory, num_episodes):
     """
     values = evaluate.define_flags()
     values(["evaluate.py", f"--run_dir={directory}", f"--episodes={num_episodes}"])
-    run = evaluate.load_run(values)
+    run, *_ = evaluate.load_run(values)
     settings, envs = run.settings, run.envs
     if not run.agent.initial_state(1):
         raise ValueError(f"{run.directory} is a run of {settings['network']}, which has no state to probe; "

@@ -118,6 +118,9 @@ def _tell_end(kind, error, trace):
 
 
 _settle()
+if SCRIPT.name == "train.py" and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Of grid_local.sh, whose xargs has to outlive Ctrl-C. train.py hears it from its first moment on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if SCRIPT.resolve().parent == ROOT:
     sys.excepthook = _tell_end
     if sys.version_info < PYTHON:

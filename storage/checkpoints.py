@@ -62,8 +62,12 @@ class Checkpoints:
             OSError: the checkpoint could not be written; nothing of it is left, and older ones are as they were.
         """
         aside, place = self.folder / layout.ASIDE, layout.checkpoint_path(self.directory, replay.end)
-        if (place / layout.STATE).exists():
-            return  # Nothing has happened since.
+        if (place / layout.STATE).exists():  # No step was made since, but perhaps the evaluation that was owed.
+            before = reading.read_state(place)
+            if before.get("evaluation_owed") != state.get("evaluation_owed"):
+                kept = {name: before[name] for name in ("files", "segments", "replay_end")}
+                files.write_whole(place / layout.STATE, _encode_state(state | kept))
+            return
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
@@ -75,7 +79,7 @@ class Checkpoints:
             for start, stop in self._missing_segments(replay):
                 self._segments.append(self._write_segment(start, stop, _copy_rows(replay, start, stop)))
             state = state | dict(files=checks, segments=self._segments, replay_end=replay.end)
-            encoded = _encode(state | dict(crc32=_checksum(state)))
+            encoded = _encode_state(state)
             files.write_checked(aside / layout.STATE, lambda file: file.write(encoded))
             for folder in (aside, self.directory / layout.REPLAY, self.directory):
                 files.sync_folder(folder)
@@ -264,6 +268,11 @@ def _copy_rows(replay, start, stop):
 
 def _encode(state):
     return json.dumps(state).encode()
+
+
+def _encode_state(state):
+    """Return the bytes of a state.json, which has a checksum of its own."""
+    return _encode(state | dict(crc32=_checksum(state)))
 
 
 def _checksum(state):

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import csv
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -122,6 +123,24 @@ def name_otherwise(*played: tuple[str, Any, Any]) -> str:
         played: (flag, value, usual value).
     """
     return "".join(f"-{flag}={str(value).removesuffix('.0')}" for flag, value, usual in played if value != usual)
+
+
+def time_of(weights: pathlib.Path | None) -> float | None:
+    """Return when weights were written [seconds]; None where there are none."""
+    return weights.stat().st_mtime if weights and weights.exists() else None
+
+
+def date_back(path: pathlib.Path, weights: pathlib.Path | None, loaded: float | None) -> None:
+    """Give rows the time of the weights that they are of, if training has replaced these since they were loaded.
+
+    Else the rows would be newer than the new weights, and pass as their score.
+
+    Args:
+        path: of a CSV.
+        weights, loaded: their path, and `time_of` them.
+    """
+    if loaded is not None and time_of(weights) != loaded:
+        os.utime(path, (loaded, loaded))
 
 
 def choose_path(path: pathlib.Path, planned: collections.Counter[tuple[str, float | None]], beside: str,

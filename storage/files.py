@@ -182,7 +182,8 @@ class RowFile:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         kept = os.pread(self._descriptor, min(size, os.fstat(self._descriptor).st_size), 0).partition(b"\0")[0]
         self.size, self.num_rows = kept.rfind(b"\n") + 1, kept.count(b"\n")
-        os.ftruncate(self._descriptor, self.size)
+        if os.fstat(self._descriptor).st_size != self.size:  # Or the time of a file that stays would be that of now.
+            os.ftruncate(self._descriptor, self.size)
         self._waiting = bytearray()
 
     def append(self, row: bytes) -> None:

@@ -31,8 +31,12 @@ def read_grid(path: str | pathlib.Path, known: Collection[str] = ()) -> dict[pat
     if path.exists() and not path.is_file():  # A pipe may never end.
         raise ValueError(f"{path} is no file; expected a grid")
     with open(path, newline="", encoding="utf-8-sig") as file:  # also as spreadsheets write it
-        lines = [[cell.strip() for cell in row]
-                 for row in csv.reader(line for line in file if not line.lstrip(' "').startswith("#"))]
+        try:
+            lines = [[cell.strip() for cell in row]
+                     for row in csv.reader(line for line in file if not line.lstrip(' "').startswith("#"))]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} cannot be read as a table ({error}); expected text in UTF-8, with "
+                             "commas") from error
         columns, *rows = [line for line in lines if any(line)] or [[]]
         columns = _without_end(columns, 0)
         strange = [column for column in columns if not re.fullmatch(r"\w+", column) or columns.count(column) > 1]
@@ -74,7 +78,8 @@ def _without_end(cells, number):
 
 def name_row(flags: Mapping[str, str]) -> str:
     """Return the name of a row's run. It holds all cells, so that it stays when the grid gets more columns."""
-    first = [pathlib.Path(flags[flag]).stem for flag in NAMED_FIRST if flag in flags]
+    paths = {flag: pathlib.Path(flags[flag]) for flag in NAMED_FIRST if flag in flags}
+    first = [path.stem if flag == "flagfile" else path.name for flag, path in paths.items()]  # module:name has dots
     others = {flag: value for flag, value in flags.items() if flag not in (*NAMED_FIRST, "seed", *layout.FREE)}
     return layout.name_run(first, others, flags.get("seed", 1))
 

@@ -221,6 +221,14 @@ def read_saved_counts(directory: str | pathlib.Path) -> tuple[int, int]:
     return 0, 0
 
 
+def find_saved_end(directory: str | pathlib.Path, settings: dict[str, Any]) -> str | None:
+    """Return which limit the newest checkpoint has met, as layout.met_limit does; None while an evaluation is owed."""
+    if limit := layout.met_limit(settings, *read_saved_counts(directory)):
+        with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
+            return None if read_state(find_checkpoints(directory)[-1]).get("evaluation_owed") else limit
+    return limit
+
+
 # Locks
 
 

@@ -18,6 +18,8 @@ from tensorboardX.proto.event_pb2 import SessionLog
 
 from storage import checkpoints, events, files, layout, locks, opening, weights
 
+LOCK_TRIES = 10  # in a second
+
 
 class Run:
     """The directory of one run, opened to go on where its newest whole checkpoint ends. layout.py lists its files.
@@ -154,7 +156,7 @@ def _lock(directory):
     """
     file = open(directory / layout.LOCK, "a+b", buffering=0)  # noqa: SIM115 - open as long as the run
     try:
-        locks.lock(file)
+        _lock_patiently(file)
     except (BlockingIOError, PermissionError) as error:
         raise opening.in_use(directory) from error
     except OSError as error:
@@ -163,6 +165,15 @@ def _lock(directory):
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
+
+
+def _lock_patiently(file):
+    """Lock a file, or try again for a second: status.py locks it for a moment to see whether anybody else does."""
+    for _ in range(LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            return locks.lock(file)
+        time.sleep(1 / LOCK_TRIES)
+    return locks.lock(file)
 
 
 def _format_cell(value):

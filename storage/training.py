@@ -145,6 +145,10 @@ def best_evaluation(directory: str | pathlib.Path, settings: dict[str, Any]) -> 
 
 
 def is_unfinished(directory: str | pathlib.Path, settings: dict[str, Any], agent_step: float) -> bool:
-    """Return whether training goes on to another evaluation after the one at `agent_step`."""
+    """Return whether an evaluation follows the one at `agent_step`, or the last one before it.
+
+    Evaluations are due at multiples of their period, and come with the next vector step.
+    """
     episodes = len(read_rows(directory, "train")["agent_step"]) if settings.get("maxepisodes") else 0
-    return not layout.met_limit(settings, agent_step + settings["eval_period"] - 1, episodes)
+    period = settings["eval_period"]
+    return not layout.met_limit(settings, (agent_step // period + 1) * period - 1, episodes)

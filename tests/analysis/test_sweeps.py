@@ -1,5 +1,6 @@
 """Sweeps over the probability that a screen is shown: fractions by hand, panels, the paper's curve."""
 
+import os
 import re
 
 import numpy as np
@@ -7,11 +8,19 @@ import pytest
 
 from analysis import sweeps
 from helpers.analysed_runs import write_swept_run
-from helpers.run_files import find_checked
+from helpers.run_files import find_checked, write_table
+from storage import layout
 
 
 def sweeps_of(*paths):
     return sweeps.read_sweeps(find_checked(paths)[0])
+
+
+def write_evaluations(run, evaluations):
+    """Write the eval.csv of a run, of [(agent_step, episode returns), ...]."""
+    write_table(layout.csv_path(run, "eval"), layout.COLUMNS["eval"],
+                [(step, step, number, i, episode_return, 9, step / 2)
+                 for number, (step, returns) in enumerate(evaluations, 1) for i, episode_return in enumerate(returns)])
 
 
 def labelled_lines(figure, panel=0):
@@ -33,6 +42,19 @@ def test_fractions_of_scores_that_are_never_negative(tmp_path):
     (sweep,), notes = sweeps_of(tmp_path)
     np.testing.assert_allclose((sweep.x, sweep.y), [(0.1, 0.5, 1), (2 / 8, 5 / 8, 1)])
     assert sweep.formula == r"$\dfrac{\mathrm{score}(p)}{\mathrm{score}(1)}$" and not notes
+
+
+def test_of_a_seed_that_is_there_twice_the_longer_run_counts_and_old_sweeps_are_named(tmp_path):
+    for name, num_evaluations in (("a", 1), ("b", 3), ("c", 2)):
+        run = write_swept_run(tmp_path / name, {0.5: (1, 1), 1.0: (num_evaluations, num_evaluations)})
+        write_evaluations(run, [(100 * i, (1, 2)) for i in range(1, num_evaluations + 1)])
+    weights = tmp_path / "b/best.weights.h5"
+    weights.touch()
+    os.utime(weights, (2e9, 2e9))
+    (sweep,), notes = sweeps_of(tmp_path)
+    assert sweep.directory == tmp_path / "b"
+    assert [sum(text in note for note in notes)
+            for text in ("only the longer one counts", "is older than the best")] == [2, 1]
 
 
 def test_where_scores_can_be_negative_random_play_is_zero(tmp_path):

@@ -183,7 +183,7 @@ def test_weights_of_another_network_are_refused(whole, tmp_path, capsys):
     config = json.loads((run / "config.json").read_text())
     config["settings"]["units"] = 9  # as if someone had edited the file
     (run / "config.json").write_text(json.dumps(config))
-    assert train.main([*whole["arguments"], f"--run_dir={run}", "--units=9"]) == 2
+    assert train.main([*whole["arguments"], f"--run_dir={run}", "--units=9", "--maxsteps=400"]) == 2
     error = capsys.readouterr().err
     assert re.search(r"the checkpoint's online/\d+ has shape .*; expected ", error) and error.count("\n") == 1
 

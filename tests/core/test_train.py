@@ -26,7 +26,7 @@ from helpers.short_runs import (
     rows_without_seconds,
     train_run,
 )
-from storage import training
+from storage import reading, training
 
 pytestmark = pytest.mark.usefixtures("small_periods")
 
@@ -290,9 +290,19 @@ def test_a_signal_breaks_an_evaluation_off_and_the_same_command_plays_it(tmp_pat
     assert len(rows_without_seconds(tmp_path / "broken", "eval")) == 2 * (number - 1)
     said = capsys.readouterr().out
     assert f"Stopped at agent step {at_step[number]}," in said and "is finished" not in said
+    settings = json.loads((tmp_path / "whole/config.json").read_text())["settings"]
+    end_of = lambda name: reading.find_saved_end(tmp_path / name, settings)
+    assert (end_of("whole"), end_of("broken")) == ("maxsteps", None)  # It owes an evaluation.
     assert train.main(command) == 0
     assert f"is finished: {at_step[3]} of 300 agent steps" in capsys.readouterr().out
     assert_same_runs(tmp_path / "whole", tmp_path / "broken")
+    assert end_of("broken") == "maxsteps"
+    read_files = lambda: {path: (path.stat().st_mtime_ns, path.read_bytes())
+                          for path in (tmp_path / "broken").rglob("*") if path.is_file()}
+    before = read_files()
+    monkeypatch.setattr(train, "Trainer", None)  # Nothing is built, trained or written any more.
+    assert train.main(command) == 0
+    assert f"is finished: {at_step[3]} of 300 agent steps" in capsys.readouterr().out and read_files() == before
 
 
 # Remarks

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -103,6 +104,17 @@ def test_ctrl_c_while_packages_are_imported_is_a_sentence(tmp_path, script, pack
     (tmp_path / f"{package}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = run_script(script, path=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", sentence)
+
+
+def test_training_hears_ctrl_c_below_a_parent_that_ignores_it(tmp_path):
+    """Check it as grid_local.sh starts train.py: what is ignored is inherited."""
+    (tmp_path / "absl.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = run_script("train", path=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (done.returncode, done.stderr) == (130, "train.py: interrupted\n")
 
 
 @pytest.mark.parametrize("script", ["train", "evaluate", "plot", "report", "status"])

@@ -80,6 +80,23 @@ def test_damaged_episodes_are_named(tmp_path, text, message):
     assert str(error.value).startswith(f"{path} is damaged, or not of this suite: ") and message in str(error.value)
 
 
+def test_rows_of_weights_that_were_replaced_while_they_played_are_older_than_those_of_now(tmp_path):
+    run = write_run(tmp_path / "a", fresh=(3, 4, 5))
+    path, weights = layout.episodes_path(run, "best"), layout.weights_path(run, "best")
+    weights.touch()
+    os.utime(weights, (1000, 1000))
+    loaded = episodes.time_of(weights)
+    for now, is_old in (1000, False), (2000, True):
+        os.utime(weights, (now, now))
+        path.touch()
+        episodes.date_back(path, weights, loaded)
+        assert (path.stat().st_mtime < weights.stat().st_mtime) == is_old
+    weights.unlink()
+    episodes.date_back(path, weights, loaded)
+    episodes.date_back(path, None, None)  # Random play has none.
+    assert episodes.time_of(None) is None and path.stat().st_mtime == 1000
+
+
 def test_fewer_episodes_never_replace_more(tmp_path):
     run = write_run(tmp_path / "a", fresh=(3, 4, 5))
     path, beside = layout.episodes_path(run, "best"), run / "episodes-best-few.csv"

@@ -88,6 +88,18 @@ def test_a_file_that_is_no_grid_is_refused(write_csv_lines, lines, expected):
     assert expected in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_grid_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "bad.csv").write_bytes(b"# caf\xe9\nenv,seed\nPong,1\n")
+    with pytest.raises(ValueError, match=r"bad.csv cannot be read as a table \(.*0xe9.*\); expected text in UTF-8"):
+        grids.read_grid(tmp_path / "bad.csv")
+
+
+def test_parts_of_one_package_have_names_of_their_own(write_csv_lines):
+    rows = ["Pong,my.nets:Big,a/b.flags", "Pong,my.nets:Small,a/b.flags", "ALE/Pong-v5,my.nets:Big,a/b.flags"]
+    names = [directory.name for directory in grids.read_grid(write_csv_lines("grid", "env,network,flagfile", *rows))]
+    assert names == ["Pong-my.nets:Big-b-s1", "Pong-my.nets:Small-b-s1", "Pong-v5-my.nets:Big-b-s1"]
+
+
 def test_a_column_that_is_no_flag_is_refused_with_the_nearest(write_csv_lines):
     path, known = write_csv_lines("bad", "env,learning_rat", "Pong,1"), ["env", "learning_rate", "seed", "flagfile"]
     with pytest.raises(ValueError) as error:

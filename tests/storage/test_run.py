@@ -20,7 +20,7 @@ from helpers.run_parts import (
     save_run,
     write_episode,
 )
-from storage import layout, opening, reading, training
+from storage import layout, locks, opening, reading, training
 from storage import run as run_module
 from storage.run import Run
 
@@ -145,6 +145,19 @@ def test_the_second_process_is_refused_and_told_which_is_the_first(tmp_path):
         holder.kill()
         holder.communicate()
     open_run(tmp_path).close()  # The lock went with its process.
+
+
+def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    taken, lock = [], locks.lock
+
+    def held_twice(file, shared=False):
+        taken.append(file)
+        if len(taken) < 3:
+            raise BlockingIOError
+        lock(file, shared)
+    monkeypatch.setattr(locks, "lock", held_twice)
+    open_run(tmp_path).close()
+    assert len(taken) == 3
 
 
 @pytest.mark.parametrize("leftover", ["lock", "config.json.aside"])

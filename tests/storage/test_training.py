@@ -110,7 +110,7 @@ def test_an_evaluation_that_is_not_finite_is_left_out_and_never_the_best(tmp_pat
 
 
 @pytest.mark.parametrize("agent_step, limits, unfinished", [
-    (200, dict(), True), (201, dict(), False),  # of 300, with an evaluation every 100
+    (200, dict(), True), (207, dict(), True), (300, dict(), False), (303, dict(), False),  # evaluations every 100
     (100, dict(maxepisodes=2), False), (100, dict(maxepisodes=3), True)])
 def test_a_run_is_unfinished_until_no_evaluation_follows(tmp_path, agent_step, limits, unfinished):
     run = write_run(tmp_path / "a", episodes=[(5, 1), (12, 2)])
