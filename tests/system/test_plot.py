@@ -126,7 +126,7 @@ def test_sweeps_that_cannot_be_drawn_are_noted(tmp_path, capsys):
         "Note: /none has no observability.csv yet; "
         "evaluate.py --run_dir=/none --observation_probabilities=0.1,...,1.0 writes it.",
         "Note: /other/observability.csv is not of the best weights at the run's --eval_epsilon=0.05, and is left out.",
-        "Note: /again and /a are the same seed of the same settings; only the latter counts.",
+        "Note: /again and /a are the same seed of the same settings; only the longer one counts.",
         "Note: /bad has no fractions: its original score, -21.00, is no more than their zero, -20.50.",
         "1 run drawn: /figure.png and /figure.svg."]
     assert "none has no observability.csv yet" in plot_error(capsys, tmp_path / "none", "--figure=observability")
