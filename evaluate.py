@@ -142,8 +142,10 @@ def rebuild_run(values: flags.FlagValues, directory: pathlib.Path, num_envs: int
 
 
 def load_run(values: flags.FlagValues) -> tuple[loading.LoadedRun, pathlib.Path | None, float | None]:
-    """Load the run and the weights that the flags name; return it, the weights' path, and their time. Random play has
-    none.
+    """Load the run and the weights that the flags name.
+
+    Returns:
+        the run, the path of the weights, and when they were written [seconds]; None and None of random play.
 
     Raises:
         ValueError: run, weights or both are not what is expected, in one sentence.

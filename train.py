@@ -212,8 +212,8 @@ class Trainer(Counters):
             raise OSError(f"{self._refusal(error)}; it goes on from the last good "
                           "checkpoint") from error
         if self.limit and not self.evaluation_owed:
-            counts = dict(maxsteps=self.agent_step, maxepisodes=self.episodes)
-            process.tell(describe_end(self.storage.directory, self.settings, self.limit, counts))
+            process.tell(describe_end(self.storage.directory, self.settings, self.agent_step,
+                                      self.episodes))
             return 0
         return OUT_OF_HOURS if caught[0] == process.ALARM else 128 + caught[0]
 
@@ -262,11 +262,13 @@ def train(config: dict[str, Any]) -> Trainer:
     return trainer
 
 
-def describe_end(directory: str | pathlib.Path, settings: dict[str, Any], limit: str,
-                 counts: dict[str, int]) -> str:
+def describe_end(directory: str | pathlib.Path, settings: dict[str, Any], agent_step: int,
+                 episodes: int) -> str:
     """Return the sentence on a finished run: the limit that it met, and how to score it."""
+    limit = str(layout.met_limit(settings, agent_step, episodes))
+    count = dict(maxsteps=agent_step, maxepisodes=episodes)[limit]
     has_best = layout.weights_path(directory, layout.BEST).exists()
-    return (f"{directory} is finished: {counts[limit]:,} of {settings[limit]:,} "
+    return (f"{directory} is finished: {count:,} of {settings[limit]:,} "
             f"{layout.LIMITS[limit]}. Raise --{limit} to go on; its score: "
             f"python evaluate.py --run_dir={shlex.quote(str(directory))}"
             + " --checkpoint=last" * (not has_best))
@@ -286,11 +288,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         config = configure(arguments)
-        directory, s = config["run_dir"], config["settings"]
+        directory, s = pathlib.Path(config["run_dir"]), config["settings"]
         opening.check(directory, s, config["resume"])
-        if limit := reading.find_saved_end(directory, s):  # It stays as it is.
-            counts = dict(zip(layout.LIMITS, reading.read_saved_counts(directory)))
-            process.tell(describe_end(directory, s, limit, counts))
+        if reading.is_done(directory, s):  # It stays as it is.
+            process.tell(describe_end(directory, s, *reading.read_saved_counts(directory)))
             return 0
         trainer = Trainer(config)
     except (ValueError, OSError, flags.Error) as error:
@@ -299,7 +300,6 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("train.py: interrupted before the first step; nothing was lost", file=sys.stderr)
         return 130
-    directory = trainer.storage.directory
     process.tell(f"{directory}: " + " ".join(
         f"{name}={value}" for name, value in config["settings"].items() if value is not None))
     for remark in [*doubt(config["settings"]), *trainer.envs.remarks]:

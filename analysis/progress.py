@@ -49,7 +49,7 @@ def read_whole_status(directory: str | pathlib.Path, check: Callable[[Any], dict
     last_write = reading.read_last_write(directory)
     age = None if last_write is None or last_write > time.time() + FRESH else max(0.0, time.time() - last_write)
     exit_code, reason = read_log_end(directory)
-    if settings and reading.find_saved_end(directory, settings):
+    if settings and reading.is_done(directory, settings):
         state = "done"
     else:
         state = tell_state(reading.is_locked(directory), exit_code, age)

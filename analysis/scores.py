@@ -75,7 +75,7 @@ def find_scores(runs: curves.Runs) -> tuple[list[Score], list[str]]:
         if differences:
             notes.append(f"{path} was evaluated otherwise than in training ({'; '.join(differences)}) and is left out")
             continue
-        if weights.exists() and weights.stat().st_mtime > path.stat().st_mtime:
+        if episodes.is_older(path, weights):
             notes.append(f"{path} is older than the best weights beside it; "
                          f"evaluate.py --run_dir={curve.directory} plays those of now")
         best: Any = training.best_evaluation(curve.directory, curve.settings)  # A curve has one evaluation at least.

@@ -86,8 +86,7 @@ def read_sweeps(runs: curves.Runs) -> tuple[list[Sweep], list[str]]:
             notes.append(f"{path} is not of the best weights at the run's --eval_epsilon={settings['eval_epsilon']}, "
                          "and is left out")
             continue
-        weights = layout.weights_path(directory, layout.BEST)
-        if weights.exists() and weights.stat().st_mtime > path.stat().st_mtime:
+        if episodes.is_older(path, layout.weights_path(directory, layout.BEST)):
             notes.append(f"{path} is older than the best weights beside it; evaluate.py --run_dir={directory} "
                          "--observation_probabilities=0.1,...,1.0 plays those of now")
         swept[directory] = of_agent, of_random
@@ -109,10 +108,12 @@ def read_sweeps(runs: curves.Runs) -> tuple[list[Sweep], list[str]]:
         if twin is not sweep:
             notes.append(f"{directory} and {twin.directory} are the same seed of the same settings; "
                          "only the longer one counts")
-            longer = max(twin, sweep, key=lambda sweep: len(training.read_evaluations(sweep.directory, sweep.settings)
-                                                            ["agent_step"]))
-            sweeps[sweep.line, settings["seed"]] = longer
+            sweeps[sweep.line, settings["seed"]] = max(twin, sweep, key=_count_evaluations)
     return list(sweeps.values()), notes
+
+
+def _count_evaluations(sweep):
+    return len(training.read_evaluations(sweep.directory, sweep.settings)["agent_step"])
 
 
 def read_paper_sweeps() -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -15,8 +15,8 @@ import numpy as np
 import evaluation
 from films import film, panels, saliency, sheet
 
-ARROWS = {"UPRIGHT": "↗", "UPLEFT": "↖", "DOWNRIGHT": "↘", "DOWNLEFT": "↙", "UP": "↑", "RIGHT": "→", "LEFT": "←",
-          "DOWN": "↓"}
+ARROWS = {"UPRIGHT": "↗", "UPLEFT": "↖", "DOWNRIGHT": "↘", "DOWNLEFT": "↙", "UP": "↑", "RIGHT": "→",
+          "LEFT": "←", "DOWN": "↓"}
 
 
 class Player(typing.NamedTuple):
@@ -99,7 +99,8 @@ def film_players(path: pathlib.Path, players: Sequence[Player], eval_seed: int, 
     for player in players:
         if with_saliency and len(player.envs.frame_shape) == 1:
             raise ValueError("--saliency is of images, in which it blurs patches; of "
-                             f"{player.settings['env']} the agent sees vectors of {player.envs.frame_shape[0]} numbers")
+                             f"{player.settings['env']} the agent sees vectors of "
+                             f"{player.envs.frame_shape[0]} numbers")
     rate, layout = players[0].envs.metadata["render_fps"], panels.FULL if len(players) == 1 else panels.HALF
     arrow = lambda match: ARROWS[match[0]] + " "
     names = [re.sub("|".join(ARROWS), arrow, name) for name in players[0].envs.action_names]  # UPRIGHTFIRE: ↗ FIRE

@@ -125,6 +125,11 @@ def name_otherwise(*played: tuple[str, Any, Any]) -> str:
     return "".join(f"-{flag}={str(value).removesuffix('.0')}" for flag, value, usual in played if value != usual)
 
 
+def is_older(path: pathlib.Path, weights: pathlib.Path) -> bool:
+    """Return whether rows were played before these weights, if there are any."""
+    return weights.exists() and weights.stat().st_mtime > path.stat().st_mtime
+
+
 def time_of(weights: pathlib.Path | None) -> float | None:
     """Return when weights were written [seconds]; None where there are none."""
     return weights.stat().st_mtime if weights and weights.exists() else None
@@ -155,7 +160,7 @@ def choose_path(path: pathlib.Path, planned: collections.Counter[tuple[str, floa
         beside: added to the name where the file has others.
         weights: path of the weights that play; where they are newer than the file, it is of no use.
     """
-    is_old = weights and path.exists() and weights.stat().st_mtime > path.stat().st_mtime
+    is_old = weights and path.exists() and is_older(path, weights)
     known = count_episodes(path)
     replaces = is_old or known <= planned or set(known) < set(planned)
     return path if replaces else path.with_stem(path.stem + beside)

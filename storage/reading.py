@@ -211,22 +211,26 @@ def read_state(checkpoint: pathlib.Path) -> Any:
     return read_json(checkpoint / layout.STATE, checkpoint.parents[1])
 
 
-def read_saved_counts(directory: str | pathlib.Path) -> tuple[int, int]:
-    """Return agent steps and training episodes of the newest checkpoint, 0 and 0 if there is none."""
+def _read_saved(directory):
+    """Return the state of the newest checkpoint that can be read, {} if there is none."""
     for checkpoint in reversed(find_checkpoints(directory)):
         with contextlib.suppress(OSError, ValueError):  # Training may remove this one right now.
             state = read_state(checkpoint)
             states.check(state, ("agent_step", "episodes"))
-            return state["agent_step"], state["episodes"] - state.get("cut_episodes", 0)  # Old runs counted these too.
-    return 0, 0
+            return state
+    return {}
 
 
-def find_saved_end(directory: str | pathlib.Path, settings: dict[str, Any]) -> str | None:
-    """Return which limit the newest checkpoint has met, as layout.met_limit does; None while an evaluation is owed."""
-    if limit := layout.met_limit(settings, *read_saved_counts(directory)):
-        with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
-            return None if read_state(find_checkpoints(directory)[-1]).get("evaluation_owed") else limit
-    return limit
+def read_saved_counts(directory: str | pathlib.Path) -> tuple[int, int]:
+    """Return agent steps and training episodes of the newest checkpoint, 0 and 0 if there is none."""
+    state = _read_saved(directory)
+    return state.get("agent_step", 0), state.get("episodes", 0) - state.get("cut_episodes", 0)  # of old runs
+
+
+def is_done(directory: str | pathlib.Path, settings: dict[str, Any]) -> bool:
+    """Return whether the newest checkpoint has met a limit, and owes no evaluation."""
+    is_owed = _read_saved(directory).get("evaluation_owed", False)
+    return bool(layout.met_limit(settings, *read_saved_counts(directory))) and not is_owed
 
 
 # Locks

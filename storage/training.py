@@ -145,9 +145,10 @@ def best_evaluation(directory: str | pathlib.Path, settings: dict[str, Any]) -> 
 
 
 def is_unfinished(directory: str | pathlib.Path, settings: dict[str, Any], agent_step: float) -> bool:
-    """Return whether an evaluation follows the one at `agent_step`, or the last one before it.
+    """Return whether training goes on to another evaluation after the one at `agent_step`.
 
-    Evaluations are due at multiples of their period, and come with the next vector step.
+    Evaluations are due at multiples of their period, and come once a vector step has reached one: up to num_envs - 1
+    agent steps late.
     """
     episodes = len(read_rows(directory, "train")["agent_step"]) if settings.get("maxepisodes") else 0
     period = settings["eval_period"]

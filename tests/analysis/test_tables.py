@@ -117,8 +117,8 @@ def test_games_and_agents_without_runs_are_missing(tmp_path):
     asteroids, bowling = (next(re.split(r" {2,}", line) for line in text.splitlines() if line.startswith(game))
                           for game in ("Asteroids", "Bowling"))
     assert asteroids == ["Asteroids", "DRQN, 1 frame", "–", "0", "–", "–", "–", "–", "1020 ± 312", "2.4"]
-    assert bowling == ["Bowling", "DRQN, 1 frame", "1.50 ± 0.71", "2 × 3@0", "300", "11.5", "-16.4", "–", "62 ± 5.9",
-                       "29.5"]
+    assert bowling == ["Bowling", "DRQN, 1 frame", "1.50 ± 0.71", "2 × 3@0", "300", "11.5", "-16.4", "–",
+                       "62 ± 5.9", "29.5"]
     assert "IQM," not in text
 
 

@@ -125,11 +125,11 @@ def test_a_torso_that_sees_one_blank_frame_gives_what_one_that_sees_all_gives(nu
         assert seen == [(40 - num_blank) // 8 * 8 + 8]  # one blank frame at least, and few different shapes
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX computes all frames")
 @pytest.mark.parametrize("num_frames, shapes", [(1, {1, 2}), (8, {2, 4, 6, 8, 10}), (352, set(range(32, 385, 32)))])
 def test_few_shapes_are_computed_and_a_few_environments_are_not_padded_to_many(num_frames, shapes):
     seen = {len(backends.leave_out_blank(blank_frames(num_frames, num_blank))[0])
             for num_blank in range(0, num_frames + 1, max(1, num_frames // 40))}
+    shapes = {num_frames} if keras.backend.backend() == "jax" else shapes  # JAX computes all frames.
     assert seen <= shapes and min(seen) == min(shapes)
 
 

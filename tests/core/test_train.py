@@ -291,12 +291,12 @@ def test_a_signal_breaks_an_evaluation_off_and_the_same_command_plays_it(tmp_pat
     said = capsys.readouterr().out
     assert f"Stopped at agent step {at_step[number]}," in said and "is finished" not in said
     settings = json.loads((tmp_path / "whole/config.json").read_text())["settings"]
-    end_of = lambda name: reading.find_saved_end(tmp_path / name, settings)
-    assert (end_of("whole"), end_of("broken")) == ("maxsteps", None)  # It owes an evaluation.
+    is_done = lambda name: reading.is_done(tmp_path / name, settings)
+    assert (is_done("whole"), is_done("broken")) == (True, False)  # It owes an evaluation.
     assert train.main(command) == 0
     assert f"is finished: {at_step[3]} of 300 agent steps" in capsys.readouterr().out
     assert_same_runs(tmp_path / "whole", tmp_path / "broken")
-    assert end_of("broken") == "maxsteps"
+    assert is_done("broken")
     read_files = lambda: {path: (path.stat().st_mtime_ns, path.read_bytes())
                           for path in (tmp_path / "broken").rglob("*") if path.is_file()}
     before = read_files()
